@@ -1,0 +1,5 @@
+//! The Gannet message broker as a library: start an engine on a data directory, stop it cleanly.
+//!
+//! The folders are the architecture; `ARCHITECTURE.md` has a line for each.
+
+pub mod io;

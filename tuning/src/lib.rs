@@ -1,0 +1,1 @@
+//! gannet-tune: measures a machine and explains a configuration.
