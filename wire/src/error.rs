@@ -1,6 +1,9 @@
 //! Error codes.
 /// x
-pub struct ErrorBody; /// x
-pub struct ErrorCode; /// x
-pub struct Fault; /// x
+pub struct ErrorBody;
+/// x
+pub struct ErrorCode;
+/// x
+pub struct Fault;
+/// x
 pub struct Retry;

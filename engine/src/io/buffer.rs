@@ -44,7 +44,10 @@ impl DiskBufferMut {
     /// Zeroed aligned memory from the global allocator; `bytes` is a multiple of [`BLOCK_BYTES`] and not 0.
     #[must_use]
     pub fn heap(bytes: usize) -> Self {
-        assert!(bytes > 0 && bytes.is_multiple_of(BLOCK_BYTES), "unaligned buffer of {bytes} bytes");
+        assert!(
+            bytes > 0 && bytes.is_multiple_of(BLOCK_BYTES),
+            "unaligned buffer of {bytes} bytes"
+        );
         Self(Memory::Heap(HeapBuffer::zeroed(bytes)))
     }
 
@@ -89,7 +92,10 @@ impl DiskBuffer {
     /// An empty buffer, as a read behind the end of a file returns.
     #[must_use]
     pub fn empty() -> Self {
-        Self(Shared::Heap(Rc::new(HeapBuffer { data: NonNull::dangling(), layout: Layout::new::<()>() })))
+        Self(Shared::Heap(Rc::new(HeapBuffer {
+            data: NonNull::dangling(),
+            layout: Layout::new::<()>(),
+        })))
     }
 }
 
@@ -123,7 +129,9 @@ impl HeapBuffer {
         };
         // SAFETY: the layout's size is not 0 (asserted by the one caller).
         let data = unsafe { alloc_zeroed(layout) };
-        let Some(data) = NonNull::new(data) else { handle_alloc_error(layout) };
+        let Some(data) = NonNull::new(data) else {
+            handle_alloc_error(layout)
+        };
         Self { data, layout }
     }
 

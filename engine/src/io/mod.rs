@@ -4,8 +4,8 @@
 //! in [`sim`]. Futures stay on the thread that made them: nothing here is `Send`.
 
 mod buffer;
-pub mod glommio;
 pub mod sim;
+pub mod uring;
 
 use std::io;
 use std::path::Path;
@@ -41,7 +41,10 @@ pub struct DirEntry {
 ///
 /// What is not synced may be lost, wholly or in part and in any order, at a crash: contents by [`DiskFile::sync`] (or
 /// [`OpenMode::WriteDurable`]), names by [`Disk::sync_dir`] of the directory that holds them.
-#[allow(async_fn_in_trait, reason = "single-threaded by design: no Send bound is wanted")]
+#[allow(
+    async_fn_in_trait,
+    reason = "single-threaded by design: no Send bound is wanted"
+)]
 pub trait Disk: Clone + 'static {
     /// An open file of this disk.
     type File: DiskFile;
@@ -65,7 +68,10 @@ pub trait Disk: Clone + 'static {
 }
 
 /// An open file. Positions and lengths of reads and writes are multiples of [`BLOCK_BYTES`].
-#[allow(async_fn_in_trait, reason = "single-threaded by design: no Send bound is wanted")]
+#[allow(
+    async_fn_in_trait,
+    reason = "single-threaded by design: no Send bound is wanted"
+)]
 pub trait DiskFile: 'static {
     /// Writes the whole buffer at `position`. A short write is an error. Several may be in flight at once.
     async fn write_at(&self, position: u64, buffer: &DiskBuffer) -> io::Result<()>;
@@ -82,7 +88,10 @@ pub trait DiskFile: 'static {
 }
 
 /// Time. Monotonic for every decision; the wall clock only feeds the append clock.
-#[allow(async_fn_in_trait, reason = "single-threaded by design: no Send bound is wanted")]
+#[allow(
+    async_fn_in_trait,
+    reason = "single-threaded by design: no Send bound is wanted"
+)]
 pub trait Clock: Clone + 'static {
     /// Time since some fixed point of this run; never goes back.
     fn monotonic(&self) -> Duration;
