@@ -57,3 +57,82 @@ const _: () = {
 };
 
 // ---- end of batches ---------------------------------------------------------------------------------------------
+
+// ---- Frames, names, sentences -----------------------------------------------------------------------------------
+
+/// Bytes of the largest frame anybody may send: the largest batch and 64 KiB for what stands around it. A server may
+/// state a lower one in its Hello.
+pub const FRAME_BYTES_MAX: u32 = 16 * 1024 * 1024 + 64 * 1024;
+/// Bytes of the header that begins every frame.
+pub const FRAME_HEADER_BYTES: usize = 16;
+/// Bytes that stand before the batch in a Publish, and before the batches in a Deliver; the frame's header included.
+pub const DATA_HEAD_BYTES: usize = 32;
+/// The version of the frame format.
+pub const FRAME_VERSION: u8 = 1;
+/// The oldest protocol this crate speaks.
+pub const PROTOCOL_MIN: u16 = 1;
+/// The newest protocol this crate speaks.
+pub const PROTOCOL_MAX: u16 = 1;
+
+/// Bytes of a topic's name.
+pub const TOPIC_NAME_BYTES_MAX: usize = 249;
+/// Bytes of the name of a consumer group.
+pub const GROUP_NAME_BYTES_MAX: usize = 255;
+/// Bytes of the name by which a client introduces itself, and of the server's.
+pub const PEER_NAME_BYTES_MAX: usize = 255;
+/// Bytes of the text that may stand beside a committed offset.
+pub const OFFSET_METADATA_BYTES_MAX: usize = 4096;
+/// Bytes of the sentence in an error; longer ones are cut at a character's boundary when written.
+pub const SENTENCE_BYTES_MAX: usize = 1024;
+
+/// Partitions of one topic: all of them fit one TopicReply.
+pub const TOPIC_PARTITIONS_MAX: u32 = 100_000;
+/// Topics in one TopicListReply.
+pub const TOPIC_LIST_MAX: u32 = 10_000;
+/// Fenced ranges stated for one partition in a TopicReply.
+pub const FENCES_MAX: usize = 1024;
+/// Acknowledgements in one PublishAcks frame.
+pub const PUBLISH_ACKS_MAX: u32 = 16_384;
+/// Partitions in one OffsetsCommit, OffsetsFetch or OffsetsReply.
+pub const OFFSETS_MAX: u32 = 4096;
+
+/// The heartbeat interval a server may state, in milliseconds, at least.
+pub const HEARTBEAT_MS_MIN: u32 = 10;
+/// Silence longer than this many heartbeat intervals means that the peer is gone.
+pub const HEARTBEATS_MISSED_MAX: u32 = 3;
+
+/// Bytes of one acknowledgement in a PublishAcks frame.
+pub(crate) const PUBLISH_ACK_BYTES: usize = 32;
+/// Bytes of a PublishAcks frame before its acknowledgements.
+pub(crate) const PUBLISH_ACKS_HEAD_BYTES: usize = FRAME_HEADER_BYTES + 8;
+/// Bytes of one partition in a TopicReply that has no fences.
+pub(crate) const PARTITION_BYTES: usize = 38;
+
+const _: () = {
+    assert!(PROTOCOL_MIN <= PROTOCOL_MAX);
+    assert!(DATA_HEAD_BYTES == FRAME_HEADER_BYTES + 16);
+    assert!(
+        PUBLISH_ACKS_HEAD_BYTES + PUBLISH_ACKS_MAX as usize * PUBLISH_ACK_BYTES
+            <= FRAME_BYTES_MAX as usize
+    );
+    assert!(TOPIC_PARTITIONS_MAX as usize * PARTITION_BYTES + 1024 <= FRAME_BYTES_MAX as usize);
+    assert!(
+        TOPIC_LIST_MAX as usize * (8 + 2 + TOPIC_NAME_BYTES_MAX + 4) + 64
+            <= FRAME_BYTES_MAX as usize
+    );
+    // A commit of as many offsets as allowed, each with as much metadata as allowed, just fits one frame.
+    assert!(
+        FRAME_HEADER_BYTES
+            + (2 + GROUP_NAME_BYTES_MAX + 8 + 4)
+            + OFFSETS_MAX as usize * (4 + 8 + 2 + OFFSET_METADATA_BYTES_MAX)
+            <= FRAME_BYTES_MAX as usize
+    );
+    assert!(FENCES_MAX <= u16::MAX as usize);
+    assert!(SENTENCE_BYTES_MAX <= u16::MAX as usize);
+    assert!(OFFSET_METADATA_BYTES_MAX <= u16::MAX as usize);
+};
+
+const _: () = {
+    // The largest batch, with what stands before it, is a frame.
+    assert!(BATCH_BYTES_MAX as usize + DATA_HEAD_BYTES <= FRAME_BYTES_MAX as usize);
+};
