@@ -4,6 +4,7 @@
 //! in [`sim`]. Futures stay on the thread that made them: nothing here is `Send`.
 
 mod buffer;
+pub mod local;
 pub mod sim;
 pub mod uring;
 
