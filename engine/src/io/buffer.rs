@@ -6,7 +6,7 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::rc::Rc;
 
-use glommio::io::DmaBuffer;
+use glommio::io::{DmaBuffer, ReadResult};
 
 /// The unit of direct I/O: every position, length and address is a multiple of it.
 pub const BLOCK_BYTES: usize = 4096;
@@ -20,9 +20,13 @@ pub struct DiskBuffer(Shared);
 
 #[derive(Clone)]
 enum Shared {
-    /// A read result, or what is written by io_uring. `usize`: bytes in use from the start.
+    /// What io_uring writes.
     Dma(Rc<DmaBuffer>),
-    Heap(Rc<HeapBuffer>),
+    /// What io_uring read.
+    Read(ReadResult),
+    /// The first so many bytes of it: a read at the end of a file fills less than it asked for.
+    Heap(Rc<HeapBuffer>, usize),
+    Empty,
 }
 
 enum Memory {
@@ -56,7 +60,10 @@ impl DiskBufferMut {
     pub fn freeze(self) -> DiskBuffer {
         DiskBuffer(match self.0 {
             Memory::Dma(buffer) => Shared::Dma(Rc::new(buffer)),
-            Memory::Heap(buffer) => Shared::Heap(Rc::new(buffer)),
+            Memory::Heap(buffer) => {
+                let bytes = buffer.layout.size();
+                Shared::Heap(Rc::new(buffer), bytes)
+            }
         })
     }
 }
@@ -81,21 +88,30 @@ impl DerefMut for DiskBufferMut {
 }
 
 impl DiskBuffer {
-    /// The buffer as glommio writes it. `None` when it came from the heap.
+    pub(super) fn from_read(read: ReadResult) -> Self {
+        Self(Shared::Read(read))
+    }
+
+    /// The buffer as glommio writes it. `None` when it is memory of another kind.
     pub(super) fn as_dma(&self) -> Option<&Rc<DmaBuffer>> {
         match &self.0 {
             Shared::Dma(buffer) => Some(buffer),
-            Shared::Heap(_) => None,
+            _ => None,
+        }
+    }
+
+    /// Hides what lies behind the first `bytes` of a buffer from the heap.
+    pub(super) fn cut_to(self, bytes: usize) -> Self {
+        match self.0 {
+            Shared::Heap(buffer, before) => Self(Shared::Heap(buffer, before.min(bytes))),
+            other => Self(other),
         }
     }
 
     /// An empty buffer, as a read behind the end of a file returns.
     #[must_use]
     pub fn empty() -> Self {
-        Self(Shared::Heap(Rc::new(HeapBuffer {
-            data: NonNull::dangling(),
-            layout: Layout::new::<()>(),
-        })))
+        Self(Shared::Empty)
     }
 }
 
@@ -104,7 +120,9 @@ impl Deref for DiskBuffer {
     fn deref(&self) -> &[u8] {
         match &self.0 {
             Shared::Dma(buffer) => buffer.as_bytes(),
-            Shared::Heap(buffer) => buffer.as_bytes(),
+            Shared::Read(read) => read,
+            Shared::Heap(buffer, bytes) => &buffer.as_bytes()[..*bytes],
+            Shared::Empty => &[],
         }
     }
 }
@@ -136,7 +154,7 @@ impl HeapBuffer {
     }
 
     fn as_bytes(&self) -> &[u8] {
-        // SAFETY: `data` is valid for `layout.size()` initialised bytes while `self` lives; a dangling one has size 0.
+        // SAFETY: `data` is valid for `layout.size()` initialised bytes while `self` lives.
         unsafe { std::slice::from_raw_parts(self.data.as_ptr(), self.layout.size()) }
     }
 
@@ -149,9 +167,7 @@ impl HeapBuffer {
 #[allow(unsafe_code, reason = "aligned allocation has no safe form in std")]
 impl Drop for HeapBuffer {
     fn drop(&mut self) {
-        if self.layout.size() > 0 {
-            // SAFETY: allocated by `zeroed` with this very layout.
-            unsafe { dealloc(self.data.as_ptr(), self.layout) };
-        }
+        // SAFETY: allocated by `zeroed` with this very layout.
+        unsafe { dealloc(self.data.as_ptr(), self.layout) };
     }
 }
