@@ -50,7 +50,7 @@ const _: () = {
     assert!(BATCH_RECORDS_MAX as u64 * 16 + ARCHIVE_ROOT_BYTES as u64 <= BATCH_BYTES_MAX as u64);
     // Headers are counted in 32 bits, twice (a name and a value each).
     assert!(BATCH_RECORDS_MAX as u64 * HEADERS_MAX as u64 * 2 < 1 << 31);
-    // An uncompressed batch of default size compresses under the ratio even when it is all zeros.
+    // lz4 never shrinks further than this, so whatever a builder compresses with it is accepted.
     assert!(DECOMPRESSION_RATIO_MAX >= 255);
     assert!(CHECK_SCRATCH_KEPT_BYTES_MAX <= DECOMPRESSED_BYTES_MAX);
     assert!(OFFSET_MAX.checked_add(BATCH_RECORDS_MAX as u64).is_some());
