@@ -2,4 +2,10 @@
 //!
 //! The folders are the architecture; `ARCHITECTURE.md` has a line for each.
 
+pub mod control;
+pub mod cursor;
 pub mod io;
+pub mod limits;
+pub mod partition;
+pub mod shard;
+pub mod storage;

@@ -1,0 +1,3 @@
+//! What concerns the whole broker: the catalogue of topics and the configuration.
+
+pub mod catalogue;

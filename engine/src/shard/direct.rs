@@ -1,0 +1,352 @@
+//! The straight way: a partition with much to write goes to its segment at once, and the journal only notes where.
+//!
+//! A chunk is written and synced first and noted in the journal afterwards, so a replay never has to ask whether the segment holds
+//! what the journal says. Chunks of a partition land in any order and are noted in the order of their offsets; batches that
+//! arrive meanwhile wait behind them.
+
+use std::rc::Rc;
+
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::FuturesUnordered;
+use gannet_wire::{Offset, Timestamp};
+
+use super::log::ShardLog;
+use super::slot::{BatchArrival, DirectBatch, DirectChunk, Slot};
+use crate::io::{BLOCK_BYTES, Clock, Disk, DiskFile};
+use crate::storage::StorageError;
+use crate::storage::index::SegmentIndex;
+use crate::storage::open_segment::OpenSegment;
+use crate::storage::segment::{DirectProducer, Run, SegmentRef};
+use crate::storage::slice::Slice;
+
+/// A chunk that is durable in its segment.
+pub(super) struct DirectDone<D: Disk> {
+    slot: Rc<Slot>,
+    number: u64,
+    chunk: DirectChunk,
+    /// The segment, when it was made or enlarged for this chunk.
+    segment: Option<OpenSegment<D>>,
+}
+
+pub(super) type DirectFuture<D> = LocalBoxFuture<'static, Result<DirectDone<D>, StorageError>>;
+
+impl<D: Disk, C: Clock> ShardLog<D, C> {
+    /// Starts chunks for the slots that have enough waiting.
+    pub(super) fn start_directs(self: &Rc<Self>, directs: &mut FuturesUnordered<DirectFuture<D>>) {
+        let mut left = self.large.borrow().len();
+        while left > 0 && directs.len() < self.config.directs_in_flight_max {
+            left -= 1;
+            let Some(slot) = self.large.borrow_mut().pop_front() else {
+                return;
+            };
+            let (number, batches, more) = {
+                let mut pending = slot.pending.borrow_mut();
+                if pending.batch_bytes < self.config.direct_bytes_min {
+                    pending.large_queued = false;
+                    continue;
+                }
+                if pending.opening_segment {
+                    // Once it is there, this slot is looked at again.
+                    drop(pending);
+                    self.large.borrow_mut().push_back(slot);
+                    continue;
+                }
+                let mut batches = Vec::new();
+                let mut bytes = 0;
+                while let Some(batch) = pending.batches.front() {
+                    if !batches.is_empty()
+                        && bytes + batch.bytes.len() > self.config.direct_chunk_bytes_max
+                    {
+                        break;
+                    }
+                    bytes += batch.bytes.len();
+                    batches.extend(pending.batches.pop_front());
+                }
+                pending.batch_bytes -= bytes;
+                self.take_gathered(bytes);
+                pending.directs.push_back(None);
+                let more = pending.batch_bytes >= self.config.direct_bytes_min;
+                pending.large_queued = more;
+                (
+                    pending.first_direct + pending.directs.len() as u64 - 1,
+                    batches,
+                    more,
+                )
+            };
+            directs.push(self.start_chunk(&slot, number, batches));
+            if more {
+                self.large.borrow_mut().push_back(slot);
+            }
+        }
+    }
+
+    /// A chunk is durable: what is contiguous with it may be noted in the journal.
+    pub(super) fn direct_landed(&self, done: DirectDone<D>) {
+        let DirectDone {
+            slot,
+            number,
+            chunk,
+            segment,
+        } = done;
+        let mut pending = slot.pending.borrow_mut();
+        if let Some(segment) = segment {
+            pending.opening_segment = false;
+            self.direct_segments
+                .borrow_mut()
+                .insert(slot.key(), segment);
+        }
+        let at =
+            usize::try_from(number - pending.first_direct).expect("few chunks are on their way");
+        let place = pending
+            .directs
+            .get_mut(at)
+            .expect("a chunk that landed was on its way");
+        *place = Some(chunk);
+        while pending.directs.front().is_some_and(Option::is_some) {
+            pending.first_direct += 1;
+            if let Some(Some(chunk)) = pending.directs.pop_front() {
+                pending.landed.push_back(chunk);
+            }
+        }
+        drop(pending);
+        self.queue(&slot);
+    }
+
+    /// Fills the chunk's buffer, finds its place, and returns the future that makes it durable.
+    fn start_chunk(
+        self: &Rc<Self>,
+        slot: &Rc<Slot>,
+        number: u64,
+        batches: Vec<BatchArrival>,
+    ) -> DirectFuture<D> {
+        let key = slot.key();
+        let bytes: usize = batches.iter().map(|batch| batch.bytes.len()).sum();
+        let mut buffer = self.disk.buffer(bytes.next_multiple_of(BLOCK_BYTES));
+        let mut placed = Vec::with_capacity(batches.len());
+        let mut at = 0;
+        for batch in &batches {
+            let range = at..at + batch.bytes.len();
+            buffer[range.clone()].copy_from_slice(&batch.bytes);
+            gannet_wire::batch::stamp(
+                &mut buffer[range.clone()],
+                key.topic,
+                key.partition,
+                batch.base_offset,
+                batch.append_time,
+                batch.leader_epoch,
+            );
+            at = range.end;
+            placed.push(range);
+        }
+        buffer[at..].fill(0);
+        let buffer = buffer.freeze();
+        let producers = batches.iter().filter_map(direct_producer).collect();
+        let base_offset = batches.first().map_or(Offset(0), |batch| batch.base_offset);
+        let next_offset = batches.last().map_or(Offset(0), BatchArrival::next_offset);
+        let max_timestamp = batches
+            .iter()
+            .map(|batch| batch.max_timestamp)
+            .max()
+            .unwrap_or(Timestamp(0));
+        let append_time = batches
+            .iter()
+            .map(|batch| batch.append_time)
+            .max()
+            .unwrap_or(Timestamp(0));
+        let points: Vec<ChunkPoint> = batches
+            .iter()
+            .zip(&placed)
+            .map(|(batch, range)| ChunkPoint {
+                offsets: batch.base_offset..batch.next_offset(),
+                start: range.start,
+                max_timestamp: batch.max_timestamp,
+            })
+            .collect();
+        let allocated_bytes = buffer.len();
+        let batches = batches
+            .into_iter()
+            .zip(placed)
+            .map(|(batch, range)| DirectBatch {
+                base_offset: batch.base_offset,
+                next_offset: batch.next_offset(),
+                append_time: batch.append_time,
+                bytes: Slice::new(buffer.clone(), range),
+                completion: batch.completion,
+            })
+            .collect();
+        let chunk = move |segment: SegmentRef, position: u64| DirectChunk {
+            run: Run {
+                segment,
+                base_offset,
+                next_offset,
+                position,
+                end: position + bytes as u64,
+                max_timestamp,
+                append_time,
+            },
+            batches,
+            producers,
+            allocated_bytes,
+        };
+
+        let slot = slot.clone();
+        let present = self.direct_segments.borrow_mut().remove(&key);
+        if let Some(mut segment) = present {
+            if segment.position() < self.segment_bytes_max(&slot)
+                && let Some(position) = segment.take(bytes as u64)
+            {
+                index_points(&mut segment.index, &slot, &points, position);
+                let (file, segment_ref) = (segment.file.clone(), segment.segment);
+                let path = segment_ref.path(&self.data, key);
+                self.direct_segments.borrow_mut().insert(key, segment);
+                return Box::pin(async move {
+                    file.write_at(position, &buffer)
+                        .await
+                        .map_err(StorageError::io("write", &path))?;
+                    file.sync().await.map_err(StorageError::io("sync", &path))?;
+                    Ok(DirectDone {
+                        slot,
+                        number,
+                        chunk: chunk(segment_ref, position),
+                        segment: None,
+                    })
+                });
+            }
+            slot.pending.borrow_mut().opening_segment = true;
+            let log = self.clone();
+            return Box::pin(async move {
+                if segment.position() >= log.segment_bytes_max(&slot) {
+                    segment.write_index().await?;
+                    segment = log.create_segment(&slot).await?;
+                }
+                log.reserve_with_patience(&mut segment, bytes as u64)
+                    .await?;
+                let position = segment.take(bytes as u64).expect("room was reserved");
+                index_points(&mut segment.index, &slot, &points, position);
+                log.write_chunk(&segment, position, &buffer).await?;
+                Ok(DirectDone {
+                    chunk: chunk(segment.segment, position),
+                    slot,
+                    number,
+                    segment: Some(segment),
+                })
+            });
+        }
+        slot.pending.borrow_mut().opening_segment = true;
+        let log = self.clone();
+        Box::pin(async move {
+            log.limit_open_segments().await?;
+            let mut segment = log.create_segment(&slot).await?;
+            log.reserve_with_patience(&mut segment, bytes as u64)
+                .await?;
+            let position = segment.take(bytes as u64).expect("room was reserved");
+            index_points(&mut segment.index, &slot, &points, position);
+            log.write_chunk(&segment, position, &buffer).await?;
+            Ok(DirectDone {
+                chunk: chunk(segment.segment, position),
+                slot,
+                number,
+                segment: Some(segment),
+            })
+        })
+    }
+
+    async fn write_chunk(
+        &self,
+        segment: &OpenSegment<D>,
+        position: u64,
+        buffer: &crate::io::DiskBuffer,
+    ) -> Result<(), StorageError> {
+        segment
+            .file
+            .write_at(position, buffer)
+            .await
+            .map_err(StorageError::io("write a segment in", self.data.root()))?;
+        segment.sync().await
+    }
+
+    async fn create_segment(&self, slot: &Slot) -> Result<OpenSegment<D>, StorageError> {
+        loop {
+            let id = self.segment_ids.borrow_mut().allocate();
+            match OpenSegment::create(&self.disk, &self.data, id, Some(slot.key())).await {
+                Err(error) if error.is_disk_full() => self.wait_for_space(&error).await,
+                other => return other,
+            }
+        }
+    }
+
+    /// A full disk only delays what has its offsets already; new publishes are refused meanwhile.
+    pub(super) async fn reserve_with_patience(
+        &self,
+        segment: &mut OpenSegment<D>,
+        bytes: u64,
+    ) -> Result<(), StorageError> {
+        loop {
+            match segment.reserve(bytes).await {
+                Err(error) if error.is_disk_full() => self.wait_for_space(&error).await,
+                other => return other,
+            }
+        }
+    }
+
+    /// Seals open segments of partitions while there are too many.
+    async fn limit_open_segments(&self) -> Result<(), StorageError> {
+        loop {
+            let sealed = {
+                let mut open = self.direct_segments.borrow_mut();
+                if open.len() < self.config.open_files_max {
+                    return Ok(());
+                }
+                let Some(key) = open.keys().next().copied() else {
+                    return Ok(());
+                };
+                open.remove(&key)
+            };
+            if let Some(sealed) = sealed {
+                sealed.write_index().await?;
+            }
+        }
+    }
+
+    /// When a segment of this partition is sealed: early enough for its topic's retention by size to have something to drop.
+    pub(super) fn segment_bytes_max(&self, slot: &Slot) -> u64 {
+        let by_retention = slot
+            .topic()
+            .settings
+            .retention_bytes
+            .map(|bytes| (bytes / 8).max(1 << 20));
+        by_retention.map_or(self.config.segment_bytes_max, |bytes| {
+            bytes.min(self.config.segment_bytes_max)
+        })
+    }
+}
+
+/// Notes a chunk's batches in its segment's index.
+fn index_points(index: &mut SegmentIndex, slot: &Slot, points: &[ChunkPoint], position: u64) {
+    for point in points {
+        index.push(
+            slot.key(),
+            point.offsets.clone(),
+            position + point.start as u64,
+            point.max_timestamp,
+        );
+    }
+}
+
+/// A batch's place in its chunk.
+struct ChunkPoint {
+    offsets: std::ops::Range<Offset>,
+    start: usize,
+    max_timestamp: Timestamp,
+}
+
+fn direct_producer(batch: &BatchArrival) -> Option<DirectProducer> {
+    batch.producer.map(|stamp| DirectProducer {
+        id: stamp.id.0,
+        epoch: stamp.epoch.0,
+        base_sequence: stamp.base_sequence.0,
+        base_offset: batch.base_offset.0,
+        record_count: batch.record_count,
+        append_time: batch.append_time.0,
+    })
+}

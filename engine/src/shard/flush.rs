@@ -1,0 +1,597 @@
+//! Behind the acknowledgements: what the journal holds moves to segments, the checkpoint says so, and journal files become free.
+//!
+//! A round covers everything up to an LSN. Its order is what recovery relies on: segment data and names are durable, then the
+//! checkpoint, and only then journal files are used again and expired segments are unlinked.
+
+use std::cmp::Reverse;
+use std::pin::pin;
+use std::rc::Rc;
+
+use futures_util::future::{Either, select, try_join_all};
+use gannet_wire::Timestamp;
+
+use super::log::{Recent, ShardLog};
+use super::slot::Slot;
+use crate::io::{Clock, Disk};
+use crate::partition::TailBatch;
+use crate::storage::checkpoint::{
+    CHECKPOINT_VERSION, CheckpointRecord, CheckpointState, RunRecord, cut_records,
+};
+use crate::storage::layout::CHECKPOINT_NAME;
+use crate::storage::open_segment::{OpenSegment, SegmentWriter};
+use crate::storage::record_log::RecordLog;
+use crate::storage::segment::{Run, SegmentIds, SegmentRef};
+use crate::storage::{Lsn, PartitionKey, StorageError};
+
+const SYNCS_IN_FLIGHT: usize = 16;
+
+/// What one slot has to flush.
+struct Backlog {
+    slot: Rc<Slot>,
+    batches: Vec<TailBatch>,
+    bytes: u64,
+}
+
+impl<D: Disk, C: Clock> ShardLog<D, C> {
+    /// Flushes whenever there is enough, or something is old enough; runs until the log has stopped and everything is in segments.
+    pub async fn run_flushes(self: &Rc<Self>) -> Result<(), StorageError> {
+        loop {
+            let seen = self.flush.version();
+            if self.commits_ended() {
+                while self.has_unflushed() {
+                    self.flush_round().await?;
+                }
+                self.seal_all().await?;
+                return Ok(());
+            }
+            if self.flush_wanted.take() && (self.has_unflushed() || self.expiry_due()) {
+                self.flush_round().await?;
+                if self.unflushed_bytes.get() >= self.config.flush_bytes {
+                    self.flush_wanted.set(true);
+                }
+                continue;
+            }
+            self.flush.changed_since(seen).await;
+        }
+    }
+
+    /// Keeps a spare journal file ready; runs until the log has stopped.
+    pub async fn run_spares(self: &Rc<Self>) -> Result<(), StorageError> {
+        loop {
+            let seen = self.spare_wanted.version();
+            if self.is_stopping() {
+                return Ok(());
+            }
+            if self.journal.wants_spare() && !self.disk_full.get() {
+                match self.journal.make_spare().await {
+                    Ok(()) => {}
+                    Err(error) if error.is_disk_full() => {
+                        tracing::error!(%error, "the disk is full: publishes are refused until there is room again; reading goes on");
+                        self.disk_full.set(true);
+                        self.want_flush();
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            self.spare_wanted.changed_since(seen).await;
+        }
+    }
+
+    /// Once a second: the clock, the disk's room, and what has waited long enough to be flushed. Runs until the log has stopped.
+    pub async fn run_housekeeping(self: &Rc<Self>) {
+        while !self.is_stopping() {
+            self.observe_clock();
+            self.check_space().await;
+            let now = self.clock.monotonic();
+            let old = self.unflushed.borrow().front().is_some_and(|recent| {
+                now.saturating_sub(recent.released_at) >= self.config.flush_interval
+            });
+            if old || self.expiry_due() {
+                self.want_flush();
+            }
+            if self.unflushed.borrow().is_empty() {
+                self.evict_idle(now);
+            }
+            let tick = self.clock.sleep(std::time::Duration::from_secs(1));
+            let stop = async {
+                while !self.is_stopping() {
+                    self.room.wait().await;
+                }
+            };
+            if let Either::Right(_) = select(pin!(tick), pin!(stop)).await {
+                return;
+            }
+        }
+    }
+
+    fn has_unflushed(&self) -> bool {
+        !self.unflushed.borrow().is_empty()
+    }
+
+    /// One round: everything up to some LSN.
+    pub(super) async fn flush_round(self: &Rc<Self>) -> Result<(), StorageError> {
+        let (target, slots) = self.round_extent();
+        let mut large = Vec::new();
+        let mut small = Vec::new();
+        for slot in &slots {
+            if slot.is_deleted() {
+                continue;
+            }
+            let batches: Vec<TailBatch> = slot
+                .state
+                .borrow()
+                .tail
+                .unflushed(target)
+                .cloned()
+                .collect();
+            let bytes = batches.iter().map(|batch| batch.bytes.len() as u64).sum();
+            if bytes == 0 {
+                continue;
+            }
+            let backlog = Backlog {
+                slot: slot.clone(),
+                batches,
+                bytes,
+            };
+            if bytes >= self.config.own_segment_bytes_min {
+                large.push(backlog)
+            } else {
+                small.push(backlog)
+            }
+        }
+        let mut runs: Vec<(Rc<Slot>, Run)> = Vec::new();
+        let mut written: Vec<PartitionKey> = Vec::new();
+        for backlog in &large {
+            let own = self.flush_to_own(backlog).await?;
+            written.push(backlog.slot.key());
+            runs.extend(own.into_iter().map(|run| (backlog.slot.clone(), run)));
+        }
+        self.sync_own(&written).await?;
+        if !small.is_empty() {
+            small.sort_by_key(|backlog| backlog.slot.key());
+            runs.extend(self.flush_to_shared(&small).await?);
+        }
+        self.checkpoint_round(target, &slots, runs).await
+    }
+
+    /// How far a round goes, and the slots it touches.
+    fn round_extent(&self) -> (Lsn, Vec<Rc<Slot>>) {
+        let round = self.flush_rounds.get() + 1;
+        self.flush_rounds.set(round);
+        let mut slots: Vec<Rc<Slot>> = Vec::new();
+        let mut target = self.flushed_lsn.get();
+        let mut bytes = 0;
+        let mut touch = |slot: &Rc<Slot>| {
+            if slot.flush_round.replace(round) != round {
+                slots.push(slot.clone());
+            }
+        };
+        let unflushed = self.unflushed.borrow();
+        for recent in unflushed.iter() {
+            if bytes > 0 && bytes + recent.bytes > self.config.flush_round_bytes_max {
+                break;
+            }
+            bytes += recent.bytes;
+            target = recent.lsn;
+            recent.slots.iter().for_each(&mut touch);
+        }
+        if unflushed.back().is_none_or(|last| last.lsn == target) {
+            // Nothing lies above but marks.
+            target = target.max(self.released_lsn());
+        }
+        let now = self.append_clock.borrow().now();
+        let mut expiries = self.expiries.borrow_mut();
+        while expiries.peek().is_some_and(|Reverse((at, _))| *at <= now.0) {
+            let Some(Reverse((_, key))) = expiries.pop() else {
+                break;
+            };
+            if let Some(slot) = self.slot(key) {
+                slot.expiry_queued.set(false);
+                touch(&slot);
+            }
+        }
+        (target, slots)
+    }
+
+    /// Writes a large backlog to its partition's own segment; not synced yet.
+    async fn flush_to_own(self: &Rc<Self>, backlog: &Backlog) -> Result<Vec<Run>, StorageError> {
+        let key = backlog.slot.key();
+        let known = self.flush_segments.borrow_mut().remove(&key);
+        let mut segment = match known {
+            Some(segment) if segment.position() < self.segment_bytes_max(&backlog.slot) => segment,
+            sealed => {
+                if let Some(sealed) = sealed {
+                    sealed.write_index().await?;
+                }
+                self.limit_flush_segments().await?;
+                let id = self.segment_ids.borrow_mut().allocate();
+                OpenSegment::create(&self.disk, &self.data, id, Some(key)).await?
+            }
+        };
+        self.reserve_with_patience(&mut segment, backlog.bytes)
+            .await?;
+        let mut writer = segment.writer(self.config.flush_write_bytes, self.writes_in_flight());
+        let runs = write_runs(&mut writer, &mut segment, backlog).await?;
+        segment.advance(writer.finish().await?);
+        self.flush_segments.borrow_mut().insert(key, segment);
+        Ok(runs)
+    }
+
+    /// Makes the own segments of a round durable, several at once.
+    async fn sync_own(&self, keys: &[PartitionKey]) -> Result<(), StorageError> {
+        for group in keys.chunks(SYNCS_IN_FLIGHT) {
+            // Taken out while they are synced: nothing else writes to them, the flusher being one task.
+            let segments: Vec<_> = {
+                let mut open = self.flush_segments.borrow_mut();
+                group
+                    .iter()
+                    .filter_map(|key| open.remove(key).map(|segment| (*key, segment)))
+                    .collect()
+            };
+            try_join_all(segments.iter().map(|(_, segment)| segment.sync())).await?;
+            self.flush_segments.borrow_mut().extend(segments);
+        }
+        Ok(())
+    }
+
+    /// Writes small backlogs, in the order of keys, to one segment.
+    async fn flush_to_shared(
+        self: &Rc<Self>,
+        backlogs: &[Backlog],
+    ) -> Result<Vec<(Rc<Slot>, Run)>, StorageError> {
+        let id = self.segment_ids.borrow_mut().allocate();
+        let mut segment = OpenSegment::create(&self.disk, &self.data, id, None).await?;
+        let bytes = backlogs.iter().map(|backlog| backlog.bytes).sum();
+        self.reserve_with_patience(&mut segment, bytes).await?;
+        let mut writer = segment.writer(self.config.flush_write_bytes, self.writes_in_flight());
+        let mut runs = Vec::with_capacity(backlogs.len());
+        for backlog in backlogs {
+            let own = write_runs(&mut writer, &mut segment, backlog).await?;
+            runs.extend(own.into_iter().map(|run| (backlog.slot.clone(), run)));
+        }
+        segment.advance(writer.finish().await?);
+        segment.sync().await?;
+        segment.write_index().await?;
+        Ok(runs)
+    }
+
+    /// Says in the checkpoint what is in segments now, and lets go of what that makes superfluous.
+    async fn checkpoint_round(
+        self: &Rc<Self>,
+        target: Lsn,
+        slots: &[Rc<Slot>],
+        runs: Vec<(Rc<Slot>, Run)>,
+    ) -> Result<(), StorageError> {
+        for (slot, run) in runs {
+            if slot.is_deleted() {
+                continue;
+            }
+            self.count_run(&mut slot.state.borrow_mut(), run);
+            // Its LSN is the round's: in no case may an earlier checkpoint have it.
+            slot.unrecorded.borrow_mut().push_back((target, run));
+        }
+        let mut expired: Vec<(PartitionKey, Run)> = Vec::new();
+        let mut partitions = Vec::with_capacity(slots.len());
+        for slot in slots.iter().filter(|slot| !slot.is_deleted()) {
+            let dropped = self.expire(slot);
+            expired.extend(dropped.into_iter().map(|run| (slot.key(), run)));
+            let state = slot.state.borrow();
+            let mut unrecorded = slot.unrecorded.borrow_mut();
+            let mut recorded: Vec<Run> = unrecorded
+                .iter()
+                .filter(|(lsn, _)| *lsn <= target)
+                .map(|(_, run)| *run)
+                .collect();
+            unrecorded.retain(|(lsn, _)| *lsn > target);
+            recorded.sort_by_key(|run| run.base_offset);
+            recorded.retain(|run| run.next_offset > state.log_start());
+            let next_offset = state
+                .tail
+                .next_offset_at(target)
+                .unwrap_or(state.durable_offset());
+            partitions
+                .push(state.record(next_offset, recorded.iter().map(RunRecord::from).collect()));
+        }
+        let record = CheckpointRecord {
+            version: CHECKPOINT_VERSION,
+            flushed_lsn: target.0,
+            durable_lsn: self.released_lsn().0,
+            generation: self.journal.generation().0,
+            append_clock_ms: self.append_clock.borrow().now().0,
+            cuts: cut_records(&self.live_cuts(target)),
+            partitions,
+            topics_dropped: self.topics_dropped.take(),
+        };
+        self.write_checkpoint(&record).await?;
+        self.round_durable(target, slots).await?;
+        self.unlink(expired).await
+    }
+
+    async fn write_checkpoint(&self, record: &CheckpointRecord) -> Result<(), StorageError> {
+        let mut log = self
+            .checkpoint
+            .borrow_mut()
+            .take()
+            .expect("the flusher alone writes checkpoints");
+        log.append(&record.encode()).await?;
+        if log.wants_snapshot() {
+            // What is on disk is the truth: put together again, it is the next log's snapshot.
+            let dir = self.data.shard(self.layout, self.shard);
+            let loaded = RecordLog::load(&self.disk, &dir, CHECKPOINT_NAME).await?;
+            let records = loaded.map(|loaded| loaded.records).unwrap_or_default();
+            let state = CheckpointState::load(&records).map_err(|fault| StorageError::Damaged {
+                path: dir.display().to_string(),
+                what: fault.to_string(),
+            })?;
+            log = RecordLog::start(
+                &self.disk,
+                &dir,
+                CHECKPOINT_NAME,
+                log.sequence() + 1,
+                &state.to_record().encode(),
+            )
+            .await?;
+        }
+        *self.checkpoint.borrow_mut() = Some(log);
+        Ok(())
+    }
+
+    /// The checkpoint is durable: memory and journal files can go.
+    async fn round_durable(&self, target: Lsn, slots: &[Rc<Slot>]) -> Result<(), StorageError> {
+        self.flushed_lsn.set(target);
+        for slot in slots {
+            slot.state.borrow_mut().tail.mark_flushed(target);
+        }
+        loop {
+            let recent = {
+                let mut unflushed = self.unflushed.borrow_mut();
+                match unflushed.front() {
+                    Some(first) if first.lsn <= target => unflushed.pop_front(),
+                    _ => None,
+                }
+            };
+            let Some(recent) = recent else { break };
+            self.unflushed_bytes
+                .set(self.unflushed_bytes.get() - recent.bytes);
+            self.cached_bytes
+                .set(self.cached_bytes.get() + recent.bytes);
+            self.cached.borrow_mut().push_back(recent);
+        }
+        self.evict(self.config.tail_cache_bytes);
+        self.journal.recycle(target).await?;
+        self.room.notify_all();
+        self.flush_done.notify_all();
+        Ok(())
+    }
+
+    /// Lets go of flushed batches, oldest first, until at most `keep_bytes` are in memory.
+    fn evict(&self, keep_bytes: u64) {
+        while self.cached_bytes.get() > keep_bytes {
+            let Some(recent) = self.cached.borrow_mut().pop_front() else {
+                break;
+            };
+            self.evict_recent(&recent);
+        }
+    }
+
+    /// An idle shard gives its memory back.
+    fn evict_idle(&self, now: std::time::Duration) {
+        let idle = self.cached.borrow().back().is_some_and(|recent| {
+            now.saturating_sub(recent.released_at) >= self.config.flush_interval
+        });
+        if idle {
+            self.evict(0);
+            self.reader.clear_chunks();
+        }
+    }
+
+    fn evict_recent(&self, recent: &Recent) {
+        for slot in &recent.slots {
+            slot.state.borrow_mut().tail.evict(recent.lsn);
+        }
+        self.cached_bytes
+            .set(self.cached_bytes.get() - recent.bytes);
+    }
+
+    /// Counts a run that became known to a partition.
+    pub(super) fn count_run(&self, state: &mut crate::partition::Partition, run: Run) {
+        let before = state.runs().len();
+        state.add_run(run);
+        if state.runs().len() > before {
+            *self
+                .segment_runs
+                .borrow_mut()
+                .entry(run.segment)
+                .or_insert(0) += 1;
+        }
+    }
+
+    /// Moves the log start as retention asks, and queues the next look.
+    fn expire(&self, slot: &Rc<Slot>) -> Vec<Run> {
+        let settings = slot.topic().settings;
+        let now = self.append_clock.borrow().now();
+        let retention_ms = settings.retention_ms.and_then(|ms| i64::try_from(ms).ok());
+        let expire_before = retention_ms.map(|ms| Timestamp(now.0.saturating_sub(ms)));
+        let mut state = slot.state.borrow_mut();
+        let log_start = state.expired_up_to(expire_before, settings.retention_bytes);
+        let dropped = state.advance_log_start(log_start);
+        if let (Some(retention_ms), Some(oldest)) = (retention_ms, state.runs().front())
+            && !slot.expiry_queued.replace(true)
+        {
+            let at = oldest
+                .append_time
+                .0
+                .saturating_add(retention_ms)
+                .saturating_add(1);
+            self.expiries.borrow_mut().push(Reverse((at, slot.key())));
+        }
+        dropped
+    }
+
+    fn expiry_due(&self) -> bool {
+        let now = self.append_clock.borrow().now();
+        self.expiries
+            .borrow()
+            .peek()
+            .is_some_and(|Reverse((at, _))| *at <= now.0)
+    }
+
+    /// Unlinks the segments whose last run went. The checkpoint that says so is durable.
+    pub(super) async fn unlink(&self, runs: Vec<(PartitionKey, Run)>) -> Result<(), StorageError> {
+        for (key, run) in runs {
+            let last = {
+                let mut counts = self.segment_runs.borrow_mut();
+                match counts.get_mut(&run.segment) {
+                    Some(count) if *count > 1 => {
+                        *count -= 1;
+                        false
+                    }
+                    _ => {
+                        counts.remove(&run.segment);
+                        true
+                    }
+                }
+            };
+            if last && self.owns_alone(run.segment) {
+                self.unlink_segment(key, run.segment).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn unlink_segment(
+        &self,
+        key: PartitionKey,
+        segment: SegmentRef,
+    ) -> Result<(), StorageError> {
+        self.reader.forget(segment);
+        for open in [&self.direct_segments, &self.flush_segments] {
+            let mut open = open.borrow_mut();
+            if open.get(&key).is_some_and(|open| open.segment == segment) {
+                open.remove(&key);
+            }
+        }
+        for path in [
+            segment.path(&self.data, key),
+            segment.index_path(&self.data, key),
+        ] {
+            match self.disk.remove(&path).await {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(StorageError::io("remove", &path)(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether no other shard can have runs in a segment: its own do, and so do shared ones that this layout made.
+    fn owns_alone(&self, segment: SegmentRef) -> bool {
+        !segment.shared || SegmentIds::incarnation_of(segment.id) >= self.layout_incarnation
+    }
+
+    /// Writes the indexes of all open segments.
+    async fn seal_all(&self) -> Result<(), StorageError> {
+        let mut open: Vec<OpenSegment<D>> = self.direct_segments.take().into_values().collect();
+        open.extend(self.flush_segments.take().into_values());
+        for segment in open {
+            segment.write_index().await?;
+        }
+        Ok(())
+    }
+
+    async fn limit_flush_segments(&self) -> Result<(), StorageError> {
+        loop {
+            let sealed = {
+                let mut open = self.flush_segments.borrow_mut();
+                if open.len() < self.config.open_files_max {
+                    return Ok(());
+                }
+                let Some(key) = open.keys().next().copied() else {
+                    return Ok(());
+                };
+                open.remove(&key)
+            };
+            if let Some(sealed) = sealed {
+                sealed.sync().await?;
+                sealed.write_index().await?;
+            }
+        }
+    }
+
+    /// More writes at once when publishers are about to wait.
+    fn writes_in_flight(&self) -> usize {
+        let backlogged = self.unflushed_bytes.get() > self.config.unflushed_bytes_max / 2;
+        self.config.flush_writes_in_flight_max * if backlogged { 4 } else { 1 }
+    }
+
+    /// Cuts that still matter once everything up to `flushed` is in segments.
+    fn live_cuts(&self, flushed: Lsn) -> Vec<crate::storage::recovery::Cut> {
+        let mut cuts = self.cuts.borrow_mut();
+        cuts.retain(|cut| cut.seen_lsn > flushed);
+        cuts.clone()
+    }
+
+    async fn check_space(&self) {
+        let Ok(available) = self.disk.available_bytes(self.data.root()).await else {
+            return;
+        };
+        let full = self.disk_full.get();
+        if !full && available < self.config.disk_reserve_bytes {
+            tracing::error!(
+                available,
+                reserve = self.config.disk_reserve_bytes,
+                "the disk is nearly full: publishes are refused until there is room again; reading goes on"
+            );
+            self.disk_full.set(true);
+            self.want_flush();
+        } else if full
+            && available > self.config.disk_reserve_bytes + self.config.journal_file_bytes
+        {
+            tracing::info!(available, "the disk has room again: publishes are taken");
+            self.disk_full.set(false);
+            self.work.notify_all();
+        }
+    }
+}
+
+/// Streams a backlog's batches into a segment and notes them in its index. Batches that went straight to another segment leave
+/// gaps between offsets: each stretch is a run of its own.
+async fn write_runs<D: Disk>(
+    writer: &mut SegmentWriter<D>,
+    segment: &mut OpenSegment<D>,
+    backlog: &Backlog,
+) -> Result<Vec<Run>, StorageError> {
+    let key = backlog.slot.key();
+    let mut runs: Vec<Run> = Vec::new();
+    for batch in &backlog.batches {
+        let position = writer.end();
+        let header = crate::storage::segment::header_at(&batch.bytes)
+            .expect("a batch in the tail has a header");
+        segment.index.push(
+            key,
+            batch.base_offset..batch.next_offset,
+            position,
+            header.max_timestamp(),
+        );
+        writer.push(&batch.bytes).await?;
+        match runs.last_mut() {
+            Some(run) if run.next_offset == batch.base_offset => {
+                run.next_offset = batch.next_offset;
+                run.end = writer.end();
+                run.max_timestamp = run.max_timestamp.max(header.max_timestamp());
+                run.append_time = run.append_time.max(header.append_time());
+            }
+            _ => runs.push(Run {
+                segment: segment.segment,
+                base_offset: batch.base_offset,
+                next_offset: batch.next_offset,
+                position,
+                end: writer.end(),
+                max_timestamp: header.max_timestamp(),
+                append_time: header.append_time(),
+            }),
+        }
+    }
+    Ok(runs)
+}

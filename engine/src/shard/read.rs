@@ -1,0 +1,337 @@
+//! Reading a partition: from memory at the tail, from segments behind it.
+
+use std::rc::Rc;
+
+use gannet_wire::frame::{Start, TimestampSource};
+use gannet_wire::{ErrorBody, ErrorCode, Offset, Timestamp};
+
+use super::log::ShardLog;
+use super::slot::Slot;
+use crate::io::{Clock, Disk};
+use crate::partition::{Fence, ReadPlace};
+use crate::storage::StorageError;
+use crate::storage::reader::ReadFault;
+use crate::storage::segment::Run;
+use crate::storage::slice::Slice;
+
+/// A reader's place in a partition.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadCursor {
+    /// The next record it wants.
+    pub offset: Offset,
+    /// Where the last read from a segment ended: run and position.
+    place: Option<(Run, u64)>,
+}
+
+/// Why a read gave nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The offset lies before the log start or behind the durable end.
+    #[error("offset {offset} is outside of what is stored, {log_start} to {next_offset}")]
+    OutOfRange {
+        /// What was asked for.
+        offset: Offset,
+        /// The oldest offset there is.
+        log_start: Offset,
+        /// The durable end.
+        next_offset: Offset,
+    },
+    /// These offsets are lost.
+    #[error("offsets {from} to {to} are damaged on disk and withheld; reading can go on at {to}", from = .0.from, to = .0.to)]
+    Fenced(Fence),
+    /// The topic was deleted.
+    #[error("the topic was deleted")]
+    Deleted,
+    /// The system failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+impl ReadError {
+    /// What the wire says of it.
+    #[must_use]
+    pub fn to_body(&self) -> ErrorBody {
+        match self {
+            Self::OutOfRange {
+                log_start,
+                next_offset,
+                ..
+            } => ErrorBody::new(ErrorCode::OffsetOutOfRange, self.to_string())
+                .with_range(*log_start, *next_offset),
+            Self::Fenced(fence) => ErrorBody::new(ErrorCode::RangeFenced, self.to_string())
+                .with_range(fence.from, fence.to),
+            Self::Deleted => ErrorBody::new(ErrorCode::TopicDeleted, self.to_string()),
+            Self::Storage(_) => ErrorBody::new(ErrorCode::StorageFailed, self.to_string()),
+        }
+    }
+}
+
+impl ReadCursor {
+    /// A cursor at `offset`.
+    #[must_use]
+    pub fn at(offset: Offset) -> Self {
+        Self {
+            offset,
+            place: None,
+        }
+    }
+}
+
+impl<D: Disk, C: Clock> ShardLog<D, C> {
+    /// The next batches for a reader, at least one and otherwise within `bytes_max`, and moves its cursor behind them. Nothing when it is at the
+    /// durable end. The first batch may begin before the cursor.
+    pub async fn read(
+        &self,
+        slot: &Rc<Slot>,
+        cursor: &mut ReadCursor,
+        bytes_max: usize,
+    ) -> Result<Vec<Slice>, ReadError> {
+        let mut batches = Vec::new();
+        let place = {
+            let state = slot.state.borrow();
+            if slot.is_deleted() {
+                return Err(ReadError::Deleted);
+            }
+            let place = state.place(cursor.offset);
+            if place == ReadPlace::Tail
+                && let Some(next) = state.tail.read(cursor.offset, bytes_max, &mut batches)
+            {
+                *cursor = ReadCursor::at(next);
+                return Ok(batches);
+            }
+            if place == ReadPlace::BeforeStart
+                || (place == ReadPlace::End && cursor.offset > state.durable_offset())
+            {
+                return Err(ReadError::OutOfRange {
+                    offset: cursor.offset,
+                    log_start: state.log_start(),
+                    next_offset: state.durable_offset(),
+                });
+            }
+            place
+        };
+        match place {
+            ReadPlace::Run(run) => self.read_run(slot, cursor, run, bytes_max).await,
+            ReadPlace::Fenced(fence) => Err(ReadError::Fenced(Fence {
+                from: cursor.offset,
+                to: fence.to,
+            })),
+            ReadPlace::Tail | ReadPlace::End | ReadPlace::BeforeStart => Ok(batches),
+        }
+    }
+
+    async fn read_run(
+        &self,
+        slot: &Rc<Slot>,
+        cursor: &mut ReadCursor,
+        run: Run,
+        bytes_max: usize,
+    ) -> Result<Vec<Slice>, ReadError> {
+        let key = slot.key();
+        let position = match cursor.place {
+            // The run may have grown since; where it begins tells that it is the same one.
+            Some((known, position))
+                if known.segment == run.segment && known.base_offset == run.base_offset =>
+            {
+                position
+            }
+            _ => {
+                let open = self.open_index_position(slot, &run, cursor.offset);
+                self.reader
+                    .seek(key, &run, cursor.offset, open)
+                    .await
+                    .map_err(read_error)?
+            }
+        };
+        let mut read = match self.reader.read(key, &run, position, cursor.offset).await {
+            Ok(read) => read,
+            Err(ReadFault::Damaged(fence)) => {
+                // Retention may have taken the segment meanwhile; then it is no damage.
+                let state = slot.state.borrow();
+                if cursor.offset < state.log_start() {
+                    return Err(ReadError::OutOfRange {
+                        offset: cursor.offset,
+                        log_start: state.log_start(),
+                        next_offset: state.durable_offset(),
+                    });
+                }
+                return Err(ReadError::Fenced(fence));
+            }
+            Err(ReadFault::Storage(error)) => return Err(error.into()),
+        };
+        // A chunk can hold more than the reader may have: what is left over is read again from the cache.
+        let mut bytes = 0;
+        let fits = read.batches.iter().take_while(|batch| {
+            bytes += batch.len();
+            bytes <= bytes_max
+        });
+        let keep = fits.count().max(1);
+        if keep < read.batches.len() {
+            let dropped: usize = read.batches.drain(keep..).map(|batch| batch.len()).sum();
+            read.next_position -= dropped as u64;
+            let last = read
+                .batches
+                .last()
+                .and_then(|batch| crate::storage::segment::header_at(batch));
+            read.next_offset = last.map_or(read.next_offset, |header| header.next_offset());
+        }
+        *cursor = ReadCursor {
+            offset: read.next_offset,
+            place: Some((run, read.next_position)),
+        };
+        Ok(read.batches)
+    }
+
+    /// Where `offset` stands according to the index of a segment that is still being written.
+    fn open_index_position(&self, slot: &Slot, run: &Run, offset: Offset) -> Option<u64> {
+        let key = slot.key();
+        [&self.direct_segments, &self.flush_segments]
+            .into_iter()
+            .find_map(|open| {
+                let open = open.borrow();
+                let segment = open
+                    .get(&key)
+                    .filter(|segment| segment.segment == run.segment)?;
+                let points = segment.index.run(key, run.base_offset)?;
+                points
+                    .seek_offset(offset)
+                    .map(|point| point.position.clamp(run.position, run.end))
+            })
+    }
+
+    /// The offset at which reading starts.
+    pub async fn start_offset(&self, slot: &Rc<Slot>, start: Start) -> Result<Offset, ReadError> {
+        let (log_start, end) = {
+            let state = slot.state.borrow();
+            (state.log_start(), state.durable_offset())
+        };
+        match start {
+            Start::Earliest => Ok(log_start),
+            Start::Latest => Ok(end),
+            Start::Offset(offset) if offset < log_start || offset > end => {
+                Err(ReadError::OutOfRange {
+                    offset,
+                    log_start,
+                    next_offset: end,
+                })
+            }
+            Start::Offset(offset) => Ok(offset),
+            Start::Timestamp(timestamp) => self.offset_of_timestamp(slot, timestamp).await,
+        }
+    }
+
+    /// The first offset whose batch may hold a record at or after `timestamp`, or the durable end: exact to the batch when the topic goes by append
+    /// time, to the record otherwise.
+    async fn offset_of_timestamp(
+        &self,
+        slot: &Rc<Slot>,
+        timestamp: Timestamp,
+    ) -> Result<Offset, ReadError> {
+        let by_append = slot.topic().settings.timestamps == TimestampSource::Append;
+        let newest = |run: &Run| {
+            if by_append {
+                run.append_time
+            } else {
+                run.max_timestamp
+            }
+        };
+        let candidates: Vec<Run> = {
+            let state = slot.state.borrow();
+            state
+                .runs()
+                .iter()
+                .filter(|run| newest(run) >= timestamp)
+                .copied()
+                .collect()
+        };
+        for run in candidates {
+            let mut cursor = ReadCursor::at(run.base_offset.max(slot.state.borrow().log_start()));
+            if !by_append
+                && let Ok(position) = self
+                    .reader
+                    .seek_timestamp(slot.key(), &run, timestamp)
+                    .await
+            {
+                cursor.place = Some((run, position));
+            }
+            while cursor.offset < run.next_offset {
+                let batches = match self
+                    .reader
+                    .read(
+                        slot.key(),
+                        &run,
+                        cursor.place.map_or(run.position, |(_, position)| position),
+                        Offset(0),
+                    )
+                    .await
+                {
+                    Ok(read) => {
+                        cursor = ReadCursor {
+                            offset: read.next_offset,
+                            place: Some((run, read.next_position)),
+                        };
+                        read.batches
+                    }
+                    Err(_) => break,
+                };
+                if let Some(offset) = batches
+                    .iter()
+                    .find_map(|batch| offset_in_batch(batch, timestamp, by_append))
+                {
+                    return Ok(offset.max(slot.state.borrow().log_start()));
+                }
+            }
+        }
+        let mut cursor = ReadCursor::at(
+            slot.state
+                .borrow()
+                .tail
+                .base_offset()
+                .unwrap_or(slot.state.borrow().durable_offset()),
+        );
+        loop {
+            let mut batches = Vec::new();
+            let next = slot
+                .state
+                .borrow()
+                .tail
+                .read(cursor.offset, 1 << 20, &mut batches);
+            if let Some(offset) = batches
+                .iter()
+                .find_map(|batch| offset_in_batch(batch, timestamp, by_append))
+            {
+                return Ok(offset);
+            }
+            match next {
+                Some(next) => cursor.offset = next,
+                None => return Ok(slot.state.borrow().durable_offset()),
+            }
+        }
+    }
+}
+
+/// The first record of a batch at or after a time.
+fn offset_in_batch(batch: &Slice, timestamp: Timestamp, by_append: bool) -> Option<Offset> {
+    let header = crate::storage::segment::header_at(batch)?;
+    if by_append {
+        return (header.append_time() >= timestamp).then(|| header.base_offset());
+    }
+    if header.max_timestamp() < timestamp {
+        return None;
+    }
+    // Only here does the broker look into a body: once a look-up, for the one batch that has the answer.
+    match gannet_wire::batch::Records::open(bytes::Bytes::copy_from_slice(batch)) {
+        Ok(records) => records
+            .iter()
+            .find(|(_, record)| record.timestamp >= timestamp)
+            .map(|(offset, _)| offset),
+        Err(_) => Some(header.base_offset()),
+    }
+}
+
+fn read_error(fault: ReadFault) -> ReadError {
+    match fault {
+        ReadFault::Damaged(fence) => ReadError::Fenced(fence),
+        ReadFault::Storage(error) => ReadError::Storage(error),
+    }
+}

@@ -1,0 +1,236 @@
+//! A partition in its shard: the pure state, what waits to be committed, and who waits for what.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use gannet_wire::batch::ProducerStamp;
+use gannet_wire::frame::Durability;
+use gannet_wire::{ErrorBody, LeaderEpoch, Offset, Timestamp};
+
+use crate::control::catalogue::Topic;
+use crate::cursor::CommittedOffset;
+use crate::io::local::Signal;
+use crate::partition::Partition;
+use crate::storage::segment::{DirectProducer, Run};
+use crate::storage::slice::Slice;
+use crate::storage::{Lsn, PartitionKey};
+
+/// What became of a request to the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A batch has its offsets.
+    Published {
+        /// The first.
+        base_offset: Offset,
+        /// The append clock.
+        append_time: Timestamp,
+        /// What was reached.
+        durability: Durability,
+        /// Whether it was there already.
+        duplicate: bool,
+    },
+    /// A committed offset is durable.
+    Committed,
+    /// It was refused, or cannot be kept.
+    Failed(ErrorBody),
+}
+
+/// Takes what became of requests. Called on the shard's thread, many times in a row: it must only take note.
+pub trait CompletionSink {
+    /// `token` is the one the request came with.
+    fn complete(&self, token: u64, outcome: Outcome);
+}
+
+/// Who is to be told.
+#[derive(Clone)]
+pub struct Completion {
+    /// The taker.
+    pub sink: Rc<dyn CompletionSink>,
+    /// What it knows the request by.
+    pub token: u64,
+}
+
+impl Completion {
+    /// Tells.
+    pub fn complete(&self, outcome: Outcome) {
+        self.sink.complete(self.token, outcome);
+    }
+}
+
+/// A batch that has its offsets and waits for a commit.
+pub(super) struct BatchArrival {
+    pub(super) bytes: Bytes,
+    pub(super) base_offset: Offset,
+    pub(super) record_count: u32,
+    pub(super) append_time: Timestamp,
+    pub(super) max_timestamp: Timestamp,
+    pub(super) leader_epoch: LeaderEpoch,
+    pub(super) producer: Option<ProducerStamp>,
+    /// `None` when the acknowledgement did not wait for the disk.
+    pub(super) completion: Option<Completion>,
+}
+
+impl BatchArrival {
+    pub(super) fn next_offset(&self) -> Offset {
+        Offset(self.base_offset.0 + u64::from(self.record_count))
+    }
+}
+
+/// A batch in a segment, durable there, whose place the journal does not know yet.
+pub(super) struct DirectBatch {
+    pub(super) base_offset: Offset,
+    pub(super) next_offset: Offset,
+    pub(super) append_time: Timestamp,
+    pub(super) bytes: Slice,
+    pub(super) completion: Option<Completion>,
+}
+
+/// Batches that went to a segment together.
+pub(super) struct DirectChunk {
+    pub(super) run: Run,
+    pub(super) batches: Vec<DirectBatch>,
+    pub(super) producers: Vec<DirectProducer>,
+    pub(super) allocated_bytes: usize,
+}
+
+/// A group's offset on its way.
+pub(super) struct CommitArrival {
+    pub(super) offset: CommittedOffset,
+    pub(super) encoded: Vec<u8>,
+    pub(super) completion: Completion,
+}
+
+/// What a commit is made of.
+pub(super) enum Arrival {
+    Batch(BatchArrival),
+    Direct(DirectChunk),
+    Committed(CommitArrival),
+}
+
+/// A duplicate whose original is not durable yet.
+pub(super) struct WaitingDuplicate {
+    pub(super) next_offset: Offset,
+    pub(super) outcome: Outcome,
+    pub(super) completion: Completion,
+}
+
+/// What waits to be committed. Chunks come before batches: their offsets are lower.
+#[derive(Default)]
+pub(super) struct Pending {
+    pub(super) commits: VecDeque<CommitArrival>,
+    /// Chunks that are durable in their segment, in the order of offsets.
+    pub(super) landed: VecDeque<DirectChunk>,
+    /// Chunks on their way, oldest first; `Some` once durable while an older one is not. Batches wait behind them.
+    pub(super) directs: VecDeque<Option<DirectChunk>>,
+    /// The number of the oldest chunk in `directs`.
+    pub(super) first_direct: u64,
+    /// A chunk is making a new segment: no other one may start.
+    pub(super) opening_segment: bool,
+    pub(super) batches: VecDeque<BatchArrival>,
+    pub(super) batch_bytes: usize,
+    /// Whether the slot stands in the shard's queue.
+    pub(super) queued: bool,
+    /// Whether it stands in the queue of those with enough for a chunk.
+    pub(super) large_queued: bool,
+    pub(super) duplicates: Vec<WaitingDuplicate>,
+}
+
+impl Pending {
+    /// Whether a commit could take anything now. `large_waits`: batches of a slot with enough for a chunk are left to it.
+    pub(super) fn front_bytes(&self, direct_bytes_min: usize, direct_room: bool) -> Option<usize> {
+        if let Some(commit) = self.commits.front() {
+            return Some(commit.encoded.len());
+        }
+        if let Some(chunk) = self.landed.front() {
+            return Some(DIRECT_ENTRY_BYTES + DIRECT_PRODUCER_BYTES * chunk.producers.len());
+        }
+        let batch = self.batches.front().filter(|_| self.directs.is_empty())?;
+        let for_a_chunk = batch.bytes.len() >= direct_bytes_min
+            || (direct_room && self.batch_bytes >= direct_bytes_min);
+        (!for_a_chunk).then_some(batch.bytes.len())
+    }
+
+    /// Takes what [`Pending::front_bytes`] spoke of.
+    pub(super) fn pop_front(&mut self) -> Option<Arrival> {
+        if let Some(commit) = self.commits.pop_front() {
+            return Some(Arrival::Committed(commit));
+        }
+        if let Some(chunk) = self.landed.pop_front() {
+            return Some(Arrival::Direct(chunk));
+        }
+        let batch = self.batches.pop_front()?;
+        self.batch_bytes -= batch.bytes.len();
+        Some(Arrival::Batch(batch))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.commits.is_empty()
+            && self.landed.is_empty()
+            && self.batches.is_empty()
+            && self.directs.is_empty()
+    }
+}
+
+/// An upper bound of an encoded [`crate::storage::segment::DirectRun`] without producers.
+const DIRECT_ENTRY_BYTES: usize = 64;
+/// ... and of each producer in it.
+const DIRECT_PRODUCER_BYTES: usize = 48;
+
+/// A partition in its shard. Shared by the tasks of one thread.
+pub struct Slot {
+    key: PartitionKey,
+    topic: Rc<Topic>,
+    /// The pure state. Never borrowed over an await.
+    pub state: RefCell<Partition>,
+    pub(super) pending: RefCell<Pending>,
+    /// Durable runs that no checkpoint has yet, with the commit that named them.
+    pub(super) unrecorded: RefCell<VecDeque<(Lsn, Run)>>,
+    /// Rises when the durable end moves, and when the partition goes.
+    pub changed: Signal,
+    deleted: Cell<bool>,
+    pub(super) flush_round: Cell<u64>,
+    pub(super) expiry_queued: Cell<bool>,
+}
+
+impl Slot {
+    /// A partition of `topic`.
+    #[must_use]
+    pub fn new(topic: Rc<Topic>, state: Partition) -> Rc<Self> {
+        Rc::new(Self {
+            key: state.key(),
+            topic,
+            state: RefCell::new(state),
+            pending: RefCell::default(),
+            unrecorded: RefCell::default(),
+            changed: Signal::new(),
+            deleted: Cell::new(false),
+            flush_round: Cell::new(0),
+            expiry_queued: Cell::new(false),
+        })
+    }
+
+    /// Which partition this is.
+    #[must_use]
+    pub fn key(&self) -> PartitionKey {
+        self.key
+    }
+
+    /// Its topic.
+    #[must_use]
+    pub fn topic(&self) -> &Rc<Topic> {
+        &self.topic
+    }
+
+    /// Whether its topic was deleted: readers end, nothing more is appended.
+    #[must_use]
+    pub fn is_deleted(&self) -> bool {
+        self.deleted.get()
+    }
+
+    pub(super) fn mark_deleted(&self) {
+        self.deleted.set(true);
+        self.changed.notify_all();
+    }
+}

@@ -1,0 +1,249 @@
+//! A shard's state as of an LSN. A [`RecordLog`](super::record_log) holds it: a full record first, then what changed.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use gannet_wire::{Offset, PartitionIndex, Timestamp, TopicId};
+
+use super::recovery::{Cut, JournalState};
+use super::segment::{Run, SegmentRef, insert_run};
+use super::{Generation, Lsn, PartitionKey, SegmentId};
+
+/// The newest checkpoint format this program reads.
+pub const CHECKPOINT_VERSION: u32 = 1;
+
+/// One checkpoint: everything, or what changed since the one before.
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
+pub struct CheckpointRecord {
+    /// [`CHECKPOINT_VERSION`].
+    pub version: u32,
+    /// Everything up to here is in segments.
+    pub flushed_lsn: u64,
+    /// Everything up to here was durable.
+    pub durable_lsn: u64,
+    /// The newest journal life in use.
+    pub generation: u64,
+    /// The append clock, in milliseconds since the Unix epoch.
+    pub append_clock_ms: i64,
+    /// Cuts: generation, end LSN, newest LSN seen.
+    pub cuts: Vec<(u64, u64, u64)>,
+    /// Partitions that changed. Runs are those that are new or grew; everything else replaces what was known.
+    pub partitions: Vec<PartitionRecord>,
+    /// Topics that are gone.
+    pub topics_dropped: Vec<u64>,
+}
+
+/// A partition in a checkpoint.
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
+#[allow(missing_docs, reason = "the fields of Partition")]
+pub struct PartitionRecord {
+    pub topic: u64,
+    pub partition: u32,
+    pub log_start: u64,
+    pub next_offset: u64,
+    pub leader_epoch: u32,
+    pub fences: Vec<(u64, u64)>,
+    pub runs: Vec<RunRecord>,
+    pub producers: Vec<ProducerRecord>,
+    pub committed: Vec<CommittedRecord>,
+}
+
+/// A run in a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[allow(missing_docs, reason = "the fields of Run")]
+pub struct RunRecord {
+    pub segment: u64,
+    pub shared: bool,
+    pub base_offset: u64,
+    pub next_offset: u64,
+    pub position: u64,
+    pub end: u64,
+    pub max_timestamp: i64,
+    pub append_time: i64,
+}
+
+/// An idempotent producer in a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[allow(missing_docs, reason = "the fields of the producers' table")]
+pub struct ProducerRecord {
+    pub id: u64,
+    pub epoch: u32,
+    pub last_append: i64,
+    pub window: Vec<WindowRecord>,
+}
+
+/// A batch of an idempotent producer in a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[allow(missing_docs, reason = "the fields of WindowBatch")]
+pub struct WindowRecord {
+    pub base_sequence: u32,
+    pub record_count: u32,
+    pub base_offset: u64,
+}
+
+/// A committed offset in a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[allow(missing_docs, reason = "the fields of Committed")]
+pub struct CommittedRecord {
+    pub group: String,
+    pub offset: u64,
+    pub metadata: String,
+    pub lsn: u64,
+}
+
+/// All checkpoints of a log put together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CheckpointState {
+    /// What recovery needs.
+    pub journal: JournalState,
+    /// The append clock; `None` before the first checkpoint.
+    pub append_clock_ms: Option<i64>,
+    /// The partitions, by key.
+    pub partitions: BTreeMap<PartitionKey, PartitionRecord>,
+}
+
+/// Why a checkpoint's bytes are refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CheckpointFault {
+    /// Not a checkpoint, although the log's checksum matched.
+    #[error("a checkpoint cannot be read")]
+    Malformed,
+    /// Written by a newer program.
+    #[error("a checkpoint has format version {0}, which is newer than this program")]
+    Newer(u32),
+}
+
+impl CheckpointRecord {
+    /// The record's bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        rkyv::to_bytes::<rkyv::rancor::Error>(self)
+            .expect("memory is the only thing that can be missing")
+            .into_vec()
+    }
+
+    /// Reads a record's bytes.
+    pub fn decode(bytes: &[u8]) -> Result<Self, CheckpointFault> {
+        let record = rkyv::from_bytes::<Self, rkyv::rancor::Error>(bytes)
+            .map_err(|_| CheckpointFault::Malformed)?;
+        if record.version > CHECKPOINT_VERSION {
+            Err(CheckpointFault::Newer(record.version))
+        } else {
+            Ok(record)
+        }
+    }
+}
+
+impl CheckpointState {
+    /// Puts the records of a log together.
+    pub fn load(records: &[Vec<u8>]) -> Result<Self, CheckpointFault> {
+        let mut state = Self::default();
+        for bytes in records {
+            state.apply(CheckpointRecord::decode(bytes)?);
+        }
+        Ok(state)
+    }
+
+    /// Takes one more record.
+    pub fn apply(&mut self, record: CheckpointRecord) {
+        self.journal = JournalState {
+            flushed_lsn: Lsn(record.flushed_lsn),
+            durable_lsn: Lsn(record.durable_lsn),
+            generation: Generation(record.generation),
+            cuts: record
+                .cuts
+                .iter()
+                .map(|(generation, end, seen)| Cut {
+                    generation: Generation(*generation),
+                    end_lsn: Lsn(*end),
+                    seen_lsn: Lsn(*seen),
+                })
+                .collect(),
+        };
+        self.append_clock_ms = Some(record.append_clock_ms);
+        for topic in record.topics_dropped {
+            self.partitions.retain(|key, _| key.topic != TopicId(topic));
+        }
+        for mut changed in record.partitions {
+            let known = self.partitions.entry(changed.key()).or_default();
+            let mut runs: VecDeque<Run> = known.runs.iter().map(RunRecord::to_run).collect();
+            for run in &changed.runs {
+                insert_run(&mut runs, run.to_run());
+            }
+            runs.retain(|run| run.next_offset.0 > changed.log_start);
+            changed.runs = runs.iter().map(RunRecord::from).collect();
+            *known = changed;
+        }
+    }
+
+    /// A full record, as a new log begins with.
+    #[must_use]
+    pub fn to_record(&self) -> CheckpointRecord {
+        CheckpointRecord {
+            version: CHECKPOINT_VERSION,
+            flushed_lsn: self.journal.flushed_lsn.0,
+            durable_lsn: self.journal.durable_lsn.0,
+            generation: self.journal.generation.0,
+            append_clock_ms: self.append_clock_ms.unwrap_or_default(),
+            cuts: cut_records(&self.journal.cuts),
+            partitions: self.partitions.values().cloned().collect(),
+            topics_dropped: Vec::new(),
+        }
+    }
+}
+
+/// Cuts as a record holds them.
+#[must_use]
+pub fn cut_records(cuts: &[Cut]) -> Vec<(u64, u64, u64)> {
+    cuts.iter()
+        .map(|cut| (cut.generation.0, cut.end_lsn.0, cut.seen_lsn.0))
+        .collect()
+}
+
+impl PartitionRecord {
+    /// Which partition.
+    #[must_use]
+    pub fn key(&self) -> PartitionKey {
+        PartitionKey {
+            topic: TopicId(self.topic),
+            partition: PartitionIndex(self.partition),
+        }
+    }
+}
+
+impl RunRecord {
+    /// The run.
+    #[must_use]
+    pub fn to_run(&self) -> Run {
+        Run {
+            segment: SegmentRef {
+                id: SegmentId(self.segment),
+                shared: self.shared,
+            },
+            base_offset: Offset(self.base_offset),
+            next_offset: Offset(self.next_offset),
+            position: self.position,
+            end: self.end,
+            max_timestamp: Timestamp(self.max_timestamp),
+            append_time: Timestamp(self.append_time),
+        }
+    }
+}
+
+impl From<&Run> for RunRecord {
+    fn from(run: &Run) -> Self {
+        Self {
+            segment: run.segment.id.0,
+            shared: run.segment.shared,
+            base_offset: run.base_offset.0,
+            next_offset: run.next_offset.0,
+            position: run.position,
+            end: run.end,
+            max_timestamp: run.max_timestamp.0,
+            append_time: run.append_time.0,
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! What a restart makes of the journal. Pure: from what the checkpoint says and what the scan found to what is replayed, what is
+//! fenced and where the log ends. Each commit falls into one named row of [`Row`].
+//!
+//! | row | when | what happens |
+//! |---|---|---|
+//! | `Flushed` | LSN at or below the checkpoint's | nothing: segments have it |
+//! | `CutBefore` | behind a cut that an earlier recovery decided | nothing: it was never acknowledged |
+//! | `Replay` | whole, and the next LSN | its entries go to their partitions |
+//! | `Rot` | not whole (or missing), at or below `Dur` | fenced: whole entries are salvaged, the others' offsets are reported |
+//! | `TornTail` | not whole (or missing), above `Dur` | the log ends before it |
+//! | `BehindCut` | whole, behind a torn tail | nothing: with several writes in flight it was never acknowledged |
+//!
+//! `Dur` is the largest LSN that anything valid says was durable.
+
+use std::collections::BTreeMap;
+
+use super::commit::Entry;
+use super::scan::{Found, FoundCommit, FoundDamage};
+use super::slice::Slice;
+use super::{Generation, Lsn};
+use crate::storage::commit::CommitHead;
+
+/// An earlier recovery's decision: in lives up to `generation`, nothing behind `end_lsn` counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// The newest life the decision is about.
+    pub generation: Generation,
+    /// The last commit that counts.
+    pub end_lsn: Lsn,
+    /// The last commit that was seen: the cut can be forgotten once this is flushed.
+    pub seen_lsn: Lsn,
+}
+
+/// What the checkpoint says about the journal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JournalState {
+    /// Everything up to here is in segments.
+    pub flushed_lsn: Lsn,
+    /// Everything up to here was durable when the checkpoint was written.
+    pub durable_lsn: Lsn,
+    /// The newest life that was begun when the checkpoint was written, at least.
+    pub generation: Generation,
+    /// Earlier decisions.
+    pub cuts: Vec<Cut>,
+}
+
+/// Where a commit falls; see the module's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "the module's table says it")]
+pub enum Row {
+    Flushed,
+    CutBefore,
+    Replay,
+    Rot,
+    TornTail,
+    BehindCut,
+}
+
+/// One step of the replay, in the order of LSNs.
+#[derive(Debug)]
+pub enum Step {
+    /// Apply all of it.
+    Replay(FoundCommit),
+    /// Apply the entries that are whole, fence the others.
+    Salvage {
+        /// The commit's place.
+        lsn: Lsn,
+        /// Its head, as far as it is known.
+        head: CommitHead,
+        /// Entries that are whole.
+        whole: Vec<Entry>,
+        /// Entries that are not.
+        lost: Vec<Entry>,
+        /// Its bytes.
+        bytes: Slice,
+    },
+    /// Nothing is left of these: any partition may have lost records.
+    Lost {
+        /// The first that is gone.
+        first: Lsn,
+        /// The last that is gone.
+        last: Lsn,
+    },
+}
+
+/// What recovery does.
+#[derive(Debug)]
+pub struct Plan {
+    /// In order.
+    pub steps: Vec<Step>,
+    /// The last commit that counts; the next one follows it.
+    pub end_lsn: Lsn,
+    /// The newest life seen anywhere: the next file's is above it.
+    pub generation: Generation,
+    /// The cuts to keep from now on, this recovery's among them.
+    pub cuts: Vec<Cut>,
+    /// How many commits fell into each row, for the log and for tests.
+    pub rows: BTreeMap<Row, u64>,
+}
+
+/// Decides. `found` is what the scans of all files of the shard found, in any order; `headers` the lives their headers claim.
+#[must_use]
+pub fn plan(state: &JournalState, headers: &[Generation], found: Vec<Found>) -> Plan {
+    let mut rows = BTreeMap::new();
+    let mut count = |row: Row| *rows.entry(row).or_insert(0u64) += 1;
+    let mut generation = headers
+        .iter()
+        .copied()
+        .fold(state.generation, Generation::max);
+    let mut durable = state.durable_lsn.max(state.flushed_lsn);
+    let mut seen = state.flushed_lsn;
+    let mut whole: BTreeMap<Lsn, FoundCommit> = BTreeMap::new();
+    let mut damaged: BTreeMap<Lsn, FoundDamage> = BTreeMap::new();
+
+    for item in found {
+        let head = match &item {
+            Found::Commit(commit) => &commit.head,
+            Found::Damaged(damage) => &damage.head,
+            Found::Unreadable { .. } => continue,
+        };
+        let id = head.identity;
+        generation = generation.max(id.generation);
+        if id.lsn <= state.flushed_lsn {
+            count(Row::Flushed);
+            continue;
+        }
+        if state
+            .cuts
+            .iter()
+            .any(|cut| id.generation <= cut.generation && id.lsn > cut.end_lsn)
+        {
+            count(Row::CutBefore);
+            continue;
+        }
+        seen = seen.max(id.lsn);
+        // A commit's word on what was durable before it counts even if it is damaged itself: its head has its own checksum.
+        durable = durable.max(id.durable_lsn);
+        match item {
+            // Of two commits with one LSN the newer life's is the one that was acknowledged.
+            Found::Commit(commit) => match whole.get(&id.lsn) {
+                Some(other) if other.head.identity.generation >= id.generation => {
+                    count(Row::CutBefore)
+                }
+                _ => {
+                    whole.insert(id.lsn, commit);
+                }
+            },
+            Found::Damaged(damage) => {
+                damaged.insert(id.lsn, damage);
+            }
+            Found::Unreadable { .. } => {}
+        }
+    }
+
+    let mut steps = Vec::new();
+    let mut end = state.flushed_lsn;
+    loop {
+        let expected = end.next();
+        if let Some(commit) = whole.remove(&expected) {
+            count(Row::Replay);
+            steps.push(Step::Replay(commit));
+            end = expected;
+            continue;
+        }
+        if expected > durable {
+            if damaged.contains_key(&expected) {
+                count(Row::TornTail);
+            }
+            break;
+        }
+        count(Row::Rot);
+        match damaged.remove(&expected) {
+            Some(FoundDamage {
+                head,
+                entries: Some(entries),
+                bytes,
+                ..
+            }) => {
+                let (kept, lost) = entries
+                    .into_iter()
+                    .partition(|entry| head.entry_is_whole(&bytes, entry));
+                steps.push(Step::Salvage {
+                    lsn: expected,
+                    head,
+                    whole: kept,
+                    lost,
+                    bytes,
+                });
+            }
+            _ => match steps.last_mut() {
+                Some(Step::Lost { last, .. }) => *last = expected,
+                _ => steps.push(Step::Lost {
+                    first: expected,
+                    last: expected,
+                }),
+            },
+        }
+        end = expected;
+    }
+    for _ in whole.range(end..) {
+        count(Row::BehindCut);
+    }
+    let mut cuts: Vec<Cut> = state
+        .cuts
+        .iter()
+        .copied()
+        .filter(|cut| cut.seen_lsn > state.flushed_lsn)
+        .collect();
+    if seen > end {
+        cuts.push(Cut {
+            generation,
+            end_lsn: end,
+            seen_lsn: seen,
+        });
+    }
+    Plan {
+        steps,
+        end_lsn: end,
+        generation,
+        cuts,
+        rows,
+    }
+}

@@ -1,0 +1,210 @@
+//! Finds the commits in a journal file, block by block. Pure: says what to read next, takes the bytes, keeps what it found.
+
+use super::Generation;
+use super::commit::{CommitFault, CommitHead, DirectoryCopy, Entry};
+use super::journal_file::FIRST_COMMIT_POSITION;
+use super::slice::Slice;
+use crate::io::{BLOCK_BYTES, DiskBuffer};
+
+/// Bytes asked for at once: more than the largest commit, so that one that is cut by the end of a read stands whole in the next.
+pub const SCAN_READ_BYTES: usize = 4 << 20;
+const _: () = assert!(SCAN_READ_BYTES > crate::limits::COMMIT_BYTES_MAX);
+
+/// Something in a journal file.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// A whole commit.
+    Commit(FoundCommit),
+    /// What was a commit: its head or its foot is whole, the rest is not.
+    Damaged(FoundDamage),
+    /// Blocks that could not be read.
+    Unreadable {
+        /// The first byte.
+        position: u64,
+    },
+}
+
+/// A whole commit.
+#[derive(Clone, Debug)]
+pub struct FoundCommit {
+    /// Its head.
+    pub head: CommitHead,
+    /// Its directory.
+    pub entries: Vec<Entry>,
+    /// All its bytes.
+    pub bytes: Slice,
+}
+
+/// A commit that is not whole.
+#[derive(Clone, Debug)]
+pub struct FoundDamage {
+    /// What its head or its foot says.
+    pub head: CommitHead,
+    /// Its directory, when one of the two is whole.
+    pub entries: Option<Vec<Entry>>,
+    /// The bytes that are there.
+    pub bytes: Slice,
+    /// What is wrong.
+    pub fault: CommitFault,
+}
+
+/// Scans one file. Call [`Scanner::poll_read`], do what it says, call [`Scanner::handle_read`] or
+/// [`Scanner::handle_unreadable`], until it says no more.
+pub struct Scanner {
+    /// Only commits of this life count; `None` when the file's header is lost, then every life does.
+    generation: Option<Generation>,
+    file_bytes: u64,
+    position: u64,
+    /// A foot without a head was met: its commit's bytes are wanted.
+    salvage: Option<CommitHead>,
+    newer: bool,
+    found: Vec<Found>,
+}
+
+impl Scanner {
+    /// Scans a file of `file_bytes` whose header says `generation`.
+    #[must_use]
+    pub fn new(generation: Option<Generation>, file_bytes: u64) -> Self {
+        Self {
+            generation,
+            file_bytes,
+            position: FIRST_COMMIT_POSITION,
+            salvage: None,
+            newer: false,
+            found: Vec::new(),
+        }
+    }
+
+    /// Position and length of the next read; `None` when the scan is over.
+    #[must_use]
+    pub fn poll_read(&self) -> Option<(u64, usize)> {
+        if let Some(head) = &self.salvage {
+            return Some((head.identity.position, head.commit_bytes));
+        }
+        let left = self.file_bytes.saturating_sub(self.position);
+        let left = usize::try_from(left).unwrap_or(usize::MAX) / BLOCK_BYTES * BLOCK_BYTES;
+        if left == 0 {
+            return None;
+        }
+        Some((self.position, left.min(SCAN_READ_BYTES)))
+    }
+
+    /// Takes what was read where [`Scanner::poll_read`] asked. Fewer bytes than asked for end the scan.
+    pub fn handle_read(&mut self, position: u64, buffer: &DiskBuffer) {
+        if let Some(head) = self.salvage.take() {
+            self.salvage_from_foot(&head, buffer);
+            return;
+        }
+        assert_eq!(position, self.position, "the scan goes on where it stopped");
+        let usable = buffer.len() / BLOCK_BYTES * BLOCK_BYTES;
+        let mut at = 0;
+        while at < usable {
+            let here = position + at as u64;
+            match CommitHead::read(&buffer[at..usable], here) {
+                Ok(head)
+                    if self
+                        .generation
+                        .is_none_or(|generation| generation == head.identity.generation) =>
+                {
+                    if at + head.commit_bytes > usable {
+                        let reaches = here + head.commit_bytes as u64;
+                        if at > 0 && reaches <= self.file_bytes {
+                            // Read again from here, so that it stands in one buffer.
+                            self.position = here;
+                            return;
+                        }
+                        // It can never be whole: it is longer than the file, or than what could be read.
+                        self.found_damaged(
+                            head,
+                            Slice::new(buffer.clone(), at..usable),
+                            CommitFault::Short,
+                        );
+                        at += BLOCK_BYTES;
+                        continue;
+                    }
+                    let bytes = Slice::new(buffer.clone(), at..at + head.commit_bytes);
+                    match head.check(&bytes) {
+                        Ok(entries) => self.found.push(Found::Commit(FoundCommit {
+                            head,
+                            entries,
+                            bytes,
+                        })),
+                        Err(fault) => self.found_damaged(head, bytes, fault),
+                    }
+                    // The head is whole, so its length is what was written.
+                    at += head.commit_bytes;
+                }
+                Ok(_) => at += BLOCK_BYTES,
+                Err(CommitFault::Newer) => {
+                    self.newer = true;
+                    at += BLOCK_BYTES;
+                }
+                Err(_) => {
+                    let end = here + BLOCK_BYTES as u64;
+                    at += BLOCK_BYTES;
+                    if let Ok(head) = CommitHead::read_foot(&buffer[at - BLOCK_BYTES..at], end)
+                        && self
+                            .generation
+                            .is_none_or(|generation| generation == head.identity.generation)
+                    {
+                        self.position = end;
+                        self.salvage = Some(head);
+                        return;
+                    }
+                }
+            }
+        }
+        self.position = if usable == 0 {
+            self.file_bytes
+        } else {
+            position + usable as u64
+        };
+    }
+
+    /// The read that was asked for failed even for a single block: that block is given up.
+    pub fn handle_unreadable(&mut self, position: u64) {
+        if self.salvage.take().is_none() {
+            self.position = position + BLOCK_BYTES as u64;
+        }
+        self.found.push(Found::Unreadable { position });
+    }
+
+    /// Whether a commit of a newer format was met.
+    #[must_use]
+    pub fn met_newer(&self) -> bool {
+        self.newer
+    }
+
+    /// What was found, in the order of the file.
+    #[must_use]
+    pub fn into_found(self) -> Vec<Found> {
+        self.found
+    }
+
+    fn found_damaged(&mut self, head: CommitHead, bytes: Slice, fault: CommitFault) {
+        let entries = head
+            .directory(&bytes, DirectoryCopy::Head)
+            .or_else(|_| head.directory(&bytes, DirectoryCopy::Foot))
+            .ok();
+        self.found.push(Found::Damaged(FoundDamage {
+            head,
+            entries,
+            bytes,
+            fault,
+        }));
+    }
+
+    fn salvage_from_foot(&mut self, head: &CommitHead, buffer: &DiskBuffer) {
+        let bytes = Slice::new(buffer.clone(), 0..buffer.len().min(head.commit_bytes));
+        let entries = head
+            .directory(&bytes, DirectoryCopy::Foot)
+            .or_else(|_| head.directory(&bytes, DirectoryCopy::Head))
+            .ok();
+        self.found.push(Found::Damaged(FoundDamage {
+            head: *head,
+            entries,
+            bytes,
+            fault: CommitFault::NoHead,
+        }));
+    }
+}
