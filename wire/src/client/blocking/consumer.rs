@@ -1,0 +1,455 @@
+//! Reads partitions as their records become durable.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+
+use super::Client;
+use super::link::Link;
+use crate::batch::CheckScratch;
+use crate::client::config::{Backoff, ClientConfig, ConsumerConfig, Partitions};
+use crate::client::error::ClientError;
+use crate::client::hub::locked;
+use crate::client::subscription::{CreditAccount, Delivery, Subscription};
+use crate::frame::{Frame, Message, Start, TopicDescription, encode};
+use crate::ids::{CorrelationId, Offset, PartitionIndex, ShardIndex, SubscriptionId};
+
+/// Reads partitions of one topic.
+///
+/// When all of them belong to one shard, the thread that calls [`next`](Self::next) reads the socket itself; otherwise
+/// a thread for each shard does. After a lost connection the consumer subscribes again behind the last record it
+/// delivered: nothing is lost and nothing comes twice.
+///
+/// The server closes the connection of a consumer that reads from one shard when `next` is not called for three
+/// heartbeats (see `Client::hello`); the next call then connects again.
+pub struct Consumer {
+    source: Source,
+    positions: HashMap<PartitionIndex, Offset>,
+}
+
+enum Source {
+    /// Read by the calling thread.
+    Shard(Box<ShardReader>),
+    /// Read by a thread each.
+    Threads {
+        arrivals: Receiver<Arrival>,
+        closed: Arc<AtomicBool>,
+        desks: Vec<Arc<Desk>>,
+    },
+}
+
+type Arrival = Result<Delivery, ClientError>;
+
+impl Consumer {
+    pub(super) fn open(
+        client: &Client,
+        topic: &TopicDescription,
+        partitions: &Partitions,
+        start: Start,
+        config: ConsumerConfig,
+    ) -> Result<Self, ClientError> {
+        let wanted: Vec<PartitionIndex> = match partitions {
+            Partitions::All => topic
+                .partitions
+                .iter()
+                .map(|partition| partition.partition)
+                .collect(),
+            Partitions::Only(indexes) => indexes.iter().copied().map(PartitionIndex).collect(),
+        };
+        if wanted.is_empty() {
+            return Err(ClientError::InvalidArgument("no partition is asked for"));
+        }
+        let credit_bytes = config.credit_bytes_each(wanted.len());
+        let mut readers: HashMap<ShardIndex, ShardReader> = HashMap::new();
+        let mut seen = std::collections::HashSet::new();
+        for (partition, id) in wanted.into_iter().zip(1..) {
+            if !seen.insert(partition) {
+                return Err(ClientError::InvalidArgument(
+                    "a partition is asked for twice",
+                ));
+            }
+            let Some(described) = topic.partitions.get(partition.0 as usize) else {
+                return Err(ClientError::InvalidArgument(
+                    "the topic has no such partition",
+                ));
+            };
+            readers
+                .entry(described.shard)
+                .or_insert_with(|| ShardReader::new(client, described.shard))
+                .add(SubscriptionId(id), topic, partition, start, credit_bytes);
+        }
+        let mut readers: Vec<ShardReader> = readers.into_values().collect();
+        for reader in &mut readers {
+            reader.connect()?;
+        }
+        let source = match readers.len() {
+            1 => Source::Shard(Box::new(readers.remove(0))),
+            _ => Source::spawn(readers)?,
+        };
+        Ok(Self {
+            source,
+            positions: HashMap::new(),
+        })
+    }
+
+    /// The next batch of any partition, in each partition's order. `None` when there is none within `timeout`, which
+    /// the kernel rounds up to some milliseconds.
+    ///
+    /// # Errors
+    /// [`ClientError::SubscriptionEnded`] for a partition of which no more will come: the others go on.
+    /// [`ClientError::GaveUp`] when there is no connection for as long as the configuration says: a further call tries
+    /// again. [`ClientError::BatchDamaged`]: a further call asks for the batch again.
+    pub fn next(&mut self, timeout: Duration) -> Result<Option<Delivery>, ClientError> {
+        let delivery = match &mut self.source {
+            Source::Shard(reader) => reader.next(Instant::now() + timeout, &|| false)?,
+            Source::Threads { arrivals, .. } => match arrivals.recv_timeout(timeout) {
+                Ok(arrival) => Some(arrival?),
+                Err(RecvTimeoutError::Timeout) => None,
+                // Every thread has ended because all its subscriptions have.
+                Err(RecvTimeoutError::Disconnected) => return Err(ClientError::Closed),
+            },
+        };
+        if let Some(delivery) = &delivery {
+            self.positions
+                .insert(delivery.partition, delivery.position());
+        }
+        Ok(delivery)
+    }
+
+    /// The offset behind the last record delivered of each partition that delivered any: what to commit once they are
+    /// dealt with.
+    #[must_use]
+    pub fn positions(&self) -> Vec<(PartitionIndex, Offset)> {
+        self.positions
+            .iter()
+            .map(|(partition, offset)| (*partition, *offset))
+            .collect()
+    }
+
+    /// Ends the subscriptions by closing the connections; the same as dropping the consumer.
+    pub fn close(self) {}
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        if let Source::Threads { closed, desks, .. } = &self.source {
+            closed.store(true, Ordering::SeqCst);
+            for desk in desks {
+                desk.disconnect();
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Consumer")
+            .field("positions", &self.positions)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Source {
+    fn spawn(readers: Vec<ShardReader>) -> Result<Self, ClientError> {
+        // Bounded by the credit: at most so many bytes of deliveries exist.
+        let (sender, arrivals) = channel();
+        let closed = Arc::new(AtomicBool::new(false));
+        let desks = readers
+            .iter()
+            .map(|reader| Arc::clone(&reader.desk))
+            .collect();
+        for reader in readers {
+            let (sender, closed) = (sender.clone(), Arc::clone(&closed));
+            thread::Builder::new()
+                .name("gannet-consumer".to_owned())
+                .spawn(move || reader.run(&sender, &closed))
+                .map_err(|error| ClientError::io("start a thread", &error))?;
+        }
+        Ok(Self::Threads {
+            arrivals,
+            closed,
+            desks,
+        })
+    }
+}
+
+/// The subscriptions served by one shard, over one connection after another.
+struct ShardReader {
+    addresses: Vec<SocketAddr>,
+    config: ClientConfig,
+    shard: ShardIndex,
+    link: Option<Link>,
+    desk: Arc<Desk>,
+    subscriptions: HashMap<SubscriptionId, (Subscription, Arc<Account>)>,
+    ready: VecDeque<Delivery>,
+    scratch: CheckScratch,
+}
+
+impl ShardReader {
+    fn new(client: &Client, shard: ShardIndex) -> Self {
+        Self {
+            addresses: client.inner.addresses.clone(),
+            config: client.inner.config.clone(),
+            shard,
+            link: None,
+            desk: Arc::new(Desk::default()),
+            subscriptions: HashMap::new(),
+            ready: VecDeque::new(),
+            scratch: CheckScratch::new(),
+        }
+    }
+
+    fn add(
+        &mut self,
+        id: SubscriptionId,
+        topic: &TopicDescription,
+        partition: PartitionIndex,
+        start: Start,
+        credit_bytes: u64,
+    ) {
+        let account = Arc::new(Account {
+            subscription: id,
+            credit_bytes,
+            held_bytes: AtomicU64::new(0),
+            to_grant: AtomicU64::new(0),
+            desk: Arc::clone(&self.desk),
+        });
+        let shared: Arc<dyn CreditAccount> = Arc::clone(&account) as Arc<dyn CreditAccount>;
+        let subscription = Subscription::new(id, topic.topic, partition, start, shared);
+        self.subscriptions.insert(id, (subscription, account));
+    }
+
+    /// Connects and subscribes. Deliveries still held by the program count against the new credit.
+    fn connect(&mut self) -> Result<(), ClientError> {
+        let mut link = Link::open(&self.addresses, &self.config, Some(self.shard))?;
+        for (subscription, account) in self.subscriptions.values() {
+            if !subscription.has_ended() {
+                let subscribe = subscription.subscribe(account.begin());
+                link.send(CorrelationId(subscription.id().0), &subscribe)?;
+            }
+        }
+        self.desk.connect(Arc::clone(&link.socket));
+        self.link = Some(link);
+        Ok(())
+    }
+
+    fn next(
+        &mut self,
+        deadline: Instant,
+        closed: &dyn Fn() -> bool,
+    ) -> Result<Option<Delivery>, ClientError> {
+        let mut outage = Outage::new(&self.config);
+        loop {
+            if let Some(delivery) = self.ready.pop_front() {
+                return Ok(Some(delivery));
+            }
+            if closed() || self.subscriptions.values().all(|(one, _)| one.has_ended()) {
+                return Err(ClientError::Closed);
+            }
+            match self.poll(deadline) {
+                Ok(Some(frame)) => self.handle(frame)?,
+                Ok(None) => return Ok(None),
+                Err(error) if error.is_of_connection() => {
+                    self.disconnect();
+                    if !outage.handle_failure(error, deadline)? {
+                        return Ok(None);
+                    }
+                }
+                Err(error) => {
+                    self.disconnect();
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    fn poll(&mut self, deadline: Instant) -> Result<Option<Frame>, ClientError> {
+        if self.link.is_none() {
+            self.connect()?;
+        }
+        match &mut self.link {
+            Some(link) => link.poll(deadline),
+            None => Ok(None),
+        }
+    }
+
+    fn handle(&mut self, frame: Frame) -> Result<(), ClientError> {
+        match frame.message {
+            Message::Deliver(deliver) => {
+                let Some((subscription, _)) = self.subscriptions.get_mut(&deliver.subscription)
+                else {
+                    return Err(ClientError::Protocol(
+                        "Deliver names no subscription of ours",
+                    ));
+                };
+                let handled =
+                    subscription.handle_deliver(deliver, &mut self.scratch, &mut self.ready);
+                if handled.is_err() {
+                    // What is left of this frame is gone with the connection; it is asked for again.
+                    self.disconnect();
+                }
+                handled
+            }
+            Message::Subscribed(subscribed) => {
+                if let Some((subscription, _)) =
+                    self.subscriptions.get_mut(&subscribed.subscription)
+                {
+                    subscription.handle_subscribed(&subscribed);
+                }
+                Ok(())
+            }
+            Message::SubscriptionEnd(end) => match self.subscriptions.get_mut(&end.subscription) {
+                Some((subscription, _)) => Err(subscription.handle_end(end.error)),
+                None => Ok(()),
+            },
+            Message::Error(error) => {
+                // To a Subscribe, which carries the subscription's number as its correlation.
+                let id = SubscriptionId(frame.correlation.0);
+                match self.subscriptions.get_mut(&id) {
+                    Some((subscription, _)) => Err(subscription.handle_end(error)),
+                    None => Err(ClientError::Server(error)),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn disconnect(&mut self) {
+        self.desk.disconnect();
+        self.link = None;
+    }
+
+    /// As a thread of its own.
+    fn run(mut self, sender: &Sender<Arrival>, closed: &AtomicBool) {
+        let is_closed = || closed.load(Ordering::SeqCst);
+        while !is_closed() {
+            let arrival = match self.next(Instant::now() + LOOK_EVERY, &is_closed) {
+                Ok(None) => continue,
+                Ok(Some(delivery)) => Ok(delivery),
+                Err(ClientError::Closed) => return,
+                Err(error) => Err(error),
+            };
+            if sender.send(arrival).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// How long a call has been without a connection, and its pauses.
+struct Outage {
+    give_up_after: Duration,
+    since: Option<Instant>,
+    backoff: Backoff,
+}
+
+impl Outage {
+    fn new(config: &ClientConfig) -> Self {
+        let backoff = Backoff::new(&config.reconnect);
+        Self {
+            give_up_after: config.reconnect.give_up_after,
+            since: None,
+            backoff,
+        }
+    }
+
+    /// Pauses before the next attempt; false when the deadline comes first.
+    fn handle_failure(
+        &mut self,
+        error: ClientError,
+        deadline: Instant,
+    ) -> Result<bool, ClientError> {
+        let now = Instant::now();
+        let after = now - *self.since.get_or_insert(now);
+        if after >= self.give_up_after {
+            return Err(ClientError::GaveUp {
+                after,
+                cause: Box::new(error),
+            });
+        }
+        let left = deadline.saturating_duration_since(now);
+        thread::sleep(self.backoff.next_pause().min(left));
+        Ok(!left.is_zero())
+    }
+}
+
+/// Where credit is granted: by whichever thread drops the delivery that makes a frame worth while.
+#[derive(Default)]
+struct Desk {
+    socket: Mutex<Option<Arc<TcpStream>>>,
+}
+
+impl Desk {
+    fn connect(&self, socket: Arc<TcpStream>) {
+        *locked(&self.socket) = Some(socket);
+    }
+
+    fn disconnect(&self) {
+        if let Some(socket) = locked(&self.socket).take() {
+            // It may be gone already.
+            let _ = socket.shutdown(std::net::Shutdown::Both);
+        }
+    }
+
+    fn grant(&self, subscription: SubscriptionId, bytes: u64) {
+        let socket = locked(&self.socket);
+        let Some(mut writer) = socket.as_deref() else {
+            return;
+        };
+        let mut frame = BytesMut::new();
+        encode(
+            CorrelationId(0),
+            &Message::Credit(subscription, bytes),
+            &mut frame,
+        );
+        // A broken connection is found by whoever reads; the next one begins with fresh credit.
+        let _ = writer.write_all(&frame);
+    }
+}
+
+/// What one subscription has granted.
+struct Account {
+    subscription: SubscriptionId,
+    credit_bytes: u64,
+    /// Bytes of deliveries that exist.
+    held_bytes: AtomicU64,
+    /// Bytes given back and not granted again yet.
+    to_grant: AtomicU64,
+    desk: Arc<Desk>,
+}
+
+impl Account {
+    /// The credit to begin a connection with.
+    fn begin(&self) -> u64 {
+        self.to_grant.store(0, Ordering::SeqCst);
+        self.credit_bytes
+            .saturating_sub(self.held_bytes.load(Ordering::SeqCst))
+    }
+}
+
+impl CreditAccount for Account {
+    fn hold(&self, bytes: u64) {
+        self.held_bytes.fetch_add(bytes, Ordering::SeqCst);
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.held_bytes.fetch_sub(bytes, Ordering::SeqCst);
+        let to_grant = self.to_grant.fetch_add(bytes, Ordering::SeqCst) + bytes;
+        if to_grant >= (self.credit_bytes / 4).max(1) {
+            let bytes = self.to_grant.swap(0, Ordering::SeqCst);
+            if bytes > 0 {
+                self.desk.grant(self.subscription, bytes);
+            }
+        }
+    }
+}
+
+/// How often a thread that reads looks whether the consumer was dropped.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
