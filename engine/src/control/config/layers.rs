@@ -219,7 +219,7 @@ impl Layers {
             };
             self.settings.push(Setting {
                 key: key.name,
-                value: value_of_text(&value),
+                value: value_of_text(key.name, &value),
                 source: Source::Environment(name),
             });
         }
@@ -233,7 +233,7 @@ impl Layers {
     pub fn flag(&mut self, flag: &str, key: &str, value: &str) -> Result<(), ConfigError> {
         self.set(
             key.to_owned(),
-            value_of_text(value),
+            value_of_text(key, value),
             Source::Flag(flag.to_owned()),
         )
     }
@@ -304,21 +304,22 @@ fn environment_suffix(key: &str) -> String {
     key.replace('.', "_").to_ascii_uppercase()
 }
 
-/// What a text from the environment or the command line means in TOML: a number, a truth value, a list, else a string.
-fn value_of_text(text: &str) -> Value {
+/// What a text from the environment or the command line means to `key`: a number, a truth value or a list where the key takes
+/// one, else the text as it is (a directory may be called `7`).
+fn value_of_text(key: &str, text: &str) -> Value {
     let trimmed = text.trim();
-    if let Ok(number) = trimmed.parse::<i64>() {
-        return Value::Integer(number);
-    }
-    if let Ok(truth) = trimmed.parse::<bool>() {
-        return Value::Boolean(truth);
-    }
-    if trimmed.starts_with('[')
-        && let Ok(list) = trimmed.parse::<Value>()
-    {
-        return list;
-    }
-    Value::String(text.to_owned())
+    let typed = if let Ok(number) = trimmed.parse::<i64>() {
+        Some(Value::Integer(number))
+    } else if let Ok(truth) = trimmed.parse::<bool>() {
+        Some(Value::Boolean(truth))
+    } else if trimmed.starts_with('[') {
+        trimmed.parse::<Value>().ok()
+    } else {
+        None
+    };
+    typed
+        .filter(|value| Config::deserialize(with_leaf(Table::new(), key, value.clone())).is_ok())
+        .unwrap_or_else(|| Value::String(text.to_owned()))
 }
 
 /// `table` with `value` at the dotted `key`. Keys have at most one dot.
