@@ -1,3 +1,9 @@
-//! What concerns the whole broker: the catalogue of topics and the configuration.
+//! What concerns the whole broker: the catalogue of topics, the configuration, the machine it runs on and the budgets that follow
+//! from both.
 
 pub mod catalogue;
+pub mod config;
+pub mod machine;
+
+pub use config::{Config, ConfigError};
+pub use machine::{Budgets, Machine};
