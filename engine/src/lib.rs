@@ -2,6 +2,7 @@
 //!
 //! The folders are the architecture; `ARCHITECTURE.md` has a line for each.
 
+pub mod cli;
 pub mod control;
 pub mod cursor;
 pub mod io;

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity};
 
 use crate::control::config::{Auto, Config, ConfigError};
@@ -68,6 +68,18 @@ impl Machine {
             descriptors_max: getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
         }
     }
+}
+
+/// Raises this process's limit of open descriptors to what it may have without anybody's permission. The usual 1,024 exist for
+/// programs that use `select`; this one does not.
+pub fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    // Should it be refused, the budgets go by the limit that stays.
+    let _ = setrlimit(Resource::Nofile, raised);
 }
 
 impl Config {

@@ -128,3 +128,10 @@ fn this_machine_has_a_core_memory_and_descriptors() {
     assert!(machine.memory_bytes > 0);
     assert!(machine.descriptors_max > 0);
 }
+
+#[test]
+fn the_descriptor_limit_is_raised_as_far_as_it_goes() {
+    raise_descriptor_limit();
+    let limit = getrlimit(Resource::Nofile);
+    assert_eq!(limit.current, limit.maximum);
+}

@@ -248,11 +248,16 @@ impl Layers {
         for Setting { key, value, source } in self.settings {
             // Each value is tried alone, so that the one at fault is known whatever the decoder says about it.
             if let Err(error) = Config::deserialize(with_leaf(Table::new(), key, value.clone())) {
+                let reason = error.message().lines().collect::<Vec<_>>().join(", ");
+                let known = keys().iter().find(|known| known.name == key);
                 return Err(ConfigError::Value {
                     key,
                     origin: source,
                     value: value.to_string(),
-                    reason: error.message().lines().collect::<Vec<_>>().join(", "),
+                    reason: match known {
+                        Some(known) => format!("{reason}; its default is {}", known.default),
+                        None => reason,
+                    },
                 });
             }
             merged = with_leaf(merged, key, value);
