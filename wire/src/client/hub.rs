@@ -1,7 +1,7 @@
 //! What the threads (or tasks) of one publishing connection share: the lanes whose partitions it serves, and the frames
 //! that wait to be written. The same for the blocking and the tokio flavour; each brings its own sockets and bells.
 //!
-//! Locks are taken in the order lane, then outbox or linger queue; never two lanes at once. Frames enter the outbox
+//! Locks are taken in the order lane, then outbox, linger queue or books; never two lanes at once. Frames enter the outbox
 //! under their lane's lock, so that the order of the sequences is the order on the wire.
 
 use std::collections::{HashMap, VecDeque};
@@ -391,7 +391,6 @@ impl Hub {
             self.dispatch(&mut lane, now);
             self.ask_identity(&mut lane, &slot, now);
             attention |= lane.needs_attention();
-            drop(lane);
             slot.producer.enter(settlement);
         }
         self.attention.store(attention, Ordering::Relaxed);
@@ -435,7 +434,8 @@ impl Hub {
         }
         for slot in self.all_lanes() {
             let mut settlement = Settlement::default();
-            locked(&slot.lane).handle_disconnect(now, &mut settlement);
+            let mut lane = locked(&slot.lane);
+            lane.handle_disconnect(now, &mut settlement);
             slot.producer.enter(settlement);
         }
     }
@@ -446,8 +446,10 @@ impl Hub {
         self.has_given_up.store(true, Ordering::SeqCst);
         for slot in self.all_lanes() {
             let mut settlement = Settlement::default();
-            locked(&slot.lane).give_up(cause, now, &mut settlement);
+            let mut lane = locked(&slot.lane);
+            lane.give_up(cause, now, &mut settlement);
             slot.producer.enter(settlement);
+            drop(lane);
             slot.producer.ring();
         }
         self.attention.store(true, Ordering::Relaxed);
@@ -476,8 +478,8 @@ impl Hub {
                 if lane.needs_attention() {
                     self.attention.store(true, Ordering::Relaxed);
                 }
-                drop(lane);
                 slot.producer.enter(settlement);
+                drop(lane);
                 self.writer.ring();
                 Ok(())
             }
@@ -513,7 +515,6 @@ impl Hub {
                 lane.handle_ack(ack, now, &mut settlement);
             }
             rings |= self.after_answers(&mut lane, &slot, now);
-            drop(lane);
             slot.producer.enter(settlement);
         }
         if rings {
@@ -622,6 +623,7 @@ impl ProducerBooks {
         self.buffered_bytes.fetch_add(bytes, Ordering::SeqCst);
     }
 
+    /// IMPORTANT: under the lane's lock, so that whoever finds a batch settled finds its failure in the books.
     fn enter(&self, mut settlement: Settlement) {
         if settlement.is_empty() {
             return;

@@ -1,0 +1,7 @@
+//! The client against a broker in this process, which can be told to fail.
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
+mod broker;
+mod connection;
+mod consumer;
+mod producer;
