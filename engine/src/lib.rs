@@ -5,6 +5,7 @@
 pub mod cli;
 pub mod control;
 pub mod cursor;
+pub mod gateway;
 pub mod io;
 pub mod limits;
 pub mod partition;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use gannet_wire::frame::{Durability, TimestampSource, TopicCheck, TopicSettings};
 use gannet_wire::{PartitionIndex, ShardIndex, TopicId};
@@ -78,7 +78,7 @@ pub enum TopicLife {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CatalogueState {
     /// The topics.
-    pub topics: BTreeMap<TopicId, Rc<Topic>>,
+    pub topics: BTreeMap<TopicId, Arc<Topic>>,
     /// Their ids by name.
     pub names: BTreeMap<String, TopicId>,
     /// Every id below it was given out.
@@ -106,13 +106,13 @@ impl CatalogueState {
 
     /// The topic of a name.
     #[must_use]
-    pub fn named(&self, name: &str) -> Option<&Rc<Topic>> {
+    pub fn named(&self, name: &str) -> Option<&Arc<Topic>> {
         self.topics.get(self.names.get(name)?)
     }
 
     fn insert(&mut self, topic: Topic) {
         self.names.insert(topic.name.clone(), topic.id);
-        self.topics.insert(topic.id, Rc::new(topic));
+        self.topics.insert(topic.id, Arc::new(topic));
     }
 }
 
@@ -255,7 +255,7 @@ impl<D: Disk> Catalogue<D> {
     }
 
     /// Deletes a topic: its tombstone is durable when this returns. `None` when there is no such topic.
-    pub async fn delete(&mut self, name: &str) -> Result<Option<Rc<Topic>>, StorageError> {
+    pub async fn delete(&mut self, name: &str) -> Result<Option<Arc<Topic>>, StorageError> {
         let Some(topic) = self.state.named(name).cloned() else {
             return Ok(None);
         };

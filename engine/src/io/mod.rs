@@ -7,9 +7,9 @@ mod buffer;
 pub mod local;
 pub mod sim;
 pub mod uring;
-mod uring_exec;
-mod uring_mailbox;
-mod uring_net;
+pub mod uring_exec;
+pub mod uring_mailbox;
+pub mod uring_net;
 
 use std::io;
 use std::path::Path;

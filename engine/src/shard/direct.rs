@@ -16,7 +16,7 @@ use crate::io::{BLOCK_BYTES, Clock, Disk, DiskFile};
 use crate::storage::StorageError;
 use crate::storage::index::SegmentIndex;
 use crate::storage::open_segment::OpenSegment;
-use crate::storage::segment::{DirectProducer, Run, SegmentRef};
+use crate::storage::segment::{DirectProducer, Run, SegmentRef, aligned_bytes};
 use crate::storage::slice::Slice;
 
 /// A chunk that is durable in its segment.
@@ -120,7 +120,10 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         batches: Vec<BatchArrival>,
     ) -> DirectFuture<D> {
         let key = slot.key();
-        let bytes: usize = batches.iter().map(|batch| batch.bytes.len()).sum();
+        let bytes: usize = batches
+            .iter()
+            .map(|batch| aligned_bytes(batch.bytes.len()))
+            .sum();
         let mut buffer = self.disk.buffer(bytes.next_multiple_of(BLOCK_BYTES));
         let mut placed = Vec::with_capacity(batches.len());
         let mut at = 0;
@@ -135,7 +138,8 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 batch.append_time,
                 batch.leader_epoch,
             );
-            at = range.end;
+            at += aligned_bytes(batch.bytes.len());
+            buffer[range.end..at].fill(0);
             placed.push(range);
         }
         buffer[at..].fill(0);

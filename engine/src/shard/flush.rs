@@ -20,7 +20,7 @@ use crate::storage::checkpoint::{
 use crate::storage::layout::CHECKPOINT_NAME;
 use crate::storage::open_segment::{OpenSegment, SegmentWriter};
 use crate::storage::record_log::RecordLog;
-use crate::storage::segment::{Run, SegmentIds, SegmentRef};
+use crate::storage::segment::{BATCH_ALIGNMENT, Run, SegmentIds, SegmentRef, aligned_bytes};
 use crate::storage::{Lsn, PartitionKey, StorageError};
 
 const SYNCS_IN_FLIGHT: usize = 16;
@@ -124,7 +124,10 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 .unflushed(target)
                 .cloned()
                 .collect();
-            let bytes = batches.iter().map(|batch| batch.bytes.len() as u64).sum();
+            let bytes = batches
+                .iter()
+                .map(|batch| aligned_bytes(batch.bytes.len()) as u64)
+                .sum();
             if bytes == 0 {
                 continue;
             }
@@ -575,6 +578,8 @@ async fn write_runs<D: Disk>(
             header.max_timestamp(),
         );
         writer.push(&batch.bytes).await?;
+        let filler = aligned_bytes(batch.bytes.len()) - batch.bytes.len();
+        writer.push(&[0; BATCH_ALIGNMENT][..filler]).await?;
         match runs.last_mut() {
             Some(run) if run.next_offset == batch.base_offset => {
                 run.next_offset = batch.next_offset;

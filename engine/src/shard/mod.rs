@@ -3,6 +3,10 @@
 mod direct;
 mod flush;
 pub mod log;
+pub mod mail;
 pub mod read;
 pub mod recover;
+pub mod requests;
 pub mod slot;
+pub mod subscribe;
+mod topics;

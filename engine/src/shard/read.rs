@@ -11,7 +11,7 @@ use crate::io::{Clock, Disk};
 use crate::partition::{Fence, ReadPlace};
 use crate::storage::StorageError;
 use crate::storage::reader::ReadFault;
-use crate::storage::segment::Run;
+use crate::storage::segment::{Run, aligned_bytes};
 use crate::storage::slice::Slice;
 
 /// A reader's place in a partition.
@@ -167,7 +167,11 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         });
         let keep = fits.count().max(1);
         if keep < read.batches.len() {
-            let dropped: usize = read.batches.drain(keep..).map(|batch| batch.len()).sum();
+            let dropped: usize = read
+                .batches
+                .drain(keep..)
+                .map(|batch| aligned_bytes(batch.len()))
+                .sum();
             read.next_position -= dropped as u64;
             let last = read
                 .batches

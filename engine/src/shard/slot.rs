@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use gannet_wire::batch::ProducerStamp;
@@ -164,13 +165,6 @@ impl Pending {
         self.batch_bytes -= batch.bytes.len();
         Some(Arrival::Batch(batch))
     }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.commits.is_empty()
-            && self.landed.is_empty()
-            && self.batches.is_empty()
-            && self.directs.is_empty()
-    }
 }
 
 /// An upper bound of an encoded [`crate::storage::segment::DirectRun`] without producers.
@@ -181,7 +175,7 @@ const DIRECT_PRODUCER_BYTES: usize = 48;
 /// A partition in its shard. Shared by the tasks of one thread.
 pub struct Slot {
     key: PartitionKey,
-    topic: Rc<Topic>,
+    topic: Arc<Topic>,
     /// The pure state. Never borrowed over an await.
     pub state: RefCell<Partition>,
     pub(super) pending: RefCell<Pending>,
@@ -197,7 +191,7 @@ pub struct Slot {
 impl Slot {
     /// A partition of `topic`.
     #[must_use]
-    pub fn new(topic: Rc<Topic>, state: Partition) -> Rc<Self> {
+    pub fn new(topic: Arc<Topic>, state: Partition) -> Rc<Self> {
         Rc::new(Self {
             key: state.key(),
             topic,
@@ -219,7 +213,7 @@ impl Slot {
 
     /// Its topic.
     #[must_use]
-    pub fn topic(&self) -> &Rc<Topic> {
+    pub fn topic(&self) -> &Arc<Topic> {
         &self.topic
     }
 

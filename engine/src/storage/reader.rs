@@ -10,7 +10,9 @@ use gannet_wire::{Offset, Timestamp};
 
 use super::index::{RunIndex, SegmentIndex};
 use super::layout::DataDir;
-use super::segment::{Framed, Run, SegmentFault, SegmentHeader, SegmentRef, frame_at};
+use super::segment::{
+    Framed, Run, SegmentFault, SegmentHeader, SegmentRef, aligned_bytes, frame_at,
+};
 use super::slice::Slice;
 use super::{PartitionKey, StorageError};
 use crate::io::{BLOCK_BYTES, Disk, DiskBuffer, DiskFile, OpenMode};
@@ -165,9 +167,9 @@ impl<D: Disk> SegmentReader<D> {
                             }
                             read.batches.push(Slice::new(chunk.clone(), at..at + bytes));
                             read.next_offset = next;
-                            read.next_position = start + (at + bytes) as u64;
+                            read.next_position = start + (at + aligned_bytes(bytes)) as u64;
                         }
-                        at += bytes;
+                        at += aligned_bytes(bytes);
                     }
                 }
             }
@@ -341,7 +343,7 @@ impl<D: Disk> SegmentReader<D> {
                         - read
                             .batches
                             .iter()
-                            .map(|batch| batch.len() as u64)
+                            .map(|batch| aligned_bytes(batch.len()) as u64)
                             .sum::<u64>();
                     for batch in &read.batches {
                         if let Ok(header) = verify_stamped(batch, key.topic, key.partition) {
@@ -352,7 +354,7 @@ impl<D: Disk> SegmentReader<D> {
                                 header.max_timestamp(),
                             );
                         }
-                        at += batch.len() as u64;
+                        at += aligned_bytes(batch.len()) as u64;
                     }
                     (position, offset) = (read.next_position, read.next_offset);
                 }

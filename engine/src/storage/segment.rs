@@ -1,7 +1,8 @@
 //! Segments: files with runs of stamped batches, of one partition or of many.
 //!
-//! A segment is one header block, then batches as they were stamped, back to back. Where a write ended inside a block the rest
-//! of it is zeros: a batch length of 0 says that the next batch starts on the next block. A run is a stretch of batches of one
+//! A segment is one header block, then batches as they were stamped, each filled up with zeros to [`BATCH_ALIGNMENT`]. Where a write
+//! ended inside a block the rest of it is zeros: a batch length of 0 says that the next batch starts on the next block. The
+//! alignment is what makes this certain: without it a length could straddle the block's end. A run is a stretch of batches of one
 //! partition with consecutive offsets; which runs a segment holds is the checkpoint's to say, and its index's to speed up.
 
 use std::collections::VecDeque;
@@ -20,6 +21,8 @@ use crate::io::BLOCK_BYTES;
 
 /// Where the first batch of a segment begins.
 pub const FIRST_BATCH_POSITION: u64 = BLOCK_BYTES as u64;
+/// Every batch begins at a multiple of it.
+pub const BATCH_ALIGNMENT: usize = 8;
 /// The newest segment format this program reads.
 pub const SEGMENT_VERSION: u32 = 1;
 
@@ -265,6 +268,12 @@ impl DirectProducer {
             base_sequence: Sequence(self.base_sequence),
         }
     }
+}
+
+/// The bytes a batch takes in a segment.
+#[must_use]
+pub fn aligned_bytes(batch_bytes: usize) -> usize {
+    batch_bytes.next_multiple_of(BATCH_ALIGNMENT)
 }
 
 /// What stands at a place among batches.

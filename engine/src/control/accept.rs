@@ -1,0 +1,144 @@
+//! The public port: one listener, whose connections are handed to the shard they name.
+//!
+//! Runs on the control thread. A connection is handed over once its Hello has arrived, which is only peeked at: a client that says
+//! nothing never costs a shard anything.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use gannet_wire::ShardIndex;
+use tokio::sync::{Semaphore, watch};
+
+use crate::io::uring_mailbox::Inlet;
+
+/// How long a new connection may take to send its Hello.
+const HELLO_PATIENCE: Duration = Duration::from_secs(10);
+/// Connections whose Hello has not arrived yet.
+const HANDSHAKES_MAX: usize = 1_024;
+/// The pause after an accept that failed for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Where the shard stands in a Hello frame: behind the frame's header, magic, two versions and the features.
+const HELLO_SHARD_AT: usize = 32;
+const HELLO_PEEK_BYTES: usize = HELLO_SHARD_AT + 2;
+
+/// What the control thread tells a shard.
+#[derive(Debug)]
+pub enum ShardOrder {
+    /// Serve this connection.
+    Serve(TcpStream, ConnectionTicket),
+    /// Every shard serves: these shared segments are in use, others from before can go. To the catalogue's owner only.
+    Sweep(std::collections::HashSet<crate::storage::SegmentId>),
+    /// Answer what was accepted, close the connections, and say so.
+    Drain,
+    /// Every shard has drained: make everything durable and end.
+    Finish,
+}
+
+/// Counts one connection until it is dropped.
+#[derive(Debug)]
+pub struct ConnectionTicket(Arc<AtomicUsize>);
+
+impl Drop for ConnectionTicket {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Accepts until `stop` says so.
+pub async fn accept_all(
+    listener: TcpListener,
+    inlets: Vec<Inlet<ShardOrder>>,
+    connections_max: usize,
+    mut stop: watch::Receiver<bool>,
+) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let connections = Arc::new(AtomicUsize::new(0));
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let mut turn = 0usize;
+    let mut starved = false;
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stop.changed() => return Ok(()),
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                starved = false;
+                let ticket = ConnectionTicket(connections.clone());
+                let open = connections.fetch_add(1, Ordering::Relaxed) + 1;
+                let Ok(permit) = handshakes.clone().try_acquire_owned() else {
+                    continue;
+                };
+                if open > connections_max {
+                    tracing::warn!(%peer, connections_max, "a connection is refused: network.connections_max is reached");
+                    continue;
+                }
+                turn = turn.wrapping_add(1);
+                let inlets = inlets.clone();
+                tokio::spawn(async move {
+                    if let Ok(Ok(named)) =
+                        tokio::time::timeout(HELLO_PATIENCE, peek_shard(&stream)).await
+                    {
+                        let shard = named
+                            .map(|shard| usize::from(shard.0))
+                            .filter(|shard| *shard < inlets.len());
+                        let inlet = inlets.get(shard.unwrap_or(turn % inlets.len().max(1)));
+                        if let (Some(inlet), Ok(stream)) = (inlet, stream.into_std()) {
+                            // A shard that is gone cannot serve; dropping the stream tells the client.
+                            let _ = inlet.send_async(ShardOrder::Serve(stream, ticket)).await;
+                        }
+                    }
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut starved, true) {
+                    tracing::error!(%error, "a connection cannot be accepted; trying again every {ACCEPT_PAUSE:?}. If descriptors are short, raise the limit (ulimit -n)");
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Binds the public port. Never with SO_REUSEPORT: two brokers must not share one.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(address)
+}
+
+/// Waits until the Hello has arrived as far as the shard it names, without taking it. What is not a Hello names none; the shard will say what is wrong with it.
+async fn peek_shard(stream: &tokio::net::TcpStream) -> io::Result<Option<ShardIndex>> {
+    let mut hello = [0; HELLO_PEEK_BYTES];
+    let mut pause = Duration::from_micros(50);
+    loop {
+        stream.readable().await?;
+        let peeked = match rustix::net::recv(
+            stream.as_fd(),
+            &mut hello[..],
+            rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT,
+        ) {
+            Ok((peeked, _)) => peeked,
+            Err(rustix::io::Errno::AGAIN) => {
+                tokio::time::sleep(pause).await;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let not_hello = peeked > 4 && hello[4] != gannet_wire::frame::FrameKind::Hello as u8;
+        if peeked == 0 || not_hello {
+            return Ok(None);
+        }
+        if peeked == HELLO_PEEK_BYTES {
+            let shard = u16::from_le_bytes([hello[HELLO_SHARD_AT], hello[HELLO_SHARD_AT + 1]]);
+            return Ok((shard != u16::MAX).then_some(ShardIndex(shard)));
+        }
+        // The socket stays readable while bytes are peeked at: wait for the rest with growing pauses.
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(100));
+    }
+}

@@ -1,0 +1,550 @@
+//! One connection: a reader that turns frames into requests, a writer that sends what they lead to, a watch over its silence.
+
+use std::cell::{Cell, RefCell};
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use futures_util::future::{Either, select};
+use gannet_wire::batch::{BatchError, CheckDepth, CheckScratch, check_batch};
+use gannet_wire::frame::{
+    Frame, FrameDecoder, FrameLimits, Goodbye, Hello, HelloReply, Message, Publish, Subscribe,
+    TopicCheck,
+};
+use gannet_wire::{CorrelationId, ErrorBody, ErrorCode, SubscriptionId};
+
+use super::NativeConfig;
+use super::outbox::Outbox;
+use crate::control::names::check_group_name;
+use crate::io::local::{Semaphore, Signal};
+use crate::io::uring_net::Connection;
+use crate::io::{Clock, Disk, Spawn};
+use crate::shard::log::CheckedBatch;
+use crate::shard::mail::{ConnectionId, RemoteConnection, ShardMessage};
+use crate::shard::requests::Shard;
+use crate::shard::slot::{Completion, CompletionSink, Outcome};
+use crate::shard::subscribe::Peer;
+use crate::storage::PartitionKey;
+
+/// The protocol version this server speaks.
+const PROTOCOL: u16 = 1;
+/// A read buffer of a connection that sends little.
+const READ_BYTES_MIN: usize = 4 << 10;
+/// How long a stopping server waits for a connection's acknowledgements to leave.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the connections of a shard share.
+pub struct GatewayContext<C: Clock> {
+    /// What a connection is allowed.
+    pub config: NativeConfig,
+    /// Time.
+    pub clock: C,
+    /// Bytes on their way to other shards.
+    pub forward_budget: Rc<Semaphore>,
+    /// For the check of compressed batches; used by one check at a time.
+    pub scratch: RefCell<CheckScratch>,
+    /// Set when the server stops.
+    pub stopping: Cell<bool>,
+    /// Notified when it does.
+    pub stop: Signal,
+}
+
+struct Session<D: Disk, C: Clock, S: Spawn> {
+    shard: Rc<Shard<D, C, S>>,
+    context: Rc<GatewayContext<C>>,
+    outbox: Rc<Outbox>,
+    id: ConnectionId,
+    greeted: Cell<bool>,
+    requests: Rc<Semaphore>,
+    /// By owner: a partition's shard need not be this one.
+    subscriptions: RefCell<std::collections::HashMap<SubscriptionId, gannet_wire::ShardIndex>>,
+    heard: Cell<Duration>,
+}
+
+/// Serves a connection until it ends, whoever ends it.
+pub async fn serve<D: Disk, C: Clock, S: Spawn>(
+    shard: Rc<Shard<D, C, S>>,
+    context: Rc<GatewayContext<C>>,
+    connection: Connection,
+) {
+    let connection = Rc::new(connection);
+    let outbox = Outbox::new(context.forward_budget.clone());
+    let peer: Rc<dyn Peer> = outbox.clone();
+    let id = shard.add_connection(&peer);
+    let session = Rc::new(Session {
+        requests: Rc::new(Semaphore::new(context.config.requests_in_flight_max)),
+        heard: Cell::new(context.clock.monotonic()),
+        shard: shard.clone(),
+        context,
+        outbox: outbox.clone(),
+        id,
+        greeted: Cell::new(false),
+        subscriptions: RefCell::default(),
+    });
+    shard
+        .spawn()
+        .spawn(watch_silence(session.clone(), connection.clone()));
+    let written = Rc::new(Signal::new());
+    shard.spawn().spawn({
+        let (outbox, connection, written) = (outbox.clone(), connection.clone(), written.clone());
+        async move {
+            write_all(&outbox, &connection).await;
+            written.notify_all();
+        }
+    });
+    let before = written.version();
+    session.read_all(&connection).await;
+    shard.remove_connection(id);
+    outbox.close();
+    let patience = session.context.clock.sleep(STOP_PATIENCE);
+    select(pin!(written.changed_since(before)), pin!(patience)).await;
+    connection.shutdown();
+}
+
+/// Sends whatever the outbox has, as much as possible with one call.
+async fn write_all(outbox: &Outbox, connection: &Connection) {
+    while let Some(parcel) = outbox.next_parcel().await {
+        let mut slices = parcel.slices();
+        if let Err(error) = connection.write_vectored_all(&mut slices).await {
+            tracing::debug!(peer = %connection.peer(), %error, "a connection cannot be written to");
+            // The reader sees the end and frees everything.
+            connection.shutdown();
+            outbox.close();
+            return;
+        }
+        outbox.sent(&parcel);
+    }
+}
+
+/// Pings a silent peer, and gives it up when it stays silent: a peer that is gone without a word must not hold anything.
+async fn watch_silence<D: Disk, C: Clock, S: Spawn>(
+    session: Rc<Session<D, C, S>>,
+    connection: Rc<Connection>,
+) {
+    let heartbeat = session.context.config.heartbeat;
+    let mut pings: u64 = 0;
+    loop {
+        let silence = session
+            .context
+            .clock
+            .monotonic()
+            .saturating_sub(session.heard.get());
+        if silence >= heartbeat * 3 {
+            tracing::info!(peer = %connection.peer(), "a connection has been silent for too long: closing it");
+            connection.shutdown();
+            return;
+        }
+        if silence >= heartbeat && session.greeted.get() {
+            pings += 1;
+            session.outbox.send(CorrelationId(0), Message::Ping(pings));
+        }
+        let next = session.context.clock.sleep(
+            heartbeat
+                - Duration::from_nanos(
+                    u64::try_from(silence.as_nanos() % heartbeat.as_nanos().max(1)).unwrap_or(0),
+                ),
+        );
+        let closed = async {
+            while !session.outbox.is_closing() {
+                session.outbox.drained.wait().await;
+            }
+        };
+        if let Either::Right(_) = select(pin!(next), pin!(closed)).await {
+            return;
+        }
+    }
+}
+
+impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
+    async fn read_all(self: &Rc<Self>, connection: &Connection) {
+        let config = &self.context.config;
+        let mut decoder = FrameDecoder::new(FrameLimits {
+            frame_bytes_max: config.frame_bytes_max,
+        });
+        let mut received = BytesMut::new();
+        let mut read_bytes = READ_BYTES_MIN;
+        loop {
+            if !self.wait_for_room().await {
+                break;
+            }
+            received.reserve(
+                read_bytes.max(decoder.missing_bytes().min(config.frame_bytes_max as usize)),
+            );
+            let stop = self.context.stop.version();
+            if self.context.stopping.get() {
+                self.say_goodbye().await;
+                break;
+            }
+            let read = match select(
+                pin!(connection.read(&mut received)),
+                pin!(self.context.stop.changed_since(stop)),
+            )
+            .await
+            {
+                Either::Left((Ok(0), _)) => break,
+                Either::Left((Ok(read), _)) => read,
+                Either::Left((Err(error), _)) => {
+                    tracing::debug!(peer = %connection.peer(), %error, "a connection ended");
+                    break;
+                }
+                Either::Right(_) => continue,
+            };
+            self.heard.set(self.context.clock.monotonic());
+            // A busy connection reads much at once, an idle one holds little memory.
+            read_bytes = if read >= read_bytes {
+                (read_bytes * 4).min(config.read_quantum_bytes)
+            } else {
+                read_bytes
+            };
+            if !self.handle_received(&mut decoder, &mut received).await {
+                break;
+            }
+            if received.is_empty() && read < READ_BYTES_MIN {
+                read_bytes = READ_BYTES_MIN;
+                received = BytesMut::new();
+            }
+        }
+    }
+
+    /// Back-pressure: nothing more is read while too much waits to be sent, or to be acknowledged. `false`: the connection is over.
+    async fn wait_for_room(&self) -> bool {
+        let config = &self.context.config;
+        loop {
+            let seen = self.outbox.drained.version();
+            if self.outbox.is_closing() {
+                return false;
+            }
+            if self.outbox.pending_bytes() <= config.connection_buffer_bytes_max
+                && self.outbox.publishes_in_flight() < config.publishes_in_flight_max
+            {
+                return true;
+            }
+            self.outbox.drained.changed_since(seen).await;
+        }
+    }
+
+    /// The server stops: what was accepted is still answered.
+    async fn say_goodbye(&self) {
+        let patience = self.context.clock.sleep(STOP_PATIENCE);
+        let answered = async {
+            loop {
+                let seen = self.outbox.drained.version();
+                if self.outbox.publishes_in_flight() == 0 || self.outbox.is_closing() {
+                    return;
+                }
+                self.outbox.drained.changed_since(seen).await;
+            }
+        };
+        select(pin!(answered), pin!(patience)).await;
+        let goodbye = Goodbye {
+            code: ErrorCode::ServerStopping,
+            sentence: "the server is stopping; connect again later".into(),
+        };
+        self.outbox
+            .send(CorrelationId(0), Message::Goodbye(goodbye));
+    }
+
+    /// Handles every whole frame. `false`: the connection is over.
+    async fn handle_received(
+        self: &Rc<Self>,
+        decoder: &mut FrameDecoder,
+        received: &mut BytesMut,
+    ) -> bool {
+        loop {
+            match decoder.decode(received) {
+                Ok(Some(frame)) => {
+                    if !self.handle(frame).await {
+                        return false;
+                    }
+                    if self.outbox.publishes_in_flight()
+                        >= self.context.config.publishes_in_flight_max
+                        && !self.wait_for_room().await
+                    {
+                        return false;
+                    }
+                }
+                Ok(None) => return true,
+                Err(error) => {
+                    let body =
+                        ErrorBody::new(error.code(), format!("{error}; the connection is closed"));
+                    self.outbox.send(error.correlation, Message::Error(body));
+                    return false;
+                }
+            }
+        }
+    }
+
+    async fn handle(self: &Rc<Self>, frame: Frame) -> bool {
+        let Frame {
+            correlation,
+            message,
+        } = frame;
+        if !self.greeted.get() {
+            return match message {
+                Message::Hello(hello) => self.greet(correlation, &hello),
+                _ => {
+                    self.outbox.send(
+                        correlation,
+                        Message::Error(ErrorBody::of_code(ErrorCode::HelloExpected)),
+                    );
+                    false
+                }
+            };
+        }
+        match message {
+            Message::Publish(publish) => self.publish(correlation, publish).await,
+            Message::Credit(subscription, bytes) => self.credit(subscription, bytes),
+            Message::Subscribe(subscribe) => self.subscribe(correlation, subscribe),
+            Message::Unsubscribe(subscription) => self.unsubscribe(correlation, subscription),
+            Message::Ping(number) => self.outbox.send(correlation, Message::Pong(number)),
+            Message::Pong(_) => {}
+            Message::Goodbye(_) => return false,
+            Message::Hello(_) => {
+                self.outbox.send(
+                    correlation,
+                    Message::Error(ErrorBody::of_code(ErrorCode::HelloExpected)),
+                );
+                return false;
+            }
+            request => self.request(correlation, request).await,
+        }
+        true
+    }
+
+    fn greet(&self, correlation: CorrelationId, hello: &Hello) -> bool {
+        let refusal = if hello.protocol_min > PROTOCOL || hello.protocol_max < PROTOCOL {
+            let sentence = format!(
+                "this server speaks protocol {PROTOCOL}, the client {} to {}",
+                hello.protocol_min, hello.protocol_max
+            );
+            Some(ErrorBody::new(ErrorCode::UnsupportedVersion, sentence))
+        } else {
+            let unknown = hello.shard.filter(|shard| shard.0 >= self.shard.shards());
+            unknown.map(|shard| {
+                ErrorBody::new(
+                    ErrorCode::ShardUnknown,
+                    format!(
+                        "there is no shard {shard}: the broker has {}",
+                        self.shard.shards()
+                    ),
+                )
+            })
+        };
+        if let Some(refusal) = refusal {
+            self.outbox.send(correlation, Message::Error(refusal));
+            return false;
+        }
+        let config = &self.context.config;
+        let reply = HelloReply {
+            protocol: PROTOCOL,
+            shard: self.shard.index(),
+            shards: self.shard.shards(),
+            features: 0,
+            frame_bytes_max: config.frame_bytes_max,
+            batch_bytes_max: config.batch.batch_bytes_max,
+            batch_records_max: config.batch.batch_records_max,
+            producer_inflight_max: config.producer_inflight_max,
+            heartbeat_ms: u32::try_from(config.heartbeat.as_millis()).unwrap_or(u32::MAX),
+            broker_id: self.shard.broker_id(),
+            server_name: concat!("gannet ", env!("CARGO_PKG_VERSION")).into(),
+        };
+        self.greeted.set(true);
+        self.outbox.send(correlation, Message::HelloReply(reply));
+        true
+    }
+
+    /// Checks a batch and hands it to its partition's owner. Waits while memory is short: that is the back-pressure on the sender.
+    async fn publish(&self, correlation: CorrelationId, publish: Publish) {
+        self.outbox.begin_publish();
+        let refuse = |error: ErrorBody| self.outbox.complete(correlation.0, Outcome::Failed(error));
+        let key = PartitionKey {
+            topic: publish.topic,
+            partition: publish.partition,
+        };
+        let topic = match self.shard.topic_of(key) {
+            Ok(topic) => topic,
+            Err(error) => return refuse(error),
+        };
+        let depth = match topic.settings.check {
+            TopicCheck::Full => CheckDepth::Full,
+            TopicCheck::HeaderOnly => CheckDepth::HeaderOnly,
+        };
+        let header = match check_batch(
+            &publish.batch,
+            &self.context.config.batch,
+            depth,
+            &mut self.context.scratch.borrow_mut(),
+        ) {
+            Ok(header) => header,
+            Err(error) => return refuse(batch_refusal(&error)),
+        };
+        let owner = self.shard.owner(key);
+        if owner == self.shard.index() {
+            if !self.shard.log.admits() {
+                self.shard.log.admitted().await;
+            }
+            match self.shard.local_slot(key) {
+                Some(slot) => {
+                    let completion = Completion {
+                        sink: self.outbox.clone(),
+                        token: correlation.0,
+                    };
+                    self.shard.publish(
+                        &slot,
+                        CheckedBatch {
+                            bytes: publish.batch,
+                            header,
+                        },
+                        publish.durability,
+                        completion,
+                    );
+                }
+                None => refuse(ErrorBody::of_code(ErrorCode::TopicDeleted)),
+            }
+        } else {
+            let bytes = publish.batch.len();
+            self.context.forward_budget.acquire(bytes).await;
+            self.outbox.begin_forward(correlation, bytes);
+            let from = self.as_remote();
+            self.shard.send(
+                owner,
+                ShardMessage::Publish {
+                    from,
+                    correlation,
+                    key,
+                    durability: publish.durability,
+                    batch: publish.batch,
+                    header,
+                },
+            );
+        }
+    }
+
+    fn subscribe(&self, correlation: CorrelationId, subscribe: Subscribe) {
+        let key = PartitionKey {
+            topic: subscribe.topic,
+            partition: subscribe.partition,
+        };
+        let refuse = |error: ErrorBody| self.outbox.send(correlation, Message::Error(error));
+        if let Err(error) = self.shard.topic_of(key) {
+            return refuse(error);
+        }
+        let owner = self.shard.owner(key);
+        {
+            let mut subscriptions = self.subscriptions.borrow_mut();
+            for ended in self.outbox.take_ended() {
+                subscriptions.remove(&ended);
+            }
+            let max = self.context.config.subscriptions_max;
+            if subscriptions.len() >= max {
+                return refuse(ErrorBody::new(
+                    ErrorCode::SubscriptionsTooMany,
+                    format!("a connection has at most {max} subscriptions"),
+                ));
+            }
+            if subscriptions.contains_key(&subscribe.subscription) {
+                let sentence = format!(
+                    "subscription {} exists on this connection already",
+                    subscribe.subscription
+                );
+                return refuse(ErrorBody::new(ErrorCode::SubscriptionExists, sentence));
+            }
+            subscriptions.insert(subscribe.subscription, owner);
+            self.outbox
+                .begin_subscribe(correlation, subscribe.subscription);
+        }
+        if owner == self.shard.index() {
+            self.shard.subscribe(
+                self.as_remote(),
+                self.outbox.clone(),
+                correlation,
+                subscribe,
+            );
+        } else {
+            self.shard.send(
+                owner,
+                ShardMessage::Subscribe {
+                    from: self.as_remote(),
+                    correlation,
+                    subscribe,
+                },
+            );
+        }
+    }
+
+    fn credit(&self, subscription: SubscriptionId, bytes: u64) {
+        match self.subscriptions.borrow().get(&subscription) {
+            Some(owner) if *owner == self.shard.index() => {
+                self.shard.grant(self.as_remote(), subscription, bytes)
+            }
+            Some(owner) => self.shard.send(
+                *owner,
+                ShardMessage::Credit(self.as_remote(), subscription, bytes),
+            ),
+            // Credit has no reply, and an end may have crossed it.
+            None => {}
+        }
+    }
+
+    fn unsubscribe(&self, correlation: CorrelationId, subscription: SubscriptionId) {
+        let owner = self.subscriptions.borrow_mut().remove(&subscription);
+        let reply = match owner {
+            Some(owner) if owner == self.shard.index() => {
+                self.shard.unsubscribe(self.as_remote(), subscription);
+                Message::Ok
+            }
+            Some(owner) => {
+                self.shard.send(
+                    owner,
+                    ShardMessage::Unsubscribe(self.as_remote(), subscription),
+                );
+                Message::Ok
+            }
+            None => Message::Error(ErrorBody::of_code(ErrorCode::SubscriptionUnknown)),
+        };
+        self.outbox.send(correlation, reply);
+    }
+
+    /// Any other request runs beside the reading, a bounded number at once.
+    async fn request(self: &Rc<Self>, correlation: CorrelationId, message: Message) {
+        let group = match &message {
+            Message::OffsetsCommit(commit) => Some(&commit.group),
+            Message::OffsetsFetch(fetch) => Some(&fetch.group),
+            _ => None,
+        };
+        if let Some(Err(sentence)) = group.map(|group| check_group_name(group)) {
+            self.outbox.send(
+                correlation,
+                Message::Error(ErrorBody::new(ErrorCode::GroupInvalid, sentence)),
+            );
+            return;
+        }
+        self.requests.acquire(1).await;
+        let session = self.clone();
+        self.shard.spawn().spawn(async move {
+            let reply = session.shard.request(message).await;
+            session.outbox.send(correlation, reply);
+            session.requests.release(1);
+        });
+    }
+
+    fn as_remote(&self) -> RemoteConnection {
+        RemoteConnection {
+            shard: self.shard.index(),
+            connection: self.id,
+        }
+    }
+}
+
+fn batch_refusal(error: &BatchError) -> ErrorBody {
+    let code = match error {
+        BatchError::Checksum { .. } | BatchError::StampChecksum { .. } => ErrorCode::BatchChecksum,
+        BatchError::TooLarge { .. } => ErrorCode::BatchTooLarge,
+        BatchError::FormatUnsupported(_) | BatchError::CompressionUnsupported(_) => {
+            ErrorCode::BatchFormatUnsupported
+        }
+        _ => ErrorCode::BatchMalformed,
+    };
+    ErrorBody::new(code, error.to_string())
+}

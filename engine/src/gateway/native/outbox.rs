@@ -1,0 +1,285 @@
+//! What waits to be sent on a connection: acknowledgements are gathered into few frames, batches leave as slices of the memory they are in.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::io::IoSlice;
+use std::rc::Rc;
+
+use bytes::{Bytes, BytesMut};
+use gannet_wire::frame::{Message, PublishAck, PublishAcksWriter, encode, encode_deliver_head};
+use gannet_wire::{CorrelationId, Offset, SubscriptionId};
+
+use crate::io::local::{Semaphore, Signal};
+use crate::shard::slot::{CompletionSink, Outcome};
+use crate::shard::subscribe::Peer;
+use crate::storage::slice::Slice;
+
+const DELIVER_HEAD_BYTES: usize = 32;
+
+/// The sending side of one connection. Filled by requests that end, emptied by the connection's writer.
+pub(super) struct Outbox {
+    acks: RefCell<Vec<PublishAck>>,
+    frames: RefCell<BytesMut>,
+    deliveries: RefCell<VecDeque<Delivery>>,
+    /// Bytes in `frames` and `deliveries`, and those being written.
+    pending_bytes: Cell<usize>,
+    publishes_in_flight: Cell<usize>,
+    /// Publishes at other shards: how much they hold of this shard's budget.
+    forwarded: RefCell<HashMap<u64, usize>>,
+    forward_budget: Rc<Semaphore>,
+    /// Subscriptions that were asked for and not answered yet, by the request's number.
+    subscribing: RefCell<HashMap<CorrelationId, SubscriptionId>>,
+    /// Subscriptions that failed or ended, which the connection has not noticed yet.
+    ended: RefCell<Vec<SubscriptionId>>,
+    closing: Cell<bool>,
+    /// Something to send, or the end.
+    changed: Signal,
+    /// Less to send, or fewer publishes in flight.
+    pub(super) drained: Signal,
+}
+
+struct Delivery {
+    head: [u8; DELIVER_HEAD_BYTES],
+    batches: Batches,
+}
+
+enum Batches {
+    /// Of this shard's memory.
+    Slices(Vec<Slice>),
+    /// From another shard.
+    Copied(Bytes),
+}
+
+/// What is written with one call, and keeps alive what it points to.
+pub(super) struct Parcel {
+    frames: BytesMut,
+    deliveries: VecDeque<Delivery>,
+    bytes: usize,
+}
+
+impl Outbox {
+    pub(super) fn new(forward_budget: Rc<Semaphore>) -> Rc<Self> {
+        Rc::new(Self {
+            acks: RefCell::default(),
+            frames: RefCell::default(),
+            deliveries: RefCell::default(),
+            pending_bytes: Cell::new(0),
+            publishes_in_flight: Cell::new(0),
+            forwarded: RefCell::default(),
+            forward_budget,
+            subscribing: RefCell::default(),
+            ended: RefCell::default(),
+            closing: Cell::new(false),
+            changed: Signal::new(),
+            drained: Signal::new(),
+        })
+    }
+
+    /// Bytes that wait to be sent.
+    pub(super) fn pending_bytes(&self) -> usize {
+        self.pending_bytes.get()
+    }
+
+    /// Publishes that were not answered yet.
+    pub(super) fn publishes_in_flight(&self) -> usize {
+        self.publishes_in_flight.get()
+    }
+
+    /// A publish begins; its answer ends it.
+    pub(super) fn begin_publish(&self) {
+        self.publishes_in_flight
+            .set(self.publishes_in_flight.get() + 1);
+    }
+
+    /// A publish goes to another shard; `bytes` of the budget are given back with its answer.
+    pub(super) fn begin_forward(&self, correlation: CorrelationId, bytes: usize) {
+        if let Some(other) = self.forwarded.borrow_mut().insert(correlation.0, bytes) {
+            // A client that uses a number twice only hurts itself.
+            self.forward_budget.release(other);
+        }
+    }
+
+    /// A subscription is asked for.
+    pub(super) fn begin_subscribe(&self, correlation: CorrelationId, subscription: SubscriptionId) {
+        self.subscribing
+            .borrow_mut()
+            .insert(correlation, subscription);
+    }
+
+    /// Subscriptions that are no more.
+    pub(super) fn take_ended(&self) -> Vec<SubscriptionId> {
+        self.ended.take()
+    }
+
+    /// Nothing more will come: what is there is still sent.
+    pub(super) fn close(&self) {
+        self.closing.set(true);
+        self.changed.notify_all();
+        self.drained.notify_all();
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.get()
+    }
+
+    /// Waits for something to send; `None` when there is nothing and there will be nothing more.
+    pub(super) async fn next_parcel(&self) -> Option<Parcel> {
+        loop {
+            let seen = self.changed.version();
+            self.encode_acks();
+            let frames = self.frames.take();
+            let deliveries = self.deliveries.take();
+            if !frames.is_empty() || !deliveries.is_empty() {
+                let bytes = frames.len() + deliveries.iter().map(Delivery::bytes).sum::<usize>();
+                return Some(Parcel {
+                    frames,
+                    deliveries,
+                    bytes,
+                });
+            }
+            if self.closing.get() {
+                return None;
+            }
+            self.changed.changed_since(seen).await;
+        }
+    }
+
+    /// A parcel is with the kernel.
+    pub(super) fn sent(&self, parcel: &Parcel) {
+        self.pending_bytes
+            .set(self.pending_bytes.get() - parcel.bytes);
+        self.drained.notify_all();
+    }
+
+    fn encode_acks(&self) {
+        let mut acks = self.acks.borrow_mut();
+        if acks.is_empty() {
+            return;
+        }
+        let mut frames = self.frames.borrow_mut();
+        let before = frames.len();
+        let mut writer = PublishAcksWriter::new(&mut frames);
+        for ack in acks.drain(..) {
+            writer.push(&ack);
+        }
+        writer.finish();
+        self.pending_bytes
+            .set(self.pending_bytes.get() + frames.len() - before);
+    }
+
+    fn push_delivery(&self, delivery: Delivery) {
+        self.pending_bytes
+            .set(self.pending_bytes.get() + delivery.bytes());
+        self.deliveries.borrow_mut().push_back(delivery);
+        self.changed.notify_all();
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        for bytes in self.forwarded.get_mut().values() {
+            self.forward_budget.release(*bytes);
+        }
+    }
+}
+
+impl CompletionSink for Outbox {
+    fn complete(&self, token: u64, outcome: Outcome) {
+        self.publishes_in_flight
+            .set(self.publishes_in_flight.get().saturating_sub(1));
+        if !self.forwarded.borrow().is_empty()
+            && let Some(bytes) = self.forwarded.borrow_mut().remove(&token)
+        {
+            self.forward_budget.release(bytes);
+        }
+        let correlation = CorrelationId(token);
+        match outcome {
+            Outcome::Published {
+                base_offset,
+                append_time,
+                durability,
+                duplicate,
+            } => {
+                self.acks.borrow_mut().push(PublishAck {
+                    correlation,
+                    base_offset,
+                    append_time,
+                    durability,
+                    duplicate,
+                });
+                self.changed.notify_all();
+            }
+            Outcome::Committed => self.send(correlation, Message::Ok),
+            Outcome::Failed(error) => self.send(correlation, Message::Error(error)),
+        }
+        self.drained.notify_all();
+    }
+}
+
+impl Peer for Outbox {
+    fn send(&self, correlation: CorrelationId, message: Message) {
+        match &message {
+            Message::SubscriptionEnd(end) => self.ended.borrow_mut().push(end.subscription),
+            Message::Subscribed(_) => {
+                self.subscribing.borrow_mut().remove(&correlation);
+            }
+            Message::Error(_) => {
+                let failed = self.subscribing.borrow_mut().remove(&correlation);
+                self.ended.borrow_mut().extend(failed);
+            }
+            _ => {}
+        }
+        let mut frames = self.frames.borrow_mut();
+        let before = frames.len();
+        encode(correlation, &message, &mut frames);
+        self.pending_bytes
+            .set(self.pending_bytes.get() + frames.len() - before);
+        drop(frames);
+        self.changed.notify_all();
+    }
+
+    fn deliver(&self, subscription: SubscriptionId, next_offset: Offset, batches: Vec<Slice>) {
+        let bytes = batches.iter().map(|batch| batch.len()).sum();
+        self.push_delivery(Delivery {
+            head: encode_deliver_head(subscription, next_offset, bytes),
+            batches: Batches::Slices(batches),
+        });
+    }
+
+    fn deliver_copy(&self, subscription: SubscriptionId, next_offset: Offset, batches: Bytes) {
+        self.push_delivery(Delivery {
+            head: encode_deliver_head(subscription, next_offset, batches.len()),
+            batches: Batches::Copied(batches),
+        });
+    }
+}
+
+impl Delivery {
+    fn bytes(&self) -> usize {
+        DELIVER_HEAD_BYTES
+            + match &self.batches {
+                Batches::Slices(slices) => slices.iter().map(|slice| slice.len()).sum(),
+                Batches::Copied(bytes) => bytes.len(),
+            }
+    }
+}
+
+impl Parcel {
+    /// All of it, in the order it is to be sent.
+    pub(super) fn slices(&self) -> Vec<IoSlice<'_>> {
+        let mut slices = Vec::with_capacity(1 + 2 * self.deliveries.len());
+        if !self.frames.is_empty() {
+            slices.push(IoSlice::new(&self.frames));
+        }
+        for delivery in &self.deliveries {
+            slices.push(IoSlice::new(&delivery.head));
+            match &delivery.batches {
+                Batches::Slices(batches) => {
+                    slices.extend(batches.iter().map(|batch| IoSlice::new(batch)))
+                }
+                Batches::Copied(bytes) => slices.push(IoSlice::new(bytes)),
+            }
+        }
+        slices
+    }
+}

@@ -1,0 +1,166 @@
+//! What shards say to each other. Messages are queued here and leave together, once a turn of the loop; the rim carries them.
+//!
+//! The queues have no limit of their own because whatever enters them has one: requests count against their connection's, deliveries against
+//! their subscription's credit, answers against their requests.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use gannet_wire::batch::CheckedHeader;
+use gannet_wire::frame::{Durability, Message, Start, Subscribe, TopicCreate};
+use gannet_wire::{CorrelationId, ErrorBody, Offset, ShardIndex, SubscriptionId, TopicId};
+
+use super::slot::Outcome;
+use crate::control::catalogue::Topic;
+use crate::cursor::CommittedOffset;
+use crate::io::local::Signal;
+use crate::storage::{PartitionKey, SegmentId};
+
+/// Names a connection on the shard that serves it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct ConnectionId(pub u64);
+
+/// A connection as another shard knows it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct RemoteConnection {
+    /// The shard that serves it.
+    pub shard: ShardIndex,
+    /// Its name there.
+    pub connection: ConnectionId,
+}
+
+/// A message from one shard to another.
+#[derive(Debug)]
+pub enum ShardMessage {
+    /// A checked batch for a partition of the receiver's.
+    Publish {
+        /// Who is to be answered.
+        from: RemoteConnection,
+        /// By which number.
+        correlation: CorrelationId,
+        /// Where it goes.
+        key: PartitionKey,
+        /// What was asked for.
+        durability: Option<Durability>,
+        /// The batch.
+        batch: Bytes,
+        /// The proof of its check.
+        header: CheckedHeader,
+    },
+    /// What became of a Publish.
+    Published {
+        /// Whose it was.
+        connection: ConnectionId,
+        /// Its number.
+        correlation: CorrelationId,
+        /// What became of it.
+        outcome: Outcome,
+    },
+    /// A subscription to a partition of the receiver's.
+    Subscribe {
+        /// Who subscribes.
+        from: RemoteConnection,
+        /// The request's number.
+        correlation: CorrelationId,
+        /// The request.
+        subscribe: Subscribe,
+    },
+    /// More credit for a subscription.
+    Credit(RemoteConnection, SubscriptionId, u64),
+    /// The end of a subscription.
+    Unsubscribe(RemoteConnection, SubscriptionId),
+    /// A connection is gone with all its subscriptions.
+    Closed(RemoteConnection),
+    /// A frame for a connection of the receiver's.
+    Frame(ConnectionId, CorrelationId, Box<Message>),
+    /// Batches for a connection of the receiver's.
+    Deliver {
+        /// Whose.
+        connection: ConnectionId,
+        /// Which subscription.
+        subscription: SubscriptionId,
+        /// The partition's durable end.
+        next_offset: Offset,
+        /// The batches, copied: memory of a shard stays on it.
+        batches: Bytes,
+    },
+    /// A question.
+    Ask(ShardIndex, u64, Box<Ask>),
+    /// The answer to the question of that number.
+    Answer(u64, Box<Result<Answer, ErrorBody>>),
+}
+
+/// A question to a shard.
+#[derive(Debug, Clone)]
+pub enum Ask {
+    /// To the catalogue's owner: make a topic.
+    CreateTopic(TopicCreate),
+    /// To the catalogue's owner: delete the topic of this name.
+    DeleteTopic(String),
+    /// To every shard: the topic exists.
+    AddTopic(Arc<Topic>),
+    /// To every shard: the topic is gone.
+    DropTopic(TopicId),
+    /// To partitions' owners: how they are.
+    Describe(Vec<PartitionKey>),
+    /// To partitions' owners: store a group's offsets.
+    CommitOffsets(Vec<(PartitionKey, CommittedOffset)>),
+    /// To partitions' owners: a group's offsets.
+    FetchOffsets(String, Vec<PartitionKey>),
+    /// To a partition's owner: where a position is.
+    Lookup(PartitionKey, Start),
+}
+
+/// The answer to an [`Ask`].
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// Done.
+    Done,
+    /// The topic.
+    Topic(Arc<Topic>),
+    /// Partitions, in the order asked for.
+    Partitions(Vec<gannet_wire::frame::PartitionDescription>),
+    /// A group's offsets, in the order asked for.
+    Offsets(Vec<gannet_wire::frame::CommittedOffset>),
+    /// A position.
+    Position(gannet_wire::frame::OffsetLookupReply),
+}
+
+/// What a shard reports once it has recovered.
+#[derive(Debug, Clone, Default)]
+pub struct ShardReady {
+    /// The shared segments it has runs in.
+    pub shared_segments: Vec<SegmentId>,
+}
+
+/// Messages on their way to one other shard.
+#[derive(Default)]
+pub struct Outgoing {
+    queue: RefCell<VecDeque<ShardMessage>>,
+    changed: Signal,
+}
+
+impl Outgoing {
+    /// Queues a message.
+    pub fn push(&self, message: ShardMessage) {
+        self.queue.borrow_mut().push_back(message);
+        self.changed.notify_all();
+    }
+
+    /// All that is queued, at least one, at most `max`.
+    pub async fn take(&self, max: usize) -> Vec<ShardMessage> {
+        loop {
+            let seen = self.changed.version();
+            {
+                let mut queue = self.queue.borrow_mut();
+                let count = queue.len().min(max);
+                if count > 0 {
+                    return queue.drain(..count).collect();
+                }
+            }
+            self.changed.changed_since(seen).await;
+        }
+    }
+}
