@@ -48,8 +48,7 @@ fn pair() -> (TcpStream, TcpStream) {
 
 fn small_buffers() -> ConnectionOptions {
     ConnectionOptions {
-        send_buffer_bytes: Some(16 * 1024),
-        receive_buffer_bytes: Some(16 * 1024),
+        send_buffer_bytes: Some(64 * 1024),
         ..ConnectionOptions::default()
     }
 }

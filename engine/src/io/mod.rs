@@ -5,6 +5,7 @@
 
 mod buffer;
 pub mod local;
+pub mod preflight;
 pub mod sim;
 pub mod uring;
 pub mod uring_exec;

@@ -320,7 +320,8 @@ fn list(dir: &Path) -> io::Result<Vec<DirEntry>> {
     Ok(entries)
 }
 
-fn create_dirs(dir: &Path) -> io::Result<()> {
+/// Makes a directory and its parents, with durable names.
+pub(super) fn create_dirs(dir: &Path) -> io::Result<()> {
     match std::fs::create_dir(dir) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {

@@ -619,7 +619,7 @@ impl Dir {
             let versions = (self.durable.get(&name), self.live.get(&name));
             let kept = match versions {
                 (Some(durable), Some(live)) if durable == live => Some(*durable),
-                (durable, live) if survival.new() => {
+                (durable, live) if survival.survives() => {
                     // Removed and made again: the removal alone may have become durable.
                     if durable.is_some() && live.is_some() && survival.partly() {
                         None
@@ -641,7 +641,7 @@ impl Dir {
 
 impl File {
     fn crash(&mut self, survival: &mut Survival<'_>) {
-        let bytes = if self.bytes > self.bytes_durable && survival.new() {
+        let bytes = if self.bytes > self.bytes_durable && survival.survives() {
             if survival.partly() {
                 let blocks = (self.bytes - self.bytes_durable) / BLOCK;
                 self.bytes_durable + survival.random.between(0, blocks) * BLOCK
@@ -690,7 +690,7 @@ impl Block {
         if !self.pending.is_empty() {
             let mut mixed = *self.durable;
             for (sector, into) in mixed.chunks_exact_mut(SECTOR_BYTES).enumerate() {
-                if survival.new() {
+                if survival.survives() {
                     let version = survival.version(self.pending.len());
                     let start = sector * SECTOR_BYTES;
                     into.copy_from_slice(&self.pending[version].1[start..start + SECTOR_BYTES]);
@@ -726,7 +726,8 @@ impl<'a> Survival<'a> {
         }
     }
 
-    fn new(&mut self) -> bool {
+    /// Whether something that was not synced is kept.
+    fn survives(&mut self) -> bool {
         self.random.chance(self.percent, 100)
     }
 
