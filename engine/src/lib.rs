@@ -5,9 +5,12 @@
 pub mod cli;
 pub mod control;
 pub mod cursor;
+mod engine;
 pub mod gateway;
 pub mod io;
 pub mod limits;
 pub mod partition;
 pub mod shard;
 pub mod storage;
+
+pub use engine::{Engine, EngineError, StartError, Stopper};

@@ -4,7 +4,7 @@
 //! nothing never costs a shard anything.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -104,11 +104,6 @@ pub async fn accept_all(
             }
         }
     }
-}
-
-/// Binds the public port. Never with SO_REUSEPORT: two brokers must not share one.
-pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address)
 }
 
 /// Waits until the Hello has arrived as far as the shard it names, without taking it. What is not a Hello names none; the shard will say what is wrong with it.

@@ -12,7 +12,7 @@ use super::file::StoredFile;
 use crate::io::BLOCK_BYTES;
 use crate::limits::{DISK_BLOCK_BYTES, MIB};
 use crate::storage::PartitionKey;
-use crate::storage::segment::{Framed, frame_at, header_at};
+use crate::storage::segment::{Framed, aligned_bytes, frame_at, header_at};
 
 /// Something in a segment.
 #[derive(Debug)]
@@ -156,7 +156,7 @@ impl Iterator for Walk<'_> {
                 Ok(None) => self.position = block_behind(position),
                 Ok(Some(seen)) => {
                     if let Seen::Batch { header, .. } | Seen::BadBatch { header, .. } = &seen {
-                        self.position = position + header.batch_bytes() as u64;
+                        self.position = position + aligned_bytes(header.batch_bytes()) as u64;
                     }
                     return Some(seen);
                 }

@@ -1,0 +1,778 @@
+//! A broker in this process: started on a data directory, stopped cleanly.
+//!
+//! The starting thread checks the machine, binds the port and starts one executor a shard. Shard 0 opens the catalogue and, when the number of shards has
+//! changed, moves the partitions; then all recover side by side. Once every shard serves, the control thread begins to accept.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use gannet_wire::ShardIndex;
+use gannet_wire::batch::{BatchLimits, CheckScratch};
+use tokio::sync::watch;
+
+use crate::control::accept::{ShardOrder, accept_all};
+use crate::control::catalogue::{Catalogue, CatalogueState, Layout};
+use crate::control::{Budgets, Config, ConfigError, Machine};
+use crate::gateway::native::{GatewayContext, NativeConfig, serve};
+use crate::io::local::{Semaphore, Signal};
+use crate::io::preflight::{DataDirLock, PreflightError, Requirements, bind_exclusive, preflight};
+use crate::io::uring::{UringClock, UringDisk, UringSpawn};
+use crate::io::uring_exec::{ExecutorConfig, ExecutorHandle, start_executor};
+use crate::io::uring_mailbox::{Inlet, InletReceiver, MailboxSeat, inlet, mailboxes};
+use crate::io::uring_net::{Connection, ConnectionOptions};
+use crate::io::{Clock, Disk, Spawn};
+use crate::partition::ProducerLimits;
+use crate::shard::log::{LogConfig, ShardLog};
+use crate::shard::mail::{Outgoing, ShardMessage, ShardReady};
+use crate::shard::recover::{ShardIdentity, lay_out, sweep_shared};
+use crate::shard::requests::{Shard, ShardParts, TopicBounds};
+use crate::storage::layout::DataDir;
+use crate::storage::{SegmentId, StorageError};
+
+/// Orders that wait for a shard.
+const ORDERS_MAX: usize = 1_024;
+/// Batches of messages between two shards.
+const MAIL_MAX: usize = 256;
+/// Messages that leave together.
+const MAIL_BATCH_MAX: usize = 512;
+/// Bytes of one shard's publishes on their way to other shards.
+const FORWARD_BYTES_MAX: usize = 32 << 20;
+/// Producers remembered for one partition.
+const PRODUCERS_MAX: usize = 10_000;
+/// Descriptors without which nothing works: files, rings and a few connections.
+const DESCRIPTORS_MIN: u64 = 64;
+/// How long a failing shard lets its connections hear of it.
+const FAREWELL: Duration = Duration::from_millis(200);
+
+/// Why an engine did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration does not fit this machine.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The machine lacks something.
+    #[error(transparent)]
+    Preflight(#[from] PreflightError),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A thread cannot be started.
+    #[error(
+        "cannot start a shard's thread: {0}. If it speaks of memory, raise the limit of locked memory (ulimit -l)"
+    )]
+    Thread(std::io::Error),
+    /// A shard ended without a word.
+    #[error("a shard ended during the start; the log says why")]
+    ShardLost,
+}
+
+/// Why a running engine ended.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// A write or a sync failed. It is final: a second try could succeed without the data being there.
+    #[error(
+        "storage failed and the broker has stopped: {0}. What was acknowledged as durable is safe; see to the disk, then start again"
+    )]
+    Storage(#[from] StorageError),
+    /// A thread is gone.
+    #[error("a thread of the broker ended unexpectedly; the log says why")]
+    ThreadLost,
+}
+
+/// A running broker.
+#[derive(Debug)]
+pub struct Engine {
+    address: SocketAddr,
+    shards: u16,
+    stopper: Stopper,
+    supervisor: Option<JoinHandle<Result<(), EngineError>>>,
+}
+
+/// Stops an engine from anywhere, such as a signal handler's thread.
+#[derive(Clone, Debug)]
+pub struct Stopper(watch::Sender<bool>);
+
+impl Stopper {
+    /// Asks for a clean stop; [`Engine::wait`] returns when it is done.
+    pub fn stop(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+/// What the shards tell the thread that started them.
+enum ShardEvent {
+    Ready(ShardReady),
+    Drained,
+    Ended(Result<(), StorageError>),
+}
+
+/// What every shard needs to start.
+#[derive(Clone)]
+struct ShardPlan {
+    index: ShardIndex,
+    shards: u16,
+    data_dir: PathBuf,
+    log: LogConfig,
+    native: NativeConfig,
+    connection: ConnectionOptions,
+    bounds: TopicBounds,
+}
+
+impl Engine {
+    /// Starts a broker; when this returns, it serves.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        let machine = Machine::detect();
+        let budgets = config.budgets(&machine)?;
+        for note in &budgets.notes {
+            tracing::warn!("{note}");
+        }
+        let requirements = Requirements {
+            // A journal file and its spare for each shard, and what is never touched.
+            available_bytes_min: config.storage.disk_reserve_bytes
+                + 2 * u64::from(budgets.shards) * config.journal.file_bytes,
+            descriptors_min: DESCRIPTORS_MIN,
+        };
+        let (report, lock) = preflight(&config.data_dir, &requirements)?;
+        tracing::debug!(?report, "the machine has what is needed");
+        let listener = bind_exclusive(config.listen)?;
+        let address = listener
+            .local_addr()
+            .map_err(|source| PreflightError::Address {
+                address: config.listen,
+                source,
+            })?;
+
+        let (events_in, events) = flume::unbounded();
+        let (states_in, states): (Vec<_>, Vec<_>) = (0..budgets.shards)
+            .map(|_| flume::bounded::<Arc<CatalogueState>>(1))
+            .unzip();
+        let seats = mailboxes::<Vec<ShardMessage>>(budgets.shards, MAIL_MAX);
+        let mut inlets = Vec::new();
+        let mut executors = Vec::new();
+        for ((shard, seat), state) in (0..budgets.shards).zip(seats).zip(states) {
+            let (orders_in, orders) = inlet(ORDERS_MAX);
+            inlets.push(orders_in);
+            let plan = shard_plan(&config, &budgets, ShardIndex(shard));
+            let executor = ExecutorConfig {
+                core: if config.runtime.pin {
+                    budgets
+                        .cores
+                        .get(usize::from(shard))
+                        .map(|core| usize::from(*core))
+                } else {
+                    None
+                },
+                io_memory_bytes: usize::try_from(config.runtime.io_memory_bytes)
+                    .unwrap_or(usize::MAX),
+                spin_before_park: (config.runtime.busy_poll_us > 0)
+                    .then(|| Duration::from_micros(config.runtime.busy_poll_us)),
+                ..ExecutorConfig::new(&format!("gannet-shard-{shard}"))
+            };
+            let catalogue = (shard == 0).then(|| states_in.clone());
+            let events = events_in.clone();
+            let started = start_executor(executor, move || async move {
+                let result = run_shard(plan, seat, orders, state, catalogue, events.clone()).await;
+                // The supervisor outlives the shards.
+                let _ = events.send(ShardEvent::Ended(result));
+            });
+            executors.push(started.map_err(StartError::Thread)?);
+        }
+        drop((states_in, events_in));
+
+        let mut shared: HashSet<SegmentId> = HashSet::new();
+        for _ in 0..budgets.shards {
+            match events.recv() {
+                Ok(ShardEvent::Ready(ready)) => shared.extend(ready.shared_segments),
+                Ok(ShardEvent::Ended(Err(error))) => return Err(StartError::Storage(error)),
+                Ok(ShardEvent::Ended(Ok(())) | ShardEvent::Drained) | Err(_) => {
+                    return Err(StartError::ShardLost);
+                }
+            }
+        }
+        if let Some(first) = inlets.first() {
+            let _ = first.send(ShardOrder::Sweep(shared));
+        }
+        let (stop, stopped) = watch::channel(false);
+        let connections_max = usize::try_from(budgets.connections_max).unwrap_or(usize::MAX);
+        let supervisor = Supervisor {
+            listener,
+            inlets,
+            executors,
+            events,
+            stopped,
+            connections_max,
+            _lock: lock,
+        };
+        let supervisor = std::thread::Builder::new()
+            .name("gannet-control".into())
+            .spawn(move || supervisor.run())
+            .map_err(StartError::Thread)?;
+        Ok(Self {
+            address,
+            shards: budgets.shards,
+            stopper: Stopper(stop),
+            supervisor: Some(supervisor),
+        })
+    }
+
+    /// Where it listens; the port is the real one when the configuration asked for port 0.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How many shards it runs.
+    #[must_use]
+    pub fn shards(&self) -> u16 {
+        self.shards
+    }
+
+    /// A handle that stops it from elsewhere.
+    #[must_use]
+    pub fn stopper(&self) -> Stopper {
+        self.stopper.clone()
+    }
+
+    /// Stops it: what was accepted is answered, everything is in segments, nothing is left to replay.
+    pub fn stop(self) -> Result<(), EngineError> {
+        self.stopper.stop();
+        self.wait()
+    }
+
+    /// Waits until it has ended, by a [`Stopper`] or because it cannot go on.
+    pub fn wait(mut self) -> Result<(), EngineError> {
+        match self.supervisor.take().map(JoinHandle::join) {
+            Some(Ok(result)) => result,
+            Some(Err(_)) | None => Err(EngineError::ThreadLost),
+        }
+    }
+}
+
+impl Drop for Engine {
+    /// An engine that is dropped is stopped as cleanly as one that is told to.
+    fn drop(&mut self) {
+        if let Some(supervisor) = self.supervisor.take() {
+            self.stopper.stop();
+            let _ = supervisor.join();
+        }
+    }
+}
+
+/// The control thread: accepts, and sees the shards to their end.
+struct Supervisor {
+    listener: TcpListener,
+    inlets: Vec<Inlet<ShardOrder>>,
+    executors: Vec<ExecutorHandle<()>>,
+    events: flume::Receiver<ShardEvent>,
+    stopped: watch::Receiver<bool>,
+    connections_max: usize,
+    /// Held until the last shard has ended.
+    _lock: DataDirLock,
+}
+
+impl Supervisor {
+    fn run(self) -> Result<(), EngineError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|_| EngineError::ThreadLost)?;
+        let result = runtime.block_on(async {
+            let accepting = tokio::spawn(accept_all(
+                self.listener,
+                self.inlets.clone(),
+                self.connections_max,
+                self.stopped.clone(),
+            ));
+            let mut stopped = self.stopped.clone();
+            let mut ended = 0;
+            let mut failure = None;
+            tokio::select! {
+                _ = stopped.wait_for(|stop| *stop) => {}
+                event = self.events.recv_async() => {
+                    if let Ok(ShardEvent::Ended(result)) = event {
+                        ended += 1;
+                        failure = result.err();
+                    }
+                }
+            }
+            accepting.abort();
+            let shards = self.inlets.len();
+            for inlet in &self.inlets {
+                let _ = inlet.send_async(ShardOrder::Drain).await;
+            }
+            let mut drained = ended;
+            while drained < shards {
+                match self.events.recv_async().await {
+                    Ok(ShardEvent::Drained) => drained += 1,
+                    Ok(ShardEvent::Ended(result)) => {
+                        ended += 1;
+                        drained += 1;
+                        failure = failure.or(result.err());
+                    }
+                    Ok(ShardEvent::Ready(_)) => {}
+                    Err(_) => break,
+                }
+            }
+            for inlet in &self.inlets {
+                let _ = inlet.send_async(ShardOrder::Finish).await;
+            }
+            while ended < shards {
+                match self.events.recv_async().await {
+                    Ok(ShardEvent::Ended(result)) => {
+                        ended += 1;
+                        failure = failure.or(result.err());
+                    }
+                    Ok(_) => {}
+                    Err(_) => break,
+                }
+            }
+            failure
+        });
+        let joined = self
+            .executors
+            .into_iter()
+            .all(|executor| executor.join().is_ok());
+        match result {
+            Some(error) => Err(EngineError::Storage(error)),
+            None if joined => Ok(()),
+            None => Err(EngineError::ThreadLost),
+        }
+    }
+}
+
+/// All of a shard's life.
+async fn run_shard(
+    plan: ShardPlan,
+    seat: MailboxSeat<Vec<ShardMessage>>,
+    orders: InletReceiver<ShardOrder>,
+    state: flume::Receiver<Arc<CatalogueState>>,
+    catalogue_for: Option<Vec<flume::Sender<Arc<CatalogueState>>>>,
+    events: flume::Sender<ShardEvent>,
+) -> Result<(), StorageError> {
+    let data = DataDir::new(&plan.data_dir);
+    let disk = UringDisk::prepare(data.root())
+        .await
+        .map_err(StorageError::io("prepare", data.root()))?;
+    let clock = UringClock::new();
+    let catalogue = match catalogue_for {
+        Some(shards) => {
+            let catalogue = open_catalogue(&disk, &clock, &data, &plan).await?;
+            let state = Arc::new(catalogue.state().clone());
+            for shard in shards {
+                let _ = shard.send_async(state.clone()).await;
+            }
+            Some(catalogue)
+        }
+        None => None,
+    };
+    let Ok(state) = state.recv_async().await else {
+        // Shard 0 could not open the catalogue, and has said why.
+        return Ok(());
+    };
+    let state = CatalogueState::clone(&state);
+    let identity = ShardIdentity {
+        shard: plan.index,
+        layout: state.layout,
+        incarnation: state.incarnation,
+    };
+    let started = clock.monotonic();
+    let (log, report) = ShardLog::recover(
+        disk.clone(),
+        clock.clone(),
+        data.clone(),
+        plan.log.clone(),
+        &identity,
+        &state,
+    )
+    .await?;
+    tracing::info!(
+        shard = plan.index.0,
+        batches = report.batches_replayed,
+        bytes = report.bytes_replayed,
+        fences = report.fences.len(),
+        elapsed_ms = u64::try_from((clock.monotonic() - started).as_millis()).unwrap_or(u64::MAX),
+        "the shard has recovered"
+    );
+    let incarnation = state.incarnation;
+    let outgoing: Vec<Rc<Outgoing>> = (0..plan.shards).map(|_| Rc::default()).collect();
+    let shard = Shard::new(ShardParts {
+        index: plan.index,
+        log: log.clone(),
+        spawn: UringSpawn,
+        state,
+        catalogue,
+        outgoing: outgoing.clone(),
+        bounds: plan.bounds,
+    });
+    let ended = start_tasks(&shard);
+    carry_mail(&shard, seat, outgoing).await;
+    let _ = events.send(ShardEvent::Ready(ShardReady {
+        shared_segments: log.shared_segments(),
+    }));
+
+    let context = Rc::new(GatewayContext {
+        config: plan.native.clone(),
+        clock: clock.clone(),
+        forward_budget: Rc::new(Semaphore::new(FORWARD_BYTES_MAX)),
+        scratch: RefCell::new(CheckScratch::new()),
+        stopping: Cell::new(false),
+        stop: Signal::new(),
+    });
+    let open = Rc::new(OpenConnections {
+        count: Cell::new(0),
+        changed: Signal::new(),
+    });
+    let failure = futures_util::future::FutureExt::shared(Box::pin({
+        let shard = shard.clone();
+        async move { Rc::new(shard.failure().await) }
+    }));
+    loop {
+        let order = match futures_util::future::select(
+            std::pin::pin!(orders.recv_async()),
+            failure.clone(),
+        )
+        .await
+        {
+            futures_util::future::Either::Left((order, _)) => order,
+            futures_util::future::Either::Right((error, _)) => {
+                drop(failure);
+                clock.sleep(FAREWELL).await;
+                return Err(
+                    Rc::into_inner(error).unwrap_or_else(|| StorageError::Damaged {
+                        path: data.root().display().to_string(),
+                        what: "storage failed; the log says how".into(),
+                    }),
+                );
+            }
+        };
+        match order {
+            Ok(ShardOrder::Serve(stream, ticket)) => {
+                match Connection::from_std(stream, &plan.connection) {
+                    Ok(connection) => {
+                        let (shard, context, open) = (shard.clone(), context.clone(), open.clone());
+                        open.count.set(open.count.get() + 1);
+                        UringSpawn.spawn(async move {
+                            serve(shard, context, connection).await;
+                            open.count.set(open.count.get() - 1);
+                            open.changed.notify_all();
+                            drop(ticket);
+                        });
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, "a connection was gone before it was served")
+                    }
+                }
+            }
+            Ok(ShardOrder::Sweep(live)) => {
+                let (disk, data, shard) = (disk.clone(), data.clone(), shard.clone());
+                UringSpawn.spawn(async move {
+                    match sweep_shared(&disk, &data, &live, incarnation).await {
+                        Ok(0) => {}
+                        Ok(removed) => {
+                            tracing::info!(removed, "segments that nothing refers to were removed")
+                        }
+                        Err(error) => shard.fail(error),
+                    }
+                });
+            }
+            Ok(ShardOrder::Drain) => {
+                context.stopping.set(true);
+                context.stop.notify_all();
+                let (open, events) = (open.clone(), events.clone());
+                UringSpawn.spawn(async move {
+                    loop {
+                        let seen = open.changed.version();
+                        if open.count.get() == 0 {
+                            break;
+                        }
+                        open.changed.changed_since(seen).await;
+                    }
+                    let _ = events.send(ShardEvent::Drained);
+                });
+            }
+            Ok(ShardOrder::Finish) | Err(_) => break,
+        }
+    }
+    log.stop();
+    loop {
+        let seen = ended.changed.version();
+        if ended.count.get() == 0 {
+            return Ok(());
+        }
+        match futures_util::future::select(
+            std::pin::pin!(ended.changed.changed_since(seen)),
+            failure.clone(),
+        )
+        .await
+        {
+            futures_util::future::Either::Left(_) => {}
+            futures_util::future::Either::Right((error, _)) => {
+                drop(failure);
+                return Err(
+                    Rc::into_inner(error).unwrap_or_else(|| StorageError::Damaged {
+                        path: data.root().display().to_string(),
+                        what: "storage failed; the log says how".into(),
+                    }),
+                );
+            }
+        }
+    }
+}
+
+struct OpenConnections {
+    count: Cell<usize>,
+    changed: Signal,
+}
+
+type UringShard = Shard<UringDisk, UringClock, UringSpawn>;
+
+/// Starts the log's tasks; the count falls to 0 when commits and flushes have ended after a stop.
+fn start_tasks(shard: &Rc<UringShard>) -> Rc<OpenConnections> {
+    let running = Rc::new(OpenConnections {
+        count: Cell::new(2),
+        changed: Signal::new(),
+    });
+    let watched = |shard: Rc<UringShard>,
+                   running: Rc<OpenConnections>,
+                   result: Result<(), StorageError>| match result {
+        Ok(()) => {
+            running.count.set(running.count.get() - 1);
+            running.changed.notify_all();
+        }
+        Err(error) => shard.fail(error),
+    };
+    UringSpawn.spawn({
+        let (shard, running) = (shard.clone(), running.clone());
+        async move {
+            let result = shard.log.run_commits().await;
+            watched(shard, running, result);
+        }
+    });
+    UringSpawn.spawn({
+        let (shard, running) = (shard.clone(), running.clone());
+        async move {
+            let result = shard.log.run_flushes().await;
+            watched(shard, running, result);
+        }
+    });
+    UringSpawn.spawn({
+        let shard = shard.clone();
+        async move {
+            if let Err(error) = shard.log.run_spares().await {
+                shard.fail(error);
+            }
+        }
+    });
+    let log = shard.log.clone();
+    UringSpawn.spawn(async move { log.run_marks().await });
+    let log = shard.log.clone();
+    UringSpawn.spawn(async move { log.run_housekeeping().await });
+    running
+}
+
+/// Carries messages between this shard and the others.
+async fn carry_mail(
+    shard: &Rc<UringShard>,
+    seat: MailboxSeat<Vec<ShardMessage>>,
+    outgoing: Vec<Rc<Outgoing>>,
+) {
+    let own = seat.shard();
+    let (mailbox, receivers) = seat.connect().await;
+    let mailbox = Rc::new(mailbox);
+    for (to, queue) in (0u16..).map(ShardIndex).zip(outgoing) {
+        if to == own {
+            continue;
+        }
+        let mailbox = mailbox.clone();
+        UringSpawn.spawn(async move {
+            loop {
+                let messages = queue.take(MAIL_BATCH_MAX).await;
+                if mailbox.send(to, messages).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    for receiver in receivers {
+        let shard = shard.clone();
+        UringSpawn.spawn(async move {
+            while let Some(messages) = receiver.recv().await {
+                for message in messages {
+                    shard.handle(message);
+                }
+            }
+        });
+    }
+}
+
+/// Opens the catalogue and, when the number of shards has changed, moves every partition to its new owner before anything is served.
+async fn open_catalogue<D: Disk, C: Clock>(
+    disk: &D,
+    clock: &C,
+    data: &DataDir,
+    plan: &ShardPlan,
+) -> Result<Catalogue<D>, StorageError> {
+    let known = Catalogue::load(disk, &data.catalogue()).await?;
+    if known.is_none() {
+        refuse_data_without_catalogue(disk, data).await?;
+    }
+    let mut catalogue = Catalogue::open(disk, &data.catalogue(), new_broker_id()).await?;
+    let (former, incarnation) = (catalogue.state().layout, catalogue.state().incarnation);
+    if former.shards != plan.shards {
+        let mut drained = Vec::new();
+        for shard in (0..former.shards).map(ShardIndex) {
+            let identity = ShardIdentity {
+                shard,
+                layout: former,
+                incarnation,
+            };
+            let (log, _) = ShardLog::recover(
+                disk.clone(),
+                clock.clone(),
+                data.clone(),
+                plan.log.clone(),
+                &identity,
+                catalogue.state(),
+            )
+            .await?;
+            drained.push(log.drain().await?);
+        }
+        let layout = Layout {
+            number: former.number + 1,
+            shards: plan.shards,
+            incarnation,
+        };
+        lay_out(disk, data, drained, layout).await?;
+        // The switch. Before it a crash begins the move again, after it the former layout is only rubbish.
+        catalogue.lay_out(layout).await?;
+        if former.shards > 0 {
+            tracing::info!(
+                from = former.shards,
+                to = plan.shards,
+                "partitions were moved to another number of shards"
+            );
+        }
+    }
+    remove_former_layouts(disk, data, catalogue.state().layout.number).await?;
+    Ok(catalogue)
+}
+
+/// Without a catalogue nothing else makes sense: whatever else is there belongs to one that was lost.
+async fn refuse_data_without_catalogue<D: Disk>(
+    disk: &D,
+    data: &DataDir,
+) -> Result<(), StorageError> {
+    let entries = disk
+        .list(data.root())
+        .await
+        .map_err(StorageError::io("list", data.root()))?;
+    let orphan = entries.iter().find(|entry| {
+        DataDir::layout_of_name(&entry.name).is_some()
+            || entry.name == "topics"
+            || entry.name == "shared"
+    });
+    orphan.map_or(Ok(()), |entry| {
+        Err(StorageError::Damaged {
+            path: data.catalogue().display().to_string(),
+            what: format!(
+                "there is no catalogue, but there is {}",
+                data.root().join(&entry.name).display()
+            ),
+        })
+    })
+}
+
+async fn remove_former_layouts<D: Disk>(
+    disk: &D,
+    data: &DataDir,
+    present: u64,
+) -> Result<(), StorageError> {
+    let entries = disk
+        .list(data.root())
+        .await
+        .map_err(StorageError::io("list", data.root()))?;
+    for entry in entries {
+        if DataDir::layout_of_name(&entry.name).is_some_and(|number| number != present) {
+            let dir = data.root().join(&entry.name);
+            disk.remove_dir_all(&dir)
+                .await
+                .map_err(StorageError::io("remove", &dir))?;
+        }
+    }
+    Ok(())
+}
+
+/// Drawn from the process's own randomness, which the standard library seeds from the system.
+fn new_broker_id() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new()
+        .build_hasher()
+        .finish()
+}
+
+fn shard_plan(config: &Config, budgets: &Budgets, index: ShardIndex) -> ShardPlan {
+    let bytes = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+    let (journal, storage, network) = (&config.journal, &config.storage, &config.network);
+    let flush_bytes = budgets.flush_bytes;
+    ShardPlan {
+        index,
+        shards: budgets.shards,
+        data_dir: config.data_dir.clone(),
+        log: LogConfig {
+            journal_file_bytes: journal.file_bytes,
+            commit_bytes_max: bytes(journal.commit_bytes_max),
+            commits_in_flight_max: journal.commits_in_flight_max as usize,
+            commit_gather_bytes: bytes(journal.commit_bytes_max / 4),
+            mark_interval: Duration::from_millis(journal.mark_interval_ms),
+            unflushed_bytes_max: budgets.shard_unflushed_bytes_max,
+            flush_bytes,
+            flush_interval: Duration::from_millis(storage.flush_interval_ms),
+            flush_round_bytes_max: flush_bytes.max(64 << 20),
+            own_segment_bytes_min: storage.own_segment_bytes_min,
+            direct_bytes_min: bytes(storage.direct_bytes_min),
+            direct_chunk_bytes_max: bytes(storage.direct_bytes_min * 4),
+            directs_in_flight_max: 4,
+            segment_bytes_max: storage.segment_bytes_max,
+            flush_write_bytes: bytes(storage.flush_write_bytes),
+            flush_writes_in_flight_max: storage.flush_writes_in_flight_max as usize,
+            tail_cache_bytes: flush_bytes,
+            read_chunk_bytes: bytes(storage.read_chunk_bytes),
+            read_cache_bytes: bytes(storage.read_cache_bytes),
+            open_files_max: budgets.shard_open_files_max as usize,
+            disk_reserve_bytes: storage.disk_reserve_bytes,
+            producers: ProducerLimits {
+                inflight_max: network.producer_inflight_max as usize,
+                expiry_ms: i64::try_from(config.topics.producer_expiry_ms).unwrap_or(i64::MAX),
+                producers_max: PRODUCERS_MAX,
+            },
+        },
+        native: NativeConfig {
+            frame_bytes_max: network.frame_bytes_max,
+            batch: BatchLimits {
+                batch_bytes_max: network.batch_bytes_max,
+                batch_records_max: network.batch_records_max,
+                ..BatchLimits::default()
+            },
+            read_quantum_bytes: bytes(network.read_quantum_bytes),
+            connection_buffer_bytes_max: bytes(network.connection_buffer_bytes_max),
+            publishes_in_flight_max: 64 << 10,
+            requests_in_flight_max: 64,
+            subscriptions_max: network.subscriptions_max as usize,
+            heartbeat: Duration::from_millis(u64::from(network.heartbeat_ms)),
+            producer_inflight_max: network.producer_inflight_max,
+        },
+        connection: ConnectionOptions {
+            write_deadline: Duration::from_millis(network.write_deadline_ms),
+            ..ConnectionOptions::default()
+        },
+        bounds: TopicBounds {
+            partitions_max: config.topics.partitions_max,
+        },
+    }
+}
