@@ -4,6 +4,7 @@ use std::fmt::{self, Write as _};
 use std::process::ExitCode;
 
 use crate::control::ConfigError;
+use crate::{EngineError, StartError};
 
 /// The exit statuses of `gannet`. A number is never used for another meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,11 +32,13 @@ pub enum ExitStatus {
     Damaged = 20,
     /// A write or a sync failed while serving. What was not acknowledged may or may not be stored.
     StorageFailed = 30,
+    /// A second signal ended the server before it had stopped cleanly: the next start replays its journal.
+    Interrupted = 130,
 }
 
 impl ExitStatus {
     /// Every status, ascending.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Success,
         Self::Bug,
         Self::Usage,
@@ -47,6 +50,7 @@ impl ExitStatus {
         Self::TornTail,
         Self::Damaged,
         Self::StorageFailed,
+        Self::Interrupted,
     ];
 
     /// The number that the shell sees.
@@ -74,6 +78,7 @@ impl ExitStatus {
             }
             Self::Damaged => "what was examined is damaged",
             Self::StorageFailed => "a write or a sync failed while serving",
+            Self::Interrupted => "ended by a second signal, before a clean stop",
         }
     }
 
@@ -82,7 +87,7 @@ impl ExitStatus {
     pub fn help() -> String {
         let mut text = String::from("Exit status:\n");
         for status in Self::ALL {
-            let _ = writeln!(text, "  {:>2}  {}", status.code(), status.meaning());
+            let _ = writeln!(text, "  {:>3}  {}", status.code(), status.meaning());
         }
         text
     }
@@ -122,6 +127,30 @@ impl From<ConfigError> for Failure {
         let status = match &error {
             ConfigError::Unreadable { .. } => ExitStatus::Environment,
             _ => ExitStatus::Configuration,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        let status = match error {
+            StartError::Config(error) => return error.into(),
+            StartError::Storage(error) => return error.into(),
+            StartError::Preflight(_) | StartError::Listen { .. } | StartError::Thread(_) => {
+                ExitStatus::Environment
+            }
+            StartError::ShardLost => ExitStatus::Bug,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        let status = match &error {
+            EngineError::Storage(_) => ExitStatus::StorageFailed,
+            EngineError::ThreadLost => ExitStatus::Bug,
         };
         Self::new(status, error.to_string())
     }

@@ -10,6 +10,8 @@ mod examine;
 mod exit;
 mod inspect;
 mod publish;
+mod serve;
+mod signals;
 mod table;
 mod topic;
 
@@ -31,6 +33,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Serve(serve::ServeArgs),
     Topic(topic::TopicArgs),
     Publish(publish::PublishArgs),
     Consume(consume::ConsumeArgs),
@@ -47,6 +50,7 @@ pub fn run() -> ExitCode {
         Err(error) => error.exit(),
     };
     let ended = match cli.command {
+        Command::Serve(args) => serve::run(args),
         Command::Topic(args) => topic::run(args),
         Command::Publish(args) => publish::run(args),
         Command::Consume(args) => consume::run(args),
