@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::latency::LatencyHistogram;
+use crate::plan::Batching;
 use crate::report::Durability;
 
 /// What the client says when something cannot be done any more: a sentence.
@@ -64,4 +66,52 @@ pub trait Delivery {
     /// # Errors
     /// When the client cannot read them.
     fn for_each(&self, take: impl FnMut(u64, Option<&[u8]>)) -> Result<(), PortError>;
+}
+
+/// Where a consumer begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    /// At the oldest record.
+    Start,
+    /// At what comes next.
+    Now,
+}
+
+/// A client of one broker and one topic.
+pub trait Connect: Sync {
+    /// A producer's side.
+    type Outlet: Outlet + Send;
+    /// A consumer's side.
+    type Inlet: Inlet + Send;
+
+    /// How many partitions the topic has.
+    fn partitions(&self) -> u32;
+
+    /// Connects a producer.
+    ///
+    /// # Errors
+    /// The client's.
+    fn outlet(&self, batching: &Batching, buffer_bytes: u64) -> Result<Self::Outlet, PortError>;
+
+    /// Connects a consumer of these partitions. When this returns, nothing published from now on is missed.
+    ///
+    /// # Errors
+    /// The client's.
+    fn inlet(&self, partitions: Vec<u32>, from: From) -> Result<Self::Inlet, PortError>;
+
+    /// Asks the broker about the topic on a connection of its own: whether it serves.
+    ///
+    /// # Errors
+    /// When it does not.
+    fn probe(&self) -> Result<(), PortError>;
+
+    /// Publishes one record, each when the one before is acknowledged, to a topic of its own. Gives the times from call to acknowledgement.
+    ///
+    /// # Errors
+    /// The client's.
+    fn publish_alone(
+        &self,
+        value: &[u8],
+        duration: Duration,
+    ) -> Result<LatencyHistogram, PortError>;
 }
