@@ -220,3 +220,6 @@ fn write_percentiles(text: &mut String, latency: &LatencySummary) -> std::fmt::R
     }
     writeln!(text)
 }
+
+#[cfg(test)]
+mod tests;
