@@ -12,6 +12,7 @@
 )]
 
 pub mod broker;
+pub mod client;
 pub mod clock;
 pub mod filesystem;
 pub mod latency;
@@ -23,6 +24,7 @@ pub mod progress;
 pub mod report;
 pub mod run;
 pub mod schedule;
+pub mod session;
 pub mod table;
 pub mod units;
 pub mod usage;
