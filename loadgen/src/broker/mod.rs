@@ -1,9 +1,11 @@
 //! A broker of the run's own: a child process with a data directory, so that its CPU and memory are its own.
 
 mod child;
+mod host;
 mod interrupt;
 
 pub use child::{BrokerError, OwnBroker};
+pub use host::{HostError, host};
 pub use interrupt::{RemovedWhenInterrupted, end_when_interrupted};
 
 /// The hidden subcommand with which this program hosts a broker.
