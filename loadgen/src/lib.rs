@@ -1,1 +1,32 @@
 //! Open-loop load generator and verifier for Gannet.
+//!
+//! A run publishes self-describing records and consumes them, measures both, and proves that every acknowledged record came out once, unchanged, in order. What
+//! decides is pure and tested: the [`schedule`], the [`verify`] checks, the [`ledger`] of what was acknowledged, the [`plan`]; the rest is a thin rim around the client.
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        reason = "a test that unwraps fails where it should"
+    )
+)]
+
+pub mod broker;
+pub mod client;
+pub mod clock;
+pub mod filesystem;
+pub mod latency;
+pub mod ledger;
+pub mod measure;
+pub mod options;
+pub mod plan;
+pub mod progress;
+pub mod report;
+pub mod run;
+pub mod schedule;
+pub mod session;
+pub mod table;
+pub mod units;
+pub mod usage;
+pub mod verify;
+pub mod worker;

@@ -1,1 +1,18 @@
-//! gannet-tune: measures a machine and explains a configuration.
+//! `gannet-tune`: what a machine gives to a broker, in figures and sentences, and what a configuration means.
+//!
+//! `probe` looks and measures ([`facts`]), then says what will limit a broker here ([`advice`]); `explain` prints what each key of a configuration file trades ([`explain()`]).
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        reason = "a test that unwraps fails where it should"
+    )
+)]
+
+pub mod advice;
+mod explain;
+pub mod facts;
+mod ring;
+
+pub use explain::{ExplainError, explain};
+pub use ring::Ring;

@@ -1,0 +1,81 @@
+//! The child's side: hosts the engine until the parent says so or is gone.
+
+use std::io::{self, Write};
+
+use gannet_engine::control::Config;
+use gannet_engine::control::config::Auto;
+use gannet_engine::{Engine, StartError};
+use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+
+use tracing_subscriber::EnvFilter;
+
+use super::LISTENING;
+use super::interrupt::wait_for_signal;
+use crate::options::HostOptions;
+
+/// Why no broker could be hosted.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// The operating system's refusal.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// The error.
+        source: io::Error,
+    },
+    /// The parent ended first.
+    #[error("the process that started this broker is gone")]
+    Orphaned,
+    /// The engine.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> HostError {
+    move |source| HostError::Io { what, source }
+}
+
+/// Starts an engine, prints its address on stdout, and stops it when told to by SIGTERM.
+///
+/// # Errors
+/// [`HostError`].
+pub fn host(options: &HostOptions) -> Result<(), HostError> {
+    // A broker that outlived its run would keep a directory that nobody removes.
+    set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(|errno| io_error("asking to end with the parent")(errno.into()))?;
+    // The parent may have ended before that.
+    if getppid().map(|parent| parent.as_raw_nonzero().get()) != Some(options.parent) {
+        return Err(HostError::Orphaned);
+    }
+    log_to_stderr();
+    let config = Config {
+        listen: options.listen,
+        data_dir: options.data_dir.clone(),
+        shards: options
+            .shards
+            .map_or(Auto::Auto, |shards| Auto::Fixed(shards.get())),
+        ..Config::default()
+    };
+    let engine = Engine::start(config)?;
+    wait_for_signal(|| {
+        // Only now: a SIGTERM sent on reading this must find the handler.
+        let announced = writeln!(io::stdout(), "{LISTENING}{}", engine.local_addr())
+            .and_then(|()| io::stdout().flush());
+        // A parent that does not listen is gone, and its death ends this process.
+        let _ = announced;
+    })
+    .map_err(io_error("waiting for signals"))?;
+    engine.stop();
+    Ok(())
+}
+
+/// The parent has sent stderr to a file, whose end it shows when something goes wrong. `RUST_LOG` widens or narrows it.
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .with_env_filter(filter)
+        .init();
+}

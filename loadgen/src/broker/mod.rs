@@ -1,0 +1,15 @@
+//! A broker of the run's own: a child process with a data directory, so that its CPU and memory are its own.
+
+mod child;
+mod host;
+mod interrupt;
+
+pub use child::{BrokerError, OwnBroker};
+pub use host::{HostError, host};
+pub use interrupt::{RemovedWhenInterrupted, end_when_interrupted};
+
+/// The hidden subcommand with which this program hosts a broker.
+pub const HOST_COMMAND: &str = "host-broker";
+
+/// How the hosting child says that it serves; an address follows, then the end of the line.
+const LISTENING: &str = "listening on ";

@@ -1,0 +1,180 @@
+//! Which filesystem a directory is on, and whether that is a real disk.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What `statfs` says of a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Filesystem {
+    magic: u64,
+    /// What an ordinary user may still write.
+    pub free_bytes: u64,
+}
+
+/// The filesystems with a name in the kernel's `linux/magic.h`, and whether what is written there stays in memory.
+const KNOWN: [(u64, &str, bool); 14] = [
+    (0xEF53, "ext4", false),
+    (0x5846_5342, "xfs", false),
+    (0x9123_683E, "btrfs", false),
+    (0x2FC1_2FC1, "zfs", false),
+    (0xF2F5_2010, "f2fs", false),
+    (0xCA45_1A4E, "bcachefs", false),
+    (0x794C_7630, "overlay", false),
+    (0x6969, "nfs", false),
+    (0xFF53_4D42, "cifs", false),
+    (0x6573_5546, "fuse", false),
+    (0x0102_1997, "9p", false),
+    (0x0102_1994, "tmpfs", true),
+    (0x8584_58F6, "ramfs", true),
+    (0x958_458F6, "hugetlbfs", true),
+];
+
+impl Filesystem {
+    /// Of an existing directory.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn of(directory: &Path) -> io::Result<Self> {
+        let statfs = rustix::fs::statfs(directory)?;
+        // The types of these fields differ between architectures; none is negative.
+        Ok(Self {
+            magic: (statfs.f_type as u64) & 0xFFFF_FFFF,
+            free_bytes: (statfs.f_bavail as u64).saturating_mul(statfs.f_bsize as u64),
+        })
+    }
+
+    /// Whether what is written there stays in memory.
+    #[must_use]
+    pub fn is_memory(&self) -> bool {
+        self.known().is_some_and(|(_, memory)| memory)
+    }
+
+    fn known(&self) -> Option<(&'static str, bool)> {
+        KNOWN
+            .iter()
+            .find(|(magic, ..)| *magic == self.magic)
+            .map(|&(_, name, memory)| (name, memory))
+    }
+}
+
+impl fmt::Display for Filesystem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.known() {
+            Some((name, _)) => f.write_str(name),
+            None => write!(f, "filesystem {:#x}", self.magic),
+        }
+    }
+}
+
+/// No directory will do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NoRealDisk(String);
+
+/// The directory in which a broker's data goes: the one asked for, or the first of the usual ones on a real disk.
+///
+/// # Errors
+/// A sentence that says what was tried.
+pub fn choose_directory(asked: Option<&Path>) -> Result<(PathBuf, Filesystem), NoRealDisk> {
+    match asked {
+        Some(directory) => {
+            std::fs::create_dir_all(directory).map_err(|error| {
+                NoRealDisk(format!(
+                    "--data-dir {} cannot be made: {error}",
+                    directory.display()
+                ))
+            })?;
+            first_on_disk(&[directory.to_owned()], Filesystem::of)
+        }
+        None => first_on_disk(&usual_directories(), Filesystem::of),
+    }
+}
+
+fn usual_directories() -> Vec<PathBuf> {
+    let temporary = std::env::var_os("TMPDIR")
+        .filter(|name| !name.is_empty())
+        .map(PathBuf::from);
+    let beside = std::env::current_exe()
+        .ok()
+        .and_then(|program| program.parent().map(Path::to_owned));
+    temporary
+        .into_iter()
+        .chain([PathBuf::from("/var/tmp")])
+        .chain(beside)
+        .collect()
+}
+
+fn first_on_disk(
+    candidates: &[PathBuf],
+    filesystem_of: impl Fn(&Path) -> io::Result<Filesystem>,
+) -> Result<(PathBuf, Filesystem), NoRealDisk> {
+    let mut tried = Vec::new();
+    for directory in candidates {
+        match filesystem_of(directory) {
+            Ok(filesystem) if filesystem.is_memory() => {
+                tried.push(format!(
+                    "{} is {filesystem}, which is memory",
+                    directory.display()
+                ));
+            }
+            Ok(filesystem) => return Ok((directory.clone(), filesystem)),
+            Err(error) => tried.push(format!("{}: {error}", directory.display())),
+        }
+    }
+    Err(NoRealDisk(format!(
+        "there is no directory on a real disk for the broker's data ({}): give one with --data-dir",
+        tried.join("; ")
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fake(path: &Path) -> io::Result<Filesystem> {
+        let magic = match path.to_str() {
+            Some("/memory") => 0x0102_1994,
+            Some("/disk") => 0xEF53,
+            _ => return Err(io::ErrorKind::NotFound.into()),
+        };
+        Ok(Filesystem {
+            magic,
+            free_bytes: 1,
+        })
+    }
+
+    #[test]
+    fn memory_and_missing_directories_are_passed_over() {
+        let candidates = ["/memory", "/missing", "/disk"].map(PathBuf::from);
+        let (directory, filesystem) = first_on_disk(&candidates, fake).unwrap();
+        assert_eq!(
+            (directory, filesystem.to_string()),
+            (PathBuf::from("/disk"), "ext4".to_owned())
+        );
+    }
+
+    #[test]
+    fn without_a_real_disk_the_sentence_says_what_was_tried() {
+        let error = first_on_disk(&["/memory", "/missing"].map(PathBuf::from), fake)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("/memory is tmpfs")
+                && error.contains("/missing")
+                && error.contains("--data-dir"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn an_unknown_filesystem_counts_as_a_disk() {
+        assert!(
+            !Filesystem {
+                magic: 0x1234,
+                free_bytes: 0
+            }
+            .is_memory()
+        );
+    }
+}

@@ -1,0 +1,183 @@
+//! The disk's synced write and its sequential bandwidth, past the page cache.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::fs::OFlags;
+
+use crate::latency::{LatencyHistogram, nanoseconds};
+
+const BLOCK_BYTES: usize = 4096;
+const LARGE_BLOCK_BYTES: usize = 1 << 20;
+/// Room for synced writes one behind the other; they start over at its end.
+const SYNC_FILE_BYTES: u64 = 64 << 20;
+/// Writes in flight when the bandwidth is measured.
+const BANDWIDTH_DEPTH: u64 = 4;
+
+/// Why the disk could not be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// The filesystem refuses O_DIRECT.
+    #[error(
+        "{directory} does not take O_DIRECT writes, which the broker needs: put the data on a disk with ext4 or xfs"
+    )]
+    NoDirect {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// Anything else.
+    #[error("measuring the disk in {directory}: {source}")]
+    Io {
+        /// The directory.
+        directory: PathBuf,
+        /// The operating system's error.
+        source: io::Error,
+    },
+}
+
+/// One 4 KiB O_DIRECT + O_DSYNC write after the other, over blocks written before, in a temporary file in `directory`.
+///
+/// # Errors
+/// [`DiskError`].
+pub fn sync_write_latency(
+    directory: &Path,
+    duration: Duration,
+) -> Result<LatencyHistogram, DiskError> {
+    measured_in(directory, |file_path| {
+        write_ahead(file_path, SYNC_FILE_BYTES)?;
+        let file = open_direct(file_path, OFlags::DSYNC)?;
+        let block = AlignedBlock::new(BLOCK_BYTES);
+        let mut histogram = LatencyHistogram::default();
+        let start = Instant::now();
+        let mut position = 0;
+        while start.elapsed() < duration {
+            let started = Instant::now();
+            file.write_all_at(block.bytes(), position)?;
+            histogram.record(nanoseconds(started.elapsed()));
+            position = (position + BLOCK_BYTES as u64) % SYNC_FILE_BYTES;
+        }
+        Ok(histogram)
+    })
+}
+
+/// Writes `file_bytes` in blocks of 1 MiB with O_DIRECT, one behind the other with several in flight, over blocks written before; gives bytes a second, the sync at the end included.
+///
+/// # Errors
+/// [`DiskError`].
+pub fn write_bandwidth(directory: &Path, file_bytes: u64) -> Result<f64, DiskError> {
+    let blocks = (file_bytes / LARGE_BLOCK_BYTES as u64).max(BANDWIDTH_DEPTH);
+    measured_in(directory, |file_path| {
+        write_ahead(file_path, blocks * LARGE_BLOCK_BYTES as u64)?;
+        let start = Instant::now();
+        write_blocks(file_path, blocks)?;
+        open_direct(file_path, OFlags::empty())?.sync_data()?;
+        Ok((blocks * LARGE_BLOCK_BYTES as u64) as f64 / start.elapsed().as_secs_f64())
+    })
+}
+
+/// All blocks, in order, several in flight.
+fn write_blocks(file_path: &Path, blocks: u64) -> io::Result<()> {
+    let next = AtomicU64::new(0);
+    let write = || -> io::Result<()> {
+        let file = open_direct(file_path, OFlags::empty())?;
+        let block = AlignedBlock::new(LARGE_BLOCK_BYTES);
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= blocks {
+                return Ok(());
+            }
+            file.write_all_at(block.bytes(), index * LARGE_BLOCK_BYTES as u64)?;
+        }
+    };
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..BANDWIDTH_DEPTH).map(|_| scope.spawn(write)).collect();
+        writers.into_iter().try_for_each(|writer| {
+            writer
+                .join()
+                .unwrap_or_else(|_| Err(io::Error::other("a writing thread panicked")))
+        })
+    })
+}
+
+/// Writes the file once, so that what is measured allocates nothing.
+fn write_ahead(file_path: &Path, file_bytes: u64) -> io::Result<()> {
+    File::create(file_path)?;
+    write_blocks(file_path, file_bytes / LARGE_BLOCK_BYTES as u64)?;
+    File::open(file_path)?.sync_all()
+}
+
+fn measured_in<T>(
+    directory: &Path,
+    measure: impl FnOnce(&Path) -> io::Result<T>,
+) -> Result<T, DiskError> {
+    let temporary = tempfile::Builder::new()
+        .prefix("gannet-measure-")
+        .tempdir_in(directory);
+    temporary
+        .and_then(|temporary| measure(&temporary.path().join("blocks")))
+        .map_err(|source| match source.raw_os_error() {
+            Some(code) if code == rustix::io::Errno::INVAL.raw_os_error() => DiskError::NoDirect {
+                directory: directory.to_owned(),
+            },
+            _ => DiskError::Io {
+                directory: directory.to_owned(),
+                source,
+            },
+        })
+}
+
+fn open_direct(file_path: &Path, flags: OFlags) -> io::Result<File> {
+    let flags = (OFlags::DIRECT | flags).bits();
+    OpenOptions::new()
+        .write(true)
+        .custom_flags(flags.cast_signed())
+        .open(file_path)
+}
+
+/// Bytes at an address that O_DIRECT takes.
+struct AlignedBlock {
+    room: Vec<u8>,
+    start: usize,
+    block_bytes: usize,
+}
+
+impl AlignedBlock {
+    fn new(block_bytes: usize) -> Self {
+        // Not zeros: a device may store those without writing.
+        let room = vec![0xA5; block_bytes + BLOCK_BYTES];
+        let start = room.as_ptr().align_offset(BLOCK_BYTES);
+        Self {
+            room,
+            start,
+            block_bytes,
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.room[self.start..self.start + self.block_bytes]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_aligned_for_direct_writes() {
+        for _ in 0..16 {
+            let block = AlignedBlock::new(BLOCK_BYTES);
+            assert_eq!(block.bytes().as_ptr().addr() % BLOCK_BYTES, 0);
+            assert_eq!(block.bytes().len(), BLOCK_BYTES);
+        }
+    }
+
+    #[test]
+    fn a_directory_that_does_not_exist_is_an_error_that_names_it() {
+        let error = sync_write_latency(Path::new("/does/not/exist"), Duration::ZERO).unwrap_err();
+        assert!(error.to_string().contains("/does/not/exist"), "{error}");
+    }
+}

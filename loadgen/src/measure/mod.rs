@@ -1,0 +1,7 @@
+//! The machine's own limits, measured plainly: what a broker on it could at best be.
+
+mod disk;
+mod network;
+
+pub use disk::{DiskError, sync_write_latency, write_bandwidth};
+pub use network::ping_pong;

@@ -1,0 +1,146 @@
+//! The command line.
+
+use std::num::{NonZeroU16, NonZeroU32};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::report::Durability;
+use crate::units::{parse_bytes, parse_duration};
+
+/// Publishes to a Gannet broker and consumes from it, measures both, and checks that every record came out once, unchanged, in order.
+///
+/// Without a broker's address it starts a broker of its own on a temporary directory of a real disk. Without --rate and --duration it runs two phases, one at a fixed
+/// rate and one as fast as it goes, then kills the broker under load, starts it again and reads everything from the start.
+///
+/// The exit status is 0 when every record came out as it should, 1 when any did not, 2 when the run could not be made, 130 when interrupted.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 110)]
+pub struct CommandLine {
+    /// What to do other than a run.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// A run's options.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// What this program does other than a run; for itself only.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Hosts a broker until the parent ends it or dies.
+    #[command(hide = true, name = crate::broker::HOST_COMMAND)]
+    HostBroker(HostOptions),
+}
+
+/// What the broker of a run is told.
+#[derive(Clone, Debug, Args)]
+pub struct HostOptions {
+    /// Its data directory.
+    #[arg(long)]
+    pub data_dir: PathBuf,
+    /// Where it listens.
+    #[arg(long)]
+    pub listen: std::net::SocketAddr,
+    /// Its shards; its own default without.
+    #[arg(long)]
+    pub shards: Option<NonZeroU16>,
+    /// The process that started it.
+    #[arg(long)]
+    pub parent: i32,
+}
+
+/// The options of a run.
+#[derive(Clone, Debug, Args)]
+pub struct Options {
+    /// Use the broker at this address (HOST:PORT) instead of starting one. Its CPU and memory are then not measured, and it is not killed.
+    #[arg(long, value_name = "ADDR", conflicts_with_all = ["data_dir", "shards", "kill"])]
+    pub server: Option<String>,
+    /// Producers, each with a thread and a connection of its own.
+    #[arg(long, default_value = "1")]
+    pub producers: NonZeroU32,
+    /// Consumers, each with a thread and a connection of its own; the partitions are split over them. 0: nothing is consumed while publishing, and everything is read afterwards.
+    #[arg(long, default_value = "1")]
+    pub consumers: u32,
+    /// Partitions of the topic; an existing topic has its own number.
+    #[arg(long, default_value = "2")]
+    pub partitions: NonZeroU32,
+    /// Bytes of each record's value.
+    #[arg(long, value_name = "BYTES", default_value = "1000", value_parser = parse_bytes)]
+    pub record_size: u64,
+    /// Largest batch the client makes of records.
+    #[arg(long, value_name = "BYTES", default_value = "128KiB", value_parser = parse_bytes)]
+    pub batch_bytes: u64,
+    /// Most records in a batch; 1 sends every record in a batch of its own.
+    #[arg(long, value_name = "RECORDS")]
+    pub batch_records: Option<NonZeroU32>,
+    /// How long the client waits for a batch to fill, in microseconds.
+    #[arg(long, value_name = "US", default_value_t = 0)]
+    pub linger_us: u64,
+    /// Records a second of all producers together, sent at fixed times whatever the broker does; or "max" for as fast as it goes.
+    #[arg(long, value_name = "RECORDS/S|max")]
+    pub rate: Option<Rate>,
+    /// How long to run, warm-up included.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+    /// What an acknowledgement must mean.
+    #[arg(long, value_enum, default_value_t = Durability::Durable)]
+    pub durability: Durability,
+    /// Batches in flight for each producer and partition; the broker may allow fewer.
+    #[arg(long, value_name = "BATCHES")]
+    pub inflight: Option<NonZeroU32>,
+    /// The topic; created when there is none of that name. Without, one with a name of its own, deleted afterwards.
+    #[arg(long)]
+    pub topic: Option<String>,
+    /// Shards (cores) of the broker that is started; its own default without.
+    #[arg(long)]
+    pub shards: Option<NonZeroU16>,
+    /// Where the broker that is started keeps its data: in a new directory in here, removed afterwards. Without: $TMPDIR, /var/tmp or beside this program, whichever is on a real disk.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Kill the broker (kill -9) under load after the last phase, start it again and read everything from the start. The default run does so anyway.
+    #[arg(long)]
+    pub kill: bool,
+    /// Read everything from the start after the last phase. Done anyway with --kill and without consumers.
+    #[arg(long)]
+    pub reread: bool,
+    /// Most bytes of records to send as fast as it goes, so that the disk does not fill up.
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub bytes_max: Option<u64>,
+    /// Measure the limits of this machine too: TCP ping-pong, synced writes, disk bandwidth, and a publish with none other in flight.
+    #[arg(long)]
+    pub limits: bool,
+    /// What fills the records; drawn and printed without.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Write the report to this file as JSON.
+    #[arg(long, value_name = "FILE.json")]
+    pub report: Option<PathBuf>,
+}
+
+/// How fast to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rate {
+    /// Open loop: so many records a second of all producers together.
+    PerSecond(u64),
+    /// As fast as the broker takes them.
+    Max,
+}
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.eq_ignore_ascii_case("max") {
+            return Ok(Self::Max);
+        }
+        match text.parse() {
+            Ok(rate) if rate > 0 => Ok(Self::PerSecond(rate)),
+            _ => Err(format!(
+                "{text:?} is no rate: give a number of records a second, or max"
+            )),
+        }
+    }
+}

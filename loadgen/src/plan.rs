@@ -1,0 +1,339 @@
+//! What a run will do, made of its options before anything starts.
+
+use std::time::Duration;
+
+use crate::options::{Options, Rate};
+use crate::report::Durability;
+use crate::verify::RECORD_BYTES_MIN;
+
+/// The default run sends at most this as fast as it goes: reading it all again must fit into the run's minute.
+const DEFAULT_RUN_BYTES_MAX: u64 = 5 << 30;
+/// Producers share one budget for what waits in their clients.
+const BUFFER_BYTES_MAX: u64 = 256 << 20;
+const BUFFER_BYTES_MIN: u64 = 1 << 20;
+const RECORD_BYTES_MAX: u64 = 8 << 20;
+
+/// Why options make no run.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct PlanError(String);
+
+/// A run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// One after the other.
+    pub phases: Vec<PhasePlan>,
+    /// Producers.
+    pub producers: u32,
+    /// Consumers.
+    pub consumers: u32,
+    /// Partitions of a topic that is created.
+    pub partitions: u32,
+    /// The size of every record.
+    pub record_bytes: usize,
+    /// What acknowledgements must mean.
+    pub durability: Durability,
+    /// Whether the broker is killed after the last phase.
+    pub kill: bool,
+    /// Whether everything is read again at the end.
+    pub reread: bool,
+    /// Whether the machine's limits are measured.
+    pub limits: bool,
+}
+
+/// A phase of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PhasePlan {
+    /// Its name in the report.
+    pub name: &'static str,
+    /// How fast.
+    pub rate: Rate,
+    /// How long, warm-up included.
+    pub duration: Duration,
+    /// How much of it is not measured.
+    pub warm_up: Duration,
+    /// Ends the phase early.
+    pub bytes_max: Option<u64>,
+    /// How the client makes batches.
+    pub batching: Batching,
+}
+
+/// How the client makes batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batching {
+    /// Largest batch.
+    pub batch_bytes: u32,
+    /// Most records in a batch.
+    pub batch_records: Option<u32>,
+    /// How long a batch may wait to fill.
+    pub linger: Duration,
+    /// Batches in flight for each producer and partition; the client's default without.
+    pub inflight: Option<u32>,
+}
+
+impl Batching {
+    /// How many records of this size go to one partition before the next takes its turn, when sending as fast as it goes: what fills a batch.
+    #[must_use]
+    pub fn records_in_turn(&self, record_bytes: usize) -> u64 {
+        let fill = u64::from(self.batch_bytes) / record_bytes as u64;
+        fill.min(self.batch_records.map_or(u64::MAX, u64::from))
+            .max(1)
+    }
+
+    /// How much may wait in one producer's client, so that a latency measured as fast as it goes is the broker's more than that of a long queue in front of it.
+    #[must_use]
+    pub fn buffer_bytes(&self, record_bytes: usize, partitions: u32, producers: u32) -> u64 {
+        // Twice the room of the batches in flight: the next ones fill while these are under way.
+        let batch_bytes = self
+            .batch_records
+            .map_or(u64::from(self.batch_bytes), |records| {
+                u64::from(self.batch_bytes).min(u64::from(records) * (record_bytes as u64 + 128))
+            });
+        let in_flight = u64::from(self.inflight.unwrap_or(5)) * batch_bytes * u64::from(partitions);
+        let share = (BUFFER_BYTES_MAX / u64::from(producers)).max(4 * u64::from(self.batch_bytes));
+        (2 * in_flight)
+            .clamp(BUFFER_BYTES_MIN.min(share), share)
+            .max(4 * batch_bytes)
+    }
+}
+
+impl Plan {
+    /// The run that the options ask for.
+    ///
+    /// # Errors
+    /// A sentence for what makes no sense.
+    pub fn new(options: &Options) -> Result<Self, PlanError> {
+        let record_bytes = plan_record_bytes(options)?;
+        let batch_bytes = u32::try_from(options.batch_bytes).map_err(|_| {
+            PlanError(format!(
+                "--batch-bytes {} is beyond any batch",
+                options.batch_bytes
+            ))
+        })?;
+        let batching = Batching {
+            batch_bytes,
+            batch_records: options.batch_records.map(Into::into),
+            linger: Duration::from_micros(options.linger_us),
+            inflight: options.inflight.map(Into::into),
+        };
+        let is_default = options.rate.is_none() && options.duration.is_none();
+        let phases = if is_default {
+            vec![
+                phase(
+                    "paced",
+                    Rate::PerSecond(10_000),
+                    Duration::from_secs(7),
+                    options.bytes_max,
+                    batching,
+                ),
+                phase(
+                    "saturated",
+                    Rate::Max,
+                    Duration::from_secs(9),
+                    Some(options.bytes_max.unwrap_or(DEFAULT_RUN_BYTES_MAX)),
+                    batching,
+                ),
+            ]
+        } else {
+            let rate = options.rate.unwrap_or(Rate::Max);
+            let duration = options.duration.unwrap_or(Duration::from_secs(10));
+            if duration < Duration::from_millis(100) {
+                return Err(PlanError(
+                    "--duration must be at least 100ms for anything to be measured".to_owned(),
+                ));
+            }
+            let name = if rate == Rate::Max {
+                "saturated"
+            } else {
+                "paced"
+            };
+            vec![phase(name, rate, duration, options.bytes_max, batching)]
+        };
+        let kill = options.kill || (is_default && options.server.is_none());
+        Ok(Self {
+            phases,
+            producers: options.producers.get(),
+            consumers: options.consumers,
+            partitions: options.partitions.get(),
+            record_bytes,
+            durability: options.durability,
+            kill,
+            reread: options.reread || kill || options.consumers == 0,
+            limits: options.limits,
+        })
+    }
+
+    /// Bounds what phases send as fast as they go by the room on the disk: every byte may be there twice for a while, and some must stay free.
+    ///
+    /// # Errors
+    /// A sentence when there is not enough room for a run at all.
+    pub fn fit_into(&mut self, free_bytes: u64) -> Result<(), PlanError> {
+        let room = free_bytes / 3;
+        let fixed: u64 = self
+            .phases
+            .iter()
+            .map(|phase| phase.bytes_at_rate(self.record_bytes))
+            .sum();
+        let left = room.saturating_sub(fixed);
+        if left < 64 << 20 {
+            return Err(PlanError(format!(
+                "the disk has {} free, and this run needs {}: give another --data-dir, or a shorter run",
+                crate::units::bytes(free_bytes),
+                crate::units::bytes((fixed + (64 << 20)) * 3),
+            )));
+        }
+        for phase in &mut self.phases {
+            if phase.rate == Rate::Max {
+                phase.bytes_max = Some(
+                    phase
+                        .bytes_max
+                        .map_or(left, |bytes_max| bytes_max.min(left)),
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+impl PhasePlan {
+    /// What a phase at a fixed rate sends; 0 for one as fast as it goes.
+    fn bytes_at_rate(&self, record_bytes: usize) -> u64 {
+        match self.rate {
+            Rate::PerSecond(rate) => {
+                let bytes =
+                    (rate as f64 * self.duration.as_secs_f64() * record_bytes as f64) as u64;
+                bytes.min(self.bytes_max.unwrap_or(u64::MAX))
+            }
+            Rate::Max => 0,
+        }
+    }
+}
+
+fn plan_record_bytes(options: &Options) -> Result<usize, PlanError> {
+    let bytes = options.record_size;
+    if bytes < RECORD_BYTES_MIN as u64 {
+        return Err(PlanError(format!(
+            "--record-size {bytes} is too small: a record needs {RECORD_BYTES_MIN} bytes to say which one it is"
+        )));
+    }
+    if bytes > RECORD_BYTES_MAX {
+        return Err(PlanError(format!(
+            "--record-size {bytes} is too large: at most {RECORD_BYTES_MAX}"
+        )));
+    }
+    usize::try_from(bytes)
+        .map_err(|_| PlanError("--record-size does not fit this machine".to_owned()))
+}
+
+fn phase(
+    name: &'static str,
+    rate: Rate,
+    duration: Duration,
+    bytes_max: Option<u64>,
+    batching: Batching,
+) -> PhasePlan {
+    let warm_up = (duration / 4).min(Duration::from_secs(1));
+    PhasePlan {
+        name,
+        rate,
+        duration,
+        warm_up,
+        bytes_max,
+        batching,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::options::CommandLine;
+
+    fn plan(arguments: &[&str]) -> Result<Plan, PlanError> {
+        let line = CommandLine::try_parse_from([&["gannet-loadgen"], arguments].concat()).unwrap();
+        Plan::new(&line.options)
+    }
+
+    #[test]
+    fn without_arguments_there_are_two_phases_and_a_kill() {
+        let plan = plan(&[]).unwrap();
+        let names: Vec<_> = plan.phases.iter().map(|phase| phase.name).collect();
+        assert_eq!(names, ["paced", "saturated"]);
+        assert!(plan.kill && plan.reread);
+    }
+
+    #[test]
+    fn the_default_run_sends_for_well_under_a_minute() {
+        let total: Duration = plan(&[])
+            .unwrap()
+            .phases
+            .iter()
+            .map(|phase| phase.duration)
+            .sum();
+        assert!(total <= Duration::from_secs(20));
+    }
+
+    #[test]
+    fn a_rate_or_a_duration_makes_one_phase_and_no_kill() {
+        for arguments in [["--rate", "max"], ["--rate", "500"], ["--duration", "3s"]] {
+            let plan = plan(&arguments).unwrap();
+            assert_eq!(plan.phases.len(), 1, "{arguments:?}");
+            assert!(!plan.kill && !plan.reread, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn a_broker_that_is_not_ours_is_never_killed() {
+        assert!(!plan(&["--server", "127.0.0.1:7470"]).unwrap().kill);
+        assert!(
+            CommandLine::try_parse_from(["gannet-loadgen", "--server", "h:1", "--kill"]).is_err()
+        );
+    }
+
+    #[test]
+    fn without_consumers_everything_is_read_afterwards() {
+        assert!(plan(&["--rate", "max", "--consumers", "0"]).unwrap().reread);
+    }
+
+    #[test]
+    fn a_record_too_small_for_its_head_is_refused() {
+        assert!(plan(&["--record-size", "39"]).is_err());
+        assert!(plan(&["--record-size", "40"]).is_ok());
+    }
+
+    #[test]
+    fn a_small_disk_bounds_what_is_sent() {
+        let mut plan = plan(&["--rate", "max", "--duration", "1h"]).unwrap();
+        plan.fit_into(3 << 30).unwrap();
+        assert_eq!(plan.phases[0].bytes_max, Some(1 << 30));
+    }
+
+    #[test]
+    fn a_disk_too_small_for_the_rate_is_refused() {
+        let mut plan = plan(&["--rate", "1000000", "--duration", "1h"]).unwrap();
+        assert!(plan.fit_into(3 << 30).is_err());
+    }
+
+    #[test]
+    fn a_turn_fills_a_batch() {
+        let batching = plan(&["--batch-bytes", "64KiB"]).unwrap().phases[0].batching;
+        assert_eq!(batching.records_in_turn(1000), 65);
+        assert_eq!(batching.records_in_turn(1 << 20), 1);
+        assert_eq!(
+            Batching {
+                batch_records: Some(1),
+                ..batching
+            }
+            .records_in_turn(1000),
+            1
+        );
+    }
+
+    #[test]
+    fn the_buffer_is_bounded_whatever_the_partitions() {
+        let batching = plan(&[]).unwrap().phases[0].batching;
+        assert!(batching.buffer_bytes(1000, 100_000, 1) <= BUFFER_BYTES_MAX);
+        assert!(batching.buffer_bytes(1000, 1, 1) >= BUFFER_BYTES_MIN);
+    }
+}

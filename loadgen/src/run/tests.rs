@@ -1,0 +1,256 @@
+//! Whole runs against a topic in memory.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+
+use super::*;
+use crate::latency::LatencyHistogram;
+use crate::options::CommandLine;
+use crate::plan::Batching;
+use crate::report::Durability;
+use crate::worker::port::{Answer, Delivery, Inlet, Outlet};
+
+type Log = Arc<Mutex<Vec<Vec<Vec<u8>>>>>;
+
+/// A topic in memory.
+struct Memory {
+    log: Log,
+    partitions: u32,
+}
+
+struct MemoryOutlet {
+    log: Log,
+    answers: Vec<Answer>,
+}
+
+struct MemoryInlet {
+    log: Log,
+    /// Partition and next offset.
+    positions: Vec<(u32, usize)>,
+}
+
+struct MemoryDelivery {
+    partition: u32,
+    first: usize,
+    values: Vec<Vec<u8>>,
+}
+
+impl Connect for Memory {
+    type Outlet = MemoryOutlet;
+    type Inlet = MemoryInlet;
+
+    fn partitions(&self) -> u32 {
+        self.partitions
+    }
+
+    fn outlet(&self, _batching: &Batching, _buffer_bytes: u64) -> Result<MemoryOutlet, PortError> {
+        Ok(MemoryOutlet {
+            log: self.log.clone(),
+            answers: Vec::new(),
+        })
+    }
+
+    fn inlet(&self, partitions: Vec<u32>, from: From) -> Result<MemoryInlet, PortError> {
+        let log = self.log.lock().unwrap();
+        let position = |partition: u32| match from {
+            From::Start => 0,
+            From::Now => log[partition as usize].len(),
+        };
+        let positions = partitions
+            .iter()
+            .map(|&partition| (partition, position(partition)))
+            .collect();
+        Ok(MemoryInlet {
+            log: self.log.clone(),
+            positions,
+        })
+    }
+
+    fn probe(&self) -> Result<(), PortError> {
+        Ok(())
+    }
+
+    fn publish_alone(
+        &self,
+        _value: &[u8],
+        _duration: Duration,
+    ) -> Result<LatencyHistogram, PortError> {
+        Ok(LatencyHistogram::default())
+    }
+}
+
+impl Outlet for MemoryOutlet {
+    fn send(&mut self, partition: u32, value: &[u8], token: u64) -> Result<(), PortError> {
+        self.log.lock().unwrap()[partition as usize].push(value.to_vec());
+        self.answers.push(Answer {
+            partition,
+            first_token: token,
+            records: 1,
+            answered_at: Instant::now(),
+            result: Ok(Durability::Durable),
+        });
+        Ok(())
+    }
+
+    fn answers(&mut self, into: &mut Vec<Answer>) {
+        into.append(&mut self.answers);
+    }
+
+    fn flush(&mut self) -> Result<(), PortError> {
+        Ok(())
+    }
+}
+
+impl Inlet for MemoryInlet {
+    type Delivery = MemoryDelivery;
+
+    fn next(&mut self, timeout: Duration) -> Result<Option<MemoryDelivery>, PortError> {
+        {
+            let log = self.log.lock().unwrap();
+            for (partition, position) in &mut self.positions {
+                let records = &log[*partition as usize];
+                if *position < records.len() {
+                    let first = *position;
+                    *position = records.len();
+                    return Ok(Some(MemoryDelivery {
+                        partition: *partition,
+                        first,
+                        values: records[first..].to_vec(),
+                    }));
+                }
+            }
+        }
+        std::thread::sleep(timeout.min(Duration::from_millis(1)));
+        Ok(None)
+    }
+}
+
+impl Delivery for MemoryDelivery {
+    fn partition(&self) -> u32 {
+        self.partition
+    }
+
+    fn for_each(&self, mut take: impl FnMut(u64, Option<&[u8]>)) -> Result<(), PortError> {
+        for (value, offset) in self.values.iter().zip(self.first..) {
+            take(offset as u64, Some(value));
+        }
+        Ok(())
+    }
+}
+
+fn memory(partitions: u32) -> Memory {
+    Memory {
+        log: Arc::new(Mutex::new(vec![Vec::new(); partitions as usize])),
+        partitions,
+    }
+}
+
+fn run(connect: &Memory, arguments: &[&str]) -> Outcome {
+    let line = CommandLine::try_parse_from([&["gannet-loadgen"], arguments].concat()).unwrap();
+    let plan = Plan::new(&line.options).unwrap();
+    let mut progress = ProgressLine::new();
+    Run::new(&plan, connect, None, &mut progress, 1, 2)
+        .execute()
+        .unwrap()
+}
+
+#[test]
+fn a_paced_run_sends_what_its_rate_says_and_all_comes_out() {
+    let outcome = run(
+        &memory(3),
+        &[
+            "--rate",
+            "2000",
+            "--duration",
+            "500ms",
+            "--producers",
+            "2",
+            "--consumers",
+            "2",
+            "--reread",
+        ],
+    );
+    assert_eq!(
+        failures(&outcome, Durability::Durable),
+        Vec::<String>::new()
+    );
+    assert_eq!(outcome.sent, 1000);
+    assert_eq!(outcome.reread.unwrap().flow.records, 1000);
+    let phase = &outcome.phases[0];
+    // A quarter is the warm-up.
+    assert_eq!(phase.publish.latency_us.count, 750);
+    assert_eq!(phase.end_to_end.latency_us.count, 750);
+    assert!((phase.seconds - 0.375).abs() < 0.001, "{}", phase.seconds);
+}
+
+#[test]
+fn a_saturated_run_ends_at_its_bytes() {
+    let outcome = run(
+        &memory(2),
+        &["--rate", "max", "--duration", "30s", "--bytes-max", "10MB"],
+    );
+    assert_eq!(
+        failures(&outcome, Durability::Durable),
+        Vec::<String>::new()
+    );
+    // Bytes are taken in chunks of 16 records; what does not fill the last is not sent.
+    assert!(
+        outcome.sent > 9_900 && outcome.sent <= 10_000,
+        "{}",
+        outcome.sent
+    );
+}
+
+#[test]
+fn without_consumers_everything_is_read_afterwards() {
+    let outcome = run(
+        &memory(2),
+        &["--rate", "1000", "--duration", "200ms", "--consumers", "0"],
+    );
+    assert_eq!(
+        failures(&outcome, Durability::Durable),
+        Vec::<String>::new()
+    );
+    assert_eq!(outcome.phases[0].consume.records, 0);
+    assert_eq!(outcome.reread.unwrap().flow.records, 200);
+}
+
+#[test]
+fn what_another_run_left_in_the_topic_is_passed_over() {
+    let memory = memory(2);
+    let line = CommandLine::try_parse_from([
+        "gannet-loadgen",
+        "--rate",
+        "1000",
+        "--duration",
+        "200ms",
+        "--reread",
+    ])
+    .unwrap();
+    let plan = Plan::new(&line.options).unwrap();
+    for run in [1, 2] {
+        let mut progress = ProgressLine::new();
+        let outcome = Run::new(&plan, &memory, None, &mut progress, run, 2)
+            .execute()
+            .unwrap();
+        assert_eq!(
+            failures(&outcome, Durability::Durable),
+            Vec::<String>::new()
+        );
+        assert_eq!(outcome.reread.unwrap().flow.records, 200);
+    }
+}
+
+#[test]
+fn more_consumers_than_partitions_is_no_problem() {
+    let outcome = run(
+        &memory(1),
+        &["--rate", "1000", "--duration", "200ms", "--consumers", "3"],
+    );
+    assert_eq!(
+        failures(&outcome, Durability::Durable),
+        Vec::<String>::new()
+    );
+}

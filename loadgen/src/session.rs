@@ -1,0 +1,293 @@
+//! A run from its options to its report: the directory, the broker, the client, and what must be undone.
+
+use std::fs::File;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use gannet_wire::client::ClientError;
+use tempfile::TempDir;
+
+use crate::broker::{BrokerError, OwnBroker, RemovedWhenInterrupted, end_when_interrupted};
+use crate::client::WireConnect;
+use crate::filesystem::{Filesystem, NoRealDisk, choose_directory};
+use crate::latency::LatencySummary;
+use crate::measure::{DiskError, ping_pong, sync_write_latency, write_bandwidth};
+use crate::options::Options;
+use crate::plan::{Plan, PlanError};
+use crate::progress::ProgressLine;
+use crate::report::{LimitsReport, Machine, PhaseReport, Report, Settings};
+use crate::run::{Outcome, Run, RunError, failures, notes};
+
+/// How long each latency limit is measured.
+const LIMIT: Duration = Duration::from_secs(2);
+/// The file the disk's bandwidth is measured with.
+const BANDWIDTH_FILE_BYTES: u64 = 1 << 30;
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The options make no run.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// There is nowhere to put the data.
+    #[error(transparent)]
+    Directory(#[from] NoRealDisk),
+    /// The broker of this run.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// The client could not connect or make the topic.
+    #[error("using the broker at {server}: {source}")]
+    Client {
+        /// Its address.
+        server: String,
+        /// What the client says.
+        source: ClientError,
+    },
+    /// The run.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The machine's limits.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The operating system's refusal.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// The error.
+        source: io::Error,
+    },
+}
+
+fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> SessionError {
+    move |source| SessionError::Io {
+        what: what.into(),
+        source,
+    }
+}
+
+/// Makes the run and writes its report to `--report`. The report says whether it passed.
+///
+/// # Errors
+/// [`SessionError`] when there is nothing to report.
+pub fn session(options: &Options) -> Result<Report, SessionError> {
+    let mut plan = Plan::new(options)?;
+    let seed = options.seed.unwrap_or_else(random);
+    let mut progress = ProgressLine::new();
+    progress.step(format!("seed {seed}"));
+    let removed = RemovedWhenInterrupted::default();
+    end_when_interrupted(removed.clone()).map_err(io_error("watching for Ctrl-C"))?;
+
+    let needs_place = options.server.is_none() || plan.limits;
+    let place = needs_place
+        .then(|| Place::choose(options, &removed))
+        .transpose()?;
+    // Before the broker runs: the limits are the idle machine's.
+    let limits = match &place {
+        Some(place) if plan.limits => Some(measure_limits(place.path(), &mut progress)?),
+        _ => None,
+    };
+    let (mut broker, server) = match (&options.server, &place) {
+        (None, Some(place)) => {
+            plan.fit_into(place.filesystem.free_bytes)?;
+            progress.step("starting a broker");
+            let broker = OwnBroker::start(
+                place.path(),
+                options.shards.map(Into::into),
+                removed.clone(),
+            )?;
+            let server = broker.address().to_string();
+            (Some(broker), server)
+        }
+        (server, _) => (None, server.clone().unwrap_or_default()),
+    };
+    let run = (random() & u64::from(u32::MAX)) as u32;
+    let topic = options
+        .topic
+        .clone()
+        .unwrap_or_else(|| format!("loadgen-{run:08x}"));
+    let client_error = |source| SessionError::Client {
+        server: server.clone(),
+        source,
+    };
+    let connect = WireConnect::open(&server, &topic, plan.partitions, plan.durability)
+        .map_err(client_error)?;
+    let settings = Settings {
+        server: server.clone(),
+        own_broker: broker.is_some(),
+        topic,
+        partitions: crate::worker::port::Connect::partitions(&connect),
+        producers: plan.producers,
+        consumers: plan.consumers,
+        record_bytes: plan.record_bytes as u64,
+        durability: plan.durability,
+        shards: options.shards.map(|shards| u32::from(shards.get())),
+    };
+
+    let mut outcome =
+        Run::new(&plan, &connect, broker.as_mut(), &mut progress, run, seed).execute()?;
+    if options.server.is_some() && options.topic.is_none() {
+        connect.delete_topic().map_err(client_error)?;
+    }
+    drop(connect);
+    if let Some(broker) = broker {
+        progress.step("stopping the broker");
+        outcome.failures.extend(stop(broker));
+    }
+    progress.finish();
+    let filesystem = place
+        .as_ref()
+        .filter(|_| settings.own_broker)
+        .map(|place| place.filesystem.to_string());
+    if let Some(place) = place {
+        place.remove(&removed)?;
+    }
+
+    let report = report(outcome, settings, filesystem, seed, limits);
+    if let Some(path) = &options.report {
+        write_report(&report, path)?;
+    }
+    Ok(report)
+}
+
+/// Stops the broker; gives what was not as it should be.
+fn stop(broker: OwnBroker) -> Vec<String> {
+    let mut failures: Vec<String> = broker
+        .logged_errors()
+        .into_iter()
+        .take(3)
+        .map(|line| format!("the broker logged an error: {line}"))
+        .collect();
+    failures.extend(broker.stop().err().map(|error| error.to_string()));
+    failures
+}
+
+/// Where the data of this run goes.
+struct Place {
+    directory: Option<TempDir>,
+    base: PathBuf,
+    filesystem: Filesystem,
+}
+
+impl Place {
+    fn choose(options: &Options, removed: &RemovedWhenInterrupted) -> Result<Self, SessionError> {
+        let (base, filesystem) = choose_directory(options.data_dir.as_deref())?;
+        if options.server.is_some() {
+            return Ok(Self {
+                directory: None,
+                base,
+                filesystem,
+            });
+        }
+        let directory = tempfile::Builder::new()
+            .prefix("gannet-loadgen-")
+            .tempdir_in(&base)
+            .map_err(io_error(format!(
+                "making a directory in {}",
+                base.display()
+            )))?;
+        removed.set_directory(Some(directory.path().to_owned()));
+        Ok(Self {
+            directory: Some(directory),
+            base,
+            filesystem,
+        })
+    }
+
+    fn path(&self) -> &Path {
+        self.directory
+            .as_ref()
+            .map_or(self.base.as_path(), TempDir::path)
+    }
+
+    fn remove(self, removed: &RemovedWhenInterrupted) -> Result<(), SessionError> {
+        if let Some(directory) = self.directory {
+            directory
+                .close()
+                .map_err(io_error("removing the broker's directory"))?;
+        }
+        removed.set_directory(None);
+        Ok(())
+    }
+}
+
+fn measure_limits(
+    directory: &Path,
+    progress: &mut ProgressLine,
+) -> Result<LimitsReport, SessionError> {
+    progress.step("measuring loopback and disk");
+    Ok(LimitsReport {
+        ping_pong_us: ping_pong(LIMIT)
+            .map_err(io_error("measuring loopback TCP"))?
+            .summary(),
+        sync_write_us: sync_write_latency(directory, LIMIT)?.summary(),
+        write_mb_per_s: write_bandwidth(directory, BANDWIDTH_FILE_BYTES)? / 1e6,
+        ..LimitsReport::default()
+    })
+}
+
+fn report(
+    outcome: Outcome,
+    settings: Settings,
+    filesystem: Option<String>,
+    seed: u64,
+    limits: Option<LimitsReport>,
+) -> Report {
+    let machine = Machine {
+        cores: std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32),
+        kernel: rustix::system::uname()
+            .release()
+            .to_string_lossy()
+            .into_owned(),
+        filesystem,
+    };
+    let failures = failures(&outcome, settings.durability);
+    let last: PhaseReport = outcome.phases.last().cloned().unwrap_or_default();
+    Report {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        seed,
+        settings,
+        notes: notes(&outcome.phases, machine.cores),
+        machine,
+        limits: limits.map(|limits| with_publishes(limits, outcome.publish_alone, &last)),
+        last,
+        phases: outcome.phases,
+        findings: outcome.findings,
+        unacked: outcome.unacked,
+        sent: outcome.sent,
+        acked: outcome.acked,
+        reread: outcome.reread,
+        kill: outcome.kill,
+        passed: failures.is_empty(),
+        failures,
+    }
+}
+
+fn with_publishes(
+    limits: LimitsReport,
+    alone: Option<LatencySummary>,
+    last: &PhaseReport,
+) -> LimitsReport {
+    let alone = alone.unwrap_or_default();
+    let least = limits.ping_pong_us.p50 + limits.sync_write_us.p50;
+    let ratio = |of: f64, to: f64| if to > 0.0 { of / to } else { 0.0 };
+    LimitsReport {
+        publish_alone_us: alone,
+        publish_alone_ratio: ratio(alone.p50, least),
+        publish_to_disk_ratio: ratio(last.publish.flow.mb_per_s, limits.write_mb_per_s),
+        ..limits
+    }
+}
+
+fn write_report(report: &Report, path: &Path) -> Result<(), SessionError> {
+    let error = |source| io_error(format!("writing the report to {}", path.display()))(source);
+    let file = File::create(path).map_err(error)?;
+    serde_json::to_writer_pretty(file, report).map_err(|source| error(source.into()))
+}
+
+/// From the hasher that the standard library seeds anew in each process and for each use.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}

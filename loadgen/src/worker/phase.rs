@@ -1,0 +1,121 @@
+//! What the workers of one phase share.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use crate::clock::RunClock;
+
+const RUNNING: u64 = u64::MAX;
+
+/// The times and the counts of a running phase.
+#[derive(Debug)]
+pub struct SharedPhase {
+    /// The run's clock.
+    pub clock: RunClock,
+    /// When the first record is due.
+    pub start_ns: u64,
+    /// When the warm-up is over.
+    pub measure_from_ns: u64,
+    /// When sending ends at the latest.
+    pub end_ns: u64,
+    /// How far the workers are.
+    pub progress: Progress,
+    stopped_ns: AtomicU64,
+    bytes_left: AtomicU64,
+    aborted: AtomicBool,
+}
+
+/// Counted while the phase runs, for whoever watches.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Records handed to the client.
+    pub sent: AtomicU64,
+    /// Records acknowledged.
+    pub acked: AtomicU64,
+    /// Records delivered and sound.
+    pub consumed: AtomicU64,
+}
+
+impl SharedPhase {
+    /// A phase that begins at `start_ns`.
+    #[must_use]
+    pub fn new(
+        clock: RunClock,
+        start_ns: u64,
+        warm_up_ns: u64,
+        duration_ns: u64,
+        bytes_max: Option<u64>,
+    ) -> Self {
+        Self {
+            clock,
+            start_ns,
+            measure_from_ns: start_ns.saturating_add(warm_up_ns),
+            end_ns: start_ns.saturating_add(duration_ns),
+            progress: Progress::default(),
+            stopped_ns: AtomicU64::new(RUNNING),
+            bytes_left: AtomicU64::new(bytes_max.unwrap_or(u64::MAX)),
+            aborted: AtomicBool::new(false),
+        }
+    }
+
+    /// Ends the sending; the first call says when.
+    pub fn stop(&self, now_ns: u64) {
+        // Fails when it is stopped already, and that is what is wanted.
+        let _ = self
+            .stopped_ns
+            .compare_exchange(RUNNING, now_ns, Relaxed, Relaxed);
+    }
+
+    /// When the sending ended. `None` while it goes on.
+    #[must_use]
+    pub fn stopped_ns(&self) -> Option<u64> {
+        Some(self.stopped_ns.load(Relaxed)).filter(|&ns| ns != RUNNING)
+    }
+
+    /// Whether a worker should go on sending; ends the phase for all when its time is over.
+    #[must_use]
+    pub fn may_send(&self, now_ns: u64) -> bool {
+        if now_ns >= self.end_ns {
+            self.stop(self.end_ns);
+        }
+        self.stopped_ns.load(Relaxed) == RUNNING && !self.aborted()
+    }
+
+    /// Takes bytes from the phase's budget; ends the phase for all when it is used up.
+    #[must_use]
+    pub fn take_bytes(&self, bytes: u64, now_ns: u64) -> bool {
+        let taken = self
+            .bytes_left
+            .fetch_update(Relaxed, Relaxed, |left| left.checked_sub(bytes));
+        if taken.is_err() {
+            self.stop(now_ns);
+        }
+        taken.is_ok()
+    }
+
+    /// Ends everything, drains included: the run has failed.
+    pub fn abort(&self) {
+        self.aborted.store(true, Relaxed);
+        self.stop(self.clock.now_ns());
+    }
+
+    /// Whether the run has failed.
+    #[must_use]
+    pub fn aborted(&self) -> bool {
+        self.aborted.load(Relaxed)
+    }
+
+    /// Whether something that happened at that time counts.
+    #[must_use]
+    #[inline]
+    pub fn is_measured(&self, time_ns: u64) -> bool {
+        time_ns >= self.measure_from_ns && time_ns < self.stopped_ns.load(Relaxed)
+    }
+
+    /// For how long was measured, in seconds. 0 until the sending has ended.
+    #[must_use]
+    pub fn measured_s(&self) -> f64 {
+        self.stopped_ns().map_or(0.0, |ns| {
+            ns.saturating_sub(self.measure_from_ns) as f64 / 1e9
+        })
+    }
+}
