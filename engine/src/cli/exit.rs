@@ -137,9 +137,7 @@ impl From<StartError> for Failure {
         let status = match error {
             StartError::Config(error) => return error.into(),
             StartError::Storage(error) => return error.into(),
-            StartError::Preflight(_) | StartError::Listen { .. } | StartError::Thread(_) => {
-                ExitStatus::Environment
-            }
+            StartError::Preflight(_) | StartError::Thread(_) => ExitStatus::Environment,
             StartError::ShardLost => ExitStatus::Bug,
         };
         Self::new(status, error.to_string())

@@ -1,12 +1,12 @@
 //! The child's side: hosts the engine until the parent says so or is gone.
 
 use std::io::{self, Write};
+use std::thread;
 
 use gannet_engine::control::Config;
 use gannet_engine::control::config::Auto;
-use gannet_engine::{Engine, StartError};
+use gannet_engine::{Engine, EngineError, StartError};
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
-
 use tracing_subscriber::EnvFilter;
 
 use super::LISTENING;
@@ -30,6 +30,9 @@ pub enum HostError {
     /// The engine.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The engine, later.
+    #[error(transparent)]
+    Ended(#[from] EngineError),
 }
 
 fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> HostError {
@@ -58,16 +61,22 @@ pub fn host(options: &HostOptions) -> Result<(), HostError> {
         ..Config::default()
     };
     let engine = Engine::start(config)?;
-    wait_for_signal(|| {
-        // Only now: a SIGTERM sent on reading this must find the handler.
-        let announced = writeln!(io::stdout(), "{LISTENING}{}", engine.local_addr())
-            .and_then(|()| io::stdout().flush());
-        // A parent that does not listen is gone, and its death ends this process.
-        let _ = announced;
-    })
-    .map_err(io_error("waiting for signals"))?;
-    engine.stop();
-    Ok(())
+    let (stopper, address) = (engine.stopper(), engine.local_addr());
+    thread::spawn(move || {
+        let waited = wait_for_signal(|| {
+            // Only now: a SIGTERM sent on reading this must find the handler.
+            let announced =
+                writeln!(io::stdout(), "{LISTENING}{address}").and_then(|()| io::stdout().flush());
+            // A parent that does not listen is gone, and its death ends this process.
+            let _ = announced;
+        });
+        if let Err(error) = waited {
+            tracing::error!(%error, "signals cannot be waited for: stopping");
+        }
+        stopper.stop();
+    });
+    // Also when the broker ends by itself, because its disk failed.
+    Ok(engine.wait()?)
 }
 
 /// The parent has sent stderr to a file, whose end it shows when something goes wrong. `RUST_LOG` widens or narrows it.
