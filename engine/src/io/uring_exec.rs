@@ -101,7 +101,12 @@ where
                     return None;
                 }
             };
-            let output = executor.run(async move { body().await });
+            let output = executor.run(async move {
+                for heartbeat in 0..HEARTBEATS {
+                    glommio::spawn_local(beat(heartbeat)).detach();
+                }
+                body().await
+            });
             // Once more round the ring, so that files that were dropped are closed.
             executor.run(async {});
             Some(output)
@@ -126,6 +131,20 @@ fn make(config: &ExecutorConfig) -> io::Result<LocalExecutor> {
         builder = builder.spin_before_park(spin);
     }
     builder.make().map_err(plain_error)
+}
+
+/// Wakes the executor now and then.
+///
+/// glommio 0.9.0 may park while tasks are ready to run: when another thread's wake arrives between the moment it looked for
+/// events and the moment it would run the first task, `run_task_queues` says that it ran nothing, which `run` takes for
+/// "nothing to run" (mended upstream since, <https://github.com/glommio/glommio/pull/53>, and not released). Whatever wakes
+/// it next runs those tasks as well; on a quiet shard that might be never. There are two of these, half a period apart,
+/// because one of them may be among the tasks that wait.
+async fn beat(heartbeat: u32) {
+    glommio::timer::sleep(HEARTBEAT_PERIOD * heartbeat / HEARTBEATS).await;
+    loop {
+        glommio::timer::sleep(HEARTBEAT_PERIOD).await;
+    }
 }
 
 thread_local! {
@@ -154,3 +173,5 @@ fn install_panic_hook() {
 }
 
 const BLOCKING_THREADS: usize = 1;
+const HEARTBEATS: u32 = 2;
+const HEARTBEAT_PERIOD: Duration = Duration::from_millis(50);
