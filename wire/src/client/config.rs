@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::batch::Compression;
-use crate::frame::Durability;
+use crate::frame::{Durability, Start, TopicDescription};
+use crate::ids::PartitionIndex;
 use crate::limits::{BATCH_RECORDS_MAX, PEER_NAME_BYTES_MAX};
 
 use super::error::ClientError;
@@ -185,6 +186,26 @@ pub enum Partitions {
     All,
     /// These indexes.
     Only(Vec<u32>),
+}
+
+impl Partitions {
+    pub(crate) fn starts(
+        &self,
+        topic: &TopicDescription,
+        start: Start,
+    ) -> Vec<(PartitionIndex, Start)> {
+        match self {
+            Self::All => topic
+                .partitions
+                .iter()
+                .map(|one| (one.partition, start))
+                .collect(),
+            Self::Only(indexes) => indexes
+                .iter()
+                .map(|index| (PartitionIndex(*index), start))
+                .collect(),
+        }
+    }
 }
 
 const CREDIT_BYTES_MIN: u64 = 64 * 1024;

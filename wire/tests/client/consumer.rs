@@ -327,3 +327,18 @@ fn a_call_gives_up_when_there_is_no_connection_for_too_long() {
     broker.state().refuses_connections = false;
     assert!(consumer.next(Duration::from_millis(50)).unwrap().is_none());
 }
+
+#[test]
+fn each_partition_can_start_at_its_own_place() {
+    let (_broker, client) = filled(Options::default(), 2, 20);
+    let topic = client.describe_topic("t").unwrap();
+    let starts = [
+        (PartitionIndex(0), Start::Offset(Offset(15))),
+        (PartitionIndex(1), Start::Latest),
+    ];
+    let mut consumer = client
+        .consumer_at(&topic, &starts, ConsumerConfig::default())
+        .unwrap();
+    assert_eq!(read(&mut consumer, 5), expected(0, 15..20));
+    assert!(consumer.next(Duration::from_millis(5)).unwrap().is_none());
+}

@@ -14,7 +14,7 @@ use bytes::BytesMut;
 use super::Client;
 use super::link::Link;
 use crate::batch::CheckScratch;
-use crate::client::config::{Backoff, ClientConfig, ConsumerConfig, Partitions};
+use crate::client::config::{Backoff, ClientConfig, ConsumerConfig};
 use crate::client::error::ClientError;
 use crate::client::hub::locked;
 use crate::client::subscription::{CreditAccount, Delivery, Subscription};
@@ -51,25 +51,16 @@ impl Consumer {
     pub(super) fn open(
         client: &Client,
         topic: &TopicDescription,
-        partitions: &Partitions,
-        start: Start,
+        starts: Vec<(PartitionIndex, Start)>,
         config: ConsumerConfig,
     ) -> Result<Self, ClientError> {
-        let wanted: Vec<PartitionIndex> = match partitions {
-            Partitions::All => topic
-                .partitions
-                .iter()
-                .map(|partition| partition.partition)
-                .collect(),
-            Partitions::Only(indexes) => indexes.iter().copied().map(PartitionIndex).collect(),
-        };
-        if wanted.is_empty() {
+        if starts.is_empty() {
             return Err(ClientError::InvalidArgument("no partition is asked for"));
         }
-        let credit_bytes = config.credit_bytes_each(wanted.len());
+        let credit_bytes = config.credit_bytes_each(starts.len());
         let mut readers: HashMap<ShardIndex, ShardReader> = HashMap::new();
         let mut seen = std::collections::HashSet::new();
-        for (partition, id) in wanted.into_iter().zip(1..) {
+        for ((partition, start), id) in starts.into_iter().zip(1..) {
             if !seen.insert(partition) {
                 return Err(ClientError::InvalidArgument(
                     "a partition is asked for twice",

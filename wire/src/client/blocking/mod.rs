@@ -239,7 +239,20 @@ impl Client {
         config: ConsumerConfig,
     ) -> Result<Consumer, ClientError> {
         let topic = self.describe_topic(topic)?;
-        Consumer::open(self, &topic, &partitions, start, config)
+        Consumer::open(self, &topic, partitions.starts(&topic, start), config)
+    }
+
+    /// A consumer whose partitions start each at its own place, as after fetching a group's offsets.
+    ///
+    /// # Errors
+    /// As [`consumer`](Self::consumer).
+    pub fn consumer_at(
+        &self,
+        topic: &TopicDescription,
+        starts: &[(PartitionIndex, Start)],
+        config: ConsumerConfig,
+    ) -> Result<Consumer, ClientError> {
+        Consumer::open(self, topic, starts.to_vec(), config)
     }
 
     fn request(&self, request: &Request) -> Result<Reply, ClientError> {
