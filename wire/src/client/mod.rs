@@ -16,6 +16,10 @@ mod report;
 mod request;
 mod session;
 mod subscription;
+mod subscriptions;
+#[cfg(feature = "tokio")]
+pub mod tokio;
+mod written;
 
 pub use config::{ClientConfig, ConsumerConfig, Partitions, ProducerConfig, ReconnectConfig};
 pub use error::ClientError;

@@ -175,3 +175,7 @@ fn refusal(body: ErrorBody) -> ClientError {
 const HELLO_CORRELATION: CorrelationId = CorrelationId(1);
 /// No request and no batch has it: their correlations are counted from below, and lanes from 1.
 const HEARTBEAT_CORRELATION: CorrelationId = CorrelationId(u64::MAX);
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

@@ -6,6 +6,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::error::FrameErrorKind;
 use super::field::{FieldReader, put_count, put_string};
+use crate::batch::CheckDepth;
 use crate::ids::{LeaderEpoch, Offset, PartitionIndex, ShardIndex, TopicId};
 use crate::limits::{
     FENCES_MAX, PARTITION_BYTES, TOPIC_LIST_MAX, TOPIC_NAME_BYTES_MAX, TOPIC_PARTITIONS_MAX,
@@ -51,6 +52,15 @@ impl TopicCheck {
             1 => Some(Self::Full),
             2 => Some(Self::HeaderOnly),
             _ => None,
+        }
+    }
+}
+
+impl From<TopicCheck> for CheckDepth {
+    fn from(check: TopicCheck) -> Self {
+        match check {
+            TopicCheck::Full => Self::Full,
+            TopicCheck::HeaderOnly => Self::HeaderOnly,
         }
     }
 }

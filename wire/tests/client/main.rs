@@ -5,3 +5,5 @@ mod broker;
 mod connection;
 mod consumer;
 mod producer;
+#[cfg(feature = "tokio")]
+mod tokio_flavour;

@@ -1,9 +1,9 @@
 //! Reads partitions as their records become durable.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -13,11 +13,11 @@ use bytes::BytesMut;
 
 use super::Client;
 use super::link::Link;
-use crate::batch::CheckScratch;
 use crate::client::config::{Backoff, ClientConfig, ConsumerConfig};
 use crate::client::error::ClientError;
 use crate::client::hub::locked;
-use crate::client::subscription::{CreditAccount, Delivery, Subscription};
+use crate::client::subscription::Delivery;
+use crate::client::subscriptions::{GrantDesk, Subscriptions};
 use crate::frame::{Frame, Message, Start, TopicDescription, encode};
 use crate::ids::{CorrelationId, Offset, PartitionIndex, ShardIndex, SubscriptionId};
 
@@ -51,32 +51,22 @@ impl Consumer {
     pub(super) fn open(
         client: &Client,
         topic: &TopicDescription,
-        starts: Vec<(PartitionIndex, Start)>,
+        starts: &[(PartitionIndex, Start)],
         config: ConsumerConfig,
     ) -> Result<Self, ClientError> {
-        if starts.is_empty() {
-            return Err(ClientError::InvalidArgument("no partition is asked for"));
-        }
         let credit_bytes = config.credit_bytes_each(starts.len());
-        let mut readers: HashMap<ShardIndex, ShardReader> = HashMap::new();
-        let mut seen = std::collections::HashSet::new();
-        for ((partition, start), id) in starts.into_iter().zip(1..) {
-            if !seen.insert(partition) {
-                return Err(ClientError::InvalidArgument(
-                    "a partition is asked for twice",
-                ));
-            }
-            let Some(described) = topic.partitions.get(partition.0 as usize) else {
-                return Err(ClientError::InvalidArgument(
-                    "the topic has no such partition",
-                ));
-            };
-            readers
-                .entry(described.shard)
-                .or_insert_with(|| ShardReader::new(client, described.shard))
-                .add(SubscriptionId(id), topic, partition, start, credit_bytes);
-        }
-        let mut readers: Vec<ShardReader> = readers.into_values().collect();
+        let by_shard = Subscriptions::by_shard(topic, starts, credit_bytes, Arc::<Desk>::default)?;
+        let mut readers: Vec<ShardReader> = by_shard
+            .into_iter()
+            .map(|(shard, (subscriptions, desk))| ShardReader {
+                addresses: client.inner.addresses.clone(),
+                config: client.inner.config.clone(),
+                shard,
+                link: None,
+                desk,
+                subscriptions,
+            })
+            .collect();
         for reader in &mut readers {
             reader.connect()?;
         }
@@ -178,53 +168,15 @@ struct ShardReader {
     shard: ShardIndex,
     link: Option<Link>,
     desk: Arc<Desk>,
-    subscriptions: HashMap<SubscriptionId, (Subscription, Arc<Account>)>,
-    ready: VecDeque<Delivery>,
-    scratch: CheckScratch,
+    subscriptions: Subscriptions,
 }
 
 impl ShardReader {
-    fn new(client: &Client, shard: ShardIndex) -> Self {
-        Self {
-            addresses: client.inner.addresses.clone(),
-            config: client.inner.config.clone(),
-            shard,
-            link: None,
-            desk: Arc::new(Desk::default()),
-            subscriptions: HashMap::new(),
-            ready: VecDeque::new(),
-            scratch: CheckScratch::new(),
-        }
-    }
-
-    fn add(
-        &mut self,
-        id: SubscriptionId,
-        topic: &TopicDescription,
-        partition: PartitionIndex,
-        start: Start,
-        credit_bytes: u64,
-    ) {
-        let account = Arc::new(Account {
-            subscription: id,
-            credit_bytes,
-            held_bytes: AtomicU64::new(0),
-            to_grant: AtomicU64::new(0),
-            desk: Arc::clone(&self.desk),
-        });
-        let shared: Arc<dyn CreditAccount> = Arc::clone(&account) as Arc<dyn CreditAccount>;
-        let subscription = Subscription::new(id, topic.topic, partition, start, shared);
-        self.subscriptions.insert(id, (subscription, account));
-    }
-
     /// Connects and subscribes. Deliveries still held by the program count against the new credit.
     fn connect(&mut self) -> Result<(), ClientError> {
         let mut link = Link::open(&self.addresses, &self.config, Some(self.shard))?;
-        for (subscription, account) in self.subscriptions.values() {
-            if !subscription.has_ended() {
-                let subscribe = subscription.subscribe(account.begin());
-                link.send(CorrelationId(subscription.id().0), &subscribe)?;
-            }
+        for (correlation, subscribe) in self.subscriptions.subscribes() {
+            link.send(correlation, &subscribe)?;
         }
         self.desk.connect(Arc::clone(&link.socket));
         self.link = Some(link);
@@ -238,14 +190,22 @@ impl ShardReader {
     ) -> Result<Option<Delivery>, ClientError> {
         let mut outage = Outage::new(&self.config);
         loop {
-            if let Some(delivery) = self.ready.pop_front() {
+            if let Some(delivery) = self.subscriptions.poll() {
                 return Ok(Some(delivery));
             }
-            if closed() || self.subscriptions.values().all(|(one, _)| one.has_ended()) {
+            if closed() || self.subscriptions.have_ended() {
                 return Err(ClientError::Closed);
             }
             match self.poll(deadline) {
-                Ok(Some(frame)) => self.handle(frame)?,
+                Ok(Some(frame)) => {
+                    if let Err(error) = self.subscriptions.handle_frame(frame) {
+                        if !matches!(error, ClientError::SubscriptionEnded { .. }) {
+                            // What was left of the frame is gone with the connection, and asked for again.
+                            self.disconnect();
+                        }
+                        return Err(error);
+                    }
+                }
                 Ok(None) => return Ok(None),
                 Err(error) if error.is_of_connection() => {
                     self.disconnect();
@@ -268,47 +228,6 @@ impl ShardReader {
         match &mut self.link {
             Some(link) => link.poll(deadline),
             None => Ok(None),
-        }
-    }
-
-    fn handle(&mut self, frame: Frame) -> Result<(), ClientError> {
-        match frame.message {
-            Message::Deliver(deliver) => {
-                let Some((subscription, _)) = self.subscriptions.get_mut(&deliver.subscription)
-                else {
-                    return Err(ClientError::Protocol(
-                        "Deliver names no subscription of ours",
-                    ));
-                };
-                let handled =
-                    subscription.handle_deliver(deliver, &mut self.scratch, &mut self.ready);
-                if handled.is_err() {
-                    // What is left of this frame is gone with the connection; it is asked for again.
-                    self.disconnect();
-                }
-                handled
-            }
-            Message::Subscribed(subscribed) => {
-                if let Some((subscription, _)) =
-                    self.subscriptions.get_mut(&subscribed.subscription)
-                {
-                    subscription.handle_subscribed(&subscribed);
-                }
-                Ok(())
-            }
-            Message::SubscriptionEnd(end) => match self.subscriptions.get_mut(&end.subscription) {
-                Some((subscription, _)) => Err(subscription.handle_end(end.error)),
-                None => Ok(()),
-            },
-            Message::Error(error) => {
-                // To a Subscribe, which carries the subscription's number as its correlation.
-                let id = SubscriptionId(frame.correlation.0);
-                match self.subscriptions.get_mut(&id) {
-                    Some((subscription, _)) => Err(subscription.handle_end(error)),
-                    None => Err(ClientError::Server(error)),
-                }
-            }
-            _ => Ok(()),
         }
     }
 
@@ -371,7 +290,7 @@ impl Outage {
     }
 }
 
-/// Where credit is granted: by whichever thread drops the delivery that makes a frame worth while.
+/// Where credit is granted, over the connection there is.
 #[derive(Default)]
 struct Desk {
     socket: Mutex<Option<Arc<TcpStream>>>,
@@ -388,7 +307,9 @@ impl Desk {
             let _ = socket.shutdown(std::net::Shutdown::Both);
         }
     }
+}
 
+impl GrantDesk for Desk {
     fn grant(&self, subscription: SubscriptionId, bytes: u64) {
         let socket = locked(&self.socket);
         let Some(mut writer) = socket.as_deref() else {
@@ -402,43 +323,6 @@ impl Desk {
         );
         // A broken connection is found by whoever reads; the next one begins with fresh credit.
         let _ = writer.write_all(&frame);
-    }
-}
-
-/// What one subscription has granted.
-struct Account {
-    subscription: SubscriptionId,
-    credit_bytes: u64,
-    /// Bytes of deliveries that exist.
-    held_bytes: AtomicU64,
-    /// Bytes given back and not granted again yet.
-    to_grant: AtomicU64,
-    desk: Arc<Desk>,
-}
-
-impl Account {
-    /// The credit to begin a connection with.
-    fn begin(&self) -> u64 {
-        self.to_grant.store(0, Ordering::SeqCst);
-        self.credit_bytes
-            .saturating_sub(self.held_bytes.load(Ordering::SeqCst))
-    }
-}
-
-impl CreditAccount for Account {
-    fn hold(&self, bytes: u64) {
-        self.held_bytes.fetch_add(bytes, Ordering::SeqCst);
-    }
-
-    fn give_back(&self, bytes: u64) {
-        self.held_bytes.fetch_sub(bytes, Ordering::SeqCst);
-        let to_grant = self.to_grant.fetch_add(bytes, Ordering::SeqCst) + bytes;
-        if to_grant >= (self.credit_bytes / 4).max(1) {
-            let bytes = self.to_grant.swap(0, Ordering::SeqCst);
-            if bytes > 0 {
-                self.desk.grant(self.subscription, bytes);
-            }
-        }
     }
 }
 

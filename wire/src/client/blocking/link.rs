@@ -11,6 +11,7 @@ use crate::client::config::ClientConfig;
 use crate::client::error::ClientError;
 use crate::client::hub::OutFrame;
 use crate::client::session::{Session, SessionEvent};
+use crate::client::written::gathered;
 use crate::frame::{Frame, HelloReply, Message, encode};
 use crate::ids::{CorrelationId, ShardIndex};
 
@@ -231,38 +232,13 @@ fn read_into(
     }
 }
 
-/// Writes frames in order, the small ones gathered, with as few system calls as the kernel's limits allow.
+/// Writes frames in order.
 pub(super) fn write_frames(
     socket: &TcpStream,
     frames: &[OutFrame],
     scratch: &mut Vec<u8>,
 ) -> io::Result<()> {
-    scratch.clear();
-    // Where in `scratch` a large batch is to be put in between.
-    let mut cuts = Vec::new();
-    for frame in frames {
-        scratch.extend_from_slice(frame.head());
-        if frame.tail.len() <= GATHERED_BYTES_MAX {
-            scratch.extend_from_slice(&frame.tail);
-        } else {
-            cuts.push((scratch.len(), &frame.tail));
-        }
-    }
-    let mut slices = Vec::with_capacity(cuts.len() * 2 + 1);
-    let mut rest = scratch.as_slice();
-    let mut taken = 0;
-    for (end, tail) in cuts {
-        let (gathered, behind) = rest.split_at(end - taken);
-        if !gathered.is_empty() {
-            slices.push(IoSlice::new(gathered));
-        }
-        slices.push(IoSlice::new(tail));
-        (rest, taken) = (behind, end);
-    }
-    if !rest.is_empty() {
-        slices.push(IoSlice::new(rest));
-    }
-    write_all_vectored(socket, &mut slices)
+    write_all_vectored(socket, &mut gathered(frames, scratch))
 }
 
 fn write_all_vectored(mut socket: &TcpStream, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
@@ -296,5 +272,3 @@ pub(super) fn lost(doing: &'static str, error: &io::Error) -> ClientError {
 
 /// Bytes read with one system call at most, and kept ready to receive.
 const RECEIVE_BYTES: usize = 256 * 1024;
-/// Batches up to this size are copied next to their heads: cheaper than a slice of their own for the kernel.
-const GATHERED_BYTES_MAX: usize = 8 * 1024;

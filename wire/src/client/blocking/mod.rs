@@ -239,7 +239,7 @@ impl Client {
         config: ConsumerConfig,
     ) -> Result<Consumer, ClientError> {
         let topic = self.describe_topic(topic)?;
-        Consumer::open(self, &topic, partitions.starts(&topic, start), config)
+        Consumer::open(self, &topic, &partitions.starts(&topic, start), config)
     }
 
     /// A consumer whose partitions start each at its own place, as after fetching a group's offsets.
@@ -252,7 +252,7 @@ impl Client {
         starts: &[(PartitionIndex, Start)],
         config: ConsumerConfig,
     ) -> Result<Consumer, ClientError> {
-        Consumer::open(self, topic, starts.to_vec(), config)
+        Consumer::open(self, topic, starts, config)
     }
 
     fn request(&self, request: &Request) -> Result<Reply, ClientError> {

@@ -1,0 +1,201 @@
+//! Reads partitions as their records become durable.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use ::tokio::sync::Notify;
+use ::tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use ::tokio::task::JoinSet;
+use ::tokio::time::sleep;
+use bytes::BytesMut;
+
+use super::Client;
+use super::wire::Link;
+use crate::client::config::{Backoff, ClientConfig, ConsumerConfig};
+use crate::client::error::ClientError;
+use crate::client::hub::locked;
+use crate::client::subscription::Delivery;
+use crate::client::subscriptions::{GrantDesk, Subscriptions};
+use crate::frame::{Message, Start, TopicDescription, encode};
+use crate::ids::{CorrelationId, PartitionIndex, ShardIndex, SubscriptionId};
+
+/// Reads partitions of one topic, with a task for each shard that owns one of them. After a lost connection it
+/// subscribes again behind the last record delivered: nothing is lost and nothing comes twice.
+#[derive(Debug)]
+pub struct Consumer {
+    arrivals: UnboundedReceiver<Arrival>,
+    /// Dropped, they end.
+    _readers: JoinSet<()>,
+}
+
+type Arrival = Result<Delivery, ClientError>;
+
+impl Consumer {
+    pub(super) async fn open(
+        client: &Client,
+        topic: &TopicDescription,
+        starts: &[(PartitionIndex, Start)],
+        config: ConsumerConfig,
+    ) -> Result<Self, ClientError> {
+        let credit_bytes = config.credit_bytes_each(starts.len());
+        let by_shard = Subscriptions::by_shard(topic, starts, credit_bytes, Arc::<Desk>::default)?;
+        // Bounded by the credit: at most so many bytes of deliveries exist.
+        let (sender, arrivals) = unbounded_channel();
+        let mut readers = JoinSet::new();
+        for (shard, (subscriptions, desk)) in by_shard {
+            let mut reader = ShardReader {
+                addresses: client.inner.addresses.clone(),
+                config: client.inner.config.clone(),
+                shard,
+                desk,
+                subscriptions,
+                sender: sender.clone(),
+            };
+            let link = reader.connect().await?;
+            readers.spawn(reader.run(link));
+        }
+        Ok(Self {
+            arrivals,
+            _readers: readers,
+        })
+    }
+
+    /// The next batch of any partition, in each partition's order. May be dropped without loss, so a timeout can be put
+    /// around it.
+    ///
+    /// # Errors
+    /// [`ClientError::SubscriptionEnded`] for a partition of which no more will come: the others go on.
+    /// [`ClientError::GaveUp`] when there is no connection for as long as the configuration says, though it is tried
+    /// further. [`ClientError::Closed`] when all subscriptions have ended.
+    pub async fn next(&mut self) -> Result<Delivery, ClientError> {
+        self.arrivals
+            .recv()
+            .await
+            .unwrap_or(Err(ClientError::Closed))
+    }
+}
+
+struct ShardReader {
+    addresses: Vec<SocketAddr>,
+    config: ClientConfig,
+    shard: ShardIndex,
+    desk: Arc<Desk>,
+    subscriptions: Subscriptions,
+    sender: UnboundedSender<Arrival>,
+}
+
+impl ShardReader {
+    async fn connect(&mut self) -> Result<Link, ClientError> {
+        let mut link = Link::open(&self.addresses, &self.config, Some(self.shard)).await?;
+        // What was granted to the connection before is part of the credit this one begins with.
+        self.desk.take();
+        for (correlation, subscribe) in self.subscriptions.subscribes() {
+            link.send(correlation, &subscribe).await?;
+        }
+        Ok(link)
+    }
+
+    async fn run(mut self, link: Link) {
+        let mut link = Some(link);
+        let mut backoff = Backoff::new(&self.config.reconnect);
+        let mut lost_at = None;
+        loop {
+            let connected = match link.take() {
+                Some(link) => Ok(link),
+                None => self.connect().await,
+            };
+            let failure = match connected {
+                Ok(link) => self.read(link, &mut backoff, &mut lost_at).await,
+                Err(failure) => Some(failure),
+            };
+            let Some(failure) = failure else { return };
+            if !failure.is_of_connection() && self.sender.send(Err(failure.clone())).is_err() {
+                return;
+            }
+            let now = Instant::now();
+            let after: Duration = now - *lost_at.get_or_insert(now);
+            if after >= self.config.reconnect.give_up_after {
+                lost_at = None;
+                let given_up = ClientError::GaveUp {
+                    after,
+                    cause: Box::new(failure),
+                };
+                if self.sender.send(Err(given_up)).is_err() {
+                    return;
+                }
+            }
+            sleep(backoff.next_pause()).await;
+        }
+    }
+
+    /// Reads until the connection ends; `None` when nobody wants more or no more will come.
+    async fn read(
+        &mut self,
+        mut link: Link,
+        backoff: &mut Backoff,
+        lost_at: &mut Option<Instant>,
+    ) -> Option<ClientError> {
+        let mut out = BytesMut::new();
+        loop {
+            loop {
+                match link.poll(&mut out) {
+                    Ok(Some(frame)) => {
+                        // It serves: the outage is over.
+                        *lost_at = None;
+                        *backoff = Backoff::new(&self.config.reconnect);
+                        let handled = self.subscriptions.handle_frame(frame);
+                        while let Some(delivery) = self.subscriptions.poll() {
+                            self.sender.send(Ok(delivery)).ok()?;
+                        }
+                        match handled {
+                            Err(ended @ ClientError::SubscriptionEnded { .. }) => {
+                                self.sender.send(Err(ended)).ok()?;
+                            }
+                            Err(failure) => return Some(failure),
+                            Ok(()) => {}
+                        }
+                        if self.subscriptions.have_ended() {
+                            return None;
+                        }
+                    }
+                    Ok(None) => break,
+                    Err(failure) => return Some(failure),
+                }
+            }
+            out.unsplit(self.desk.take());
+            if let Err(failure) = link.write(&out.split()).await {
+                return Some(failure);
+            }
+            ::tokio::select! {
+                read = link.read(None) => {
+                    if let Err(failure) = read {
+                        return Some(failure);
+                    }
+                }
+                () = self.desk.rung.notified() => {}
+            }
+        }
+    }
+}
+
+/// Credit frames that wait for the task that writes.
+#[derive(Default)]
+struct Desk {
+    frames: Mutex<BytesMut>,
+    rung: Notify,
+}
+
+impl Desk {
+    fn take(&self) -> BytesMut {
+        locked(&self.frames).split()
+    }
+}
+
+impl GrantDesk for Desk {
+    fn grant(&self, subscription: SubscriptionId, bytes: u64) {
+        let message = Message::Credit(subscription, bytes);
+        encode(CorrelationId(0), &message, &mut locked(&self.frames));
+        self.rung.notify_one();
+    }
+}
