@@ -24,6 +24,8 @@ use crate::storage::segment::{BATCH_ALIGNMENT, Run, SegmentIds, SegmentRef, alig
 use crate::storage::{Lsn, PartitionKey, StorageError};
 
 const SYNCS_IN_FLIGHT: usize = 16;
+/// Bytes that the flusher lets gather in the device's cache.
+const SYNC_BYTES: u64 = 2 << 20;
 
 /// What one slot has to flush.
 struct Backlog {
@@ -213,7 +215,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         };
         self.reserve_with_patience(&mut segment, backlog.bytes)
             .await?;
-        let mut writer = segment.writer(self.config.flush_write_bytes, self.writes_in_flight());
+        let mut writer = self.segment_writer(&segment);
         let runs = write_runs(&mut writer, &mut segment, backlog).await?;
         segment.advance(writer.finish().await?);
         self.flush_segments.borrow_mut().insert(key, segment);
@@ -246,7 +248,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         let mut segment = OpenSegment::create(&self.disk, &self.data, id, None).await?;
         let bytes = backlogs.iter().map(|backlog| backlog.bytes).sum();
         self.reserve_with_patience(&mut segment, bytes).await?;
-        let mut writer = segment.writer(self.config.flush_write_bytes, self.writes_in_flight());
+        let mut writer = self.segment_writer(&segment);
         let mut runs = Vec::with_capacity(backlogs.len());
         for backlog in backlogs {
             let own = write_runs(&mut writer, &mut segment, backlog).await?;
@@ -522,10 +524,12 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         }
     }
 
-    /// More writes at once when publishers are about to wait.
-    fn writes_in_flight(&self) -> usize {
+    /// Paced behind the commits, unless publishers are about to wait: then more writes at once, and one sync at the end.
+    fn segment_writer(&self, segment: &OpenSegment<D>) -> SegmentWriter<D> {
         let backlogged = self.unflushed_bytes.get() > self.config.unflushed_bytes_max / 2;
-        self.config.flush_writes_in_flight_max * if backlogged { 4 } else { 1 }
+        let in_flight = self.config.flush_writes_in_flight_max * if backlogged { 4 } else { 1 };
+        let sync_bytes = (!backlogged).then_some(SYNC_BYTES);
+        segment.writer(self.config.flush_write_bytes, in_flight, sync_bytes)
     }
 
     /// Cuts that still matter once everything up to `flushed` is in segments.

@@ -65,6 +65,15 @@ struct Spare {
     file_bytes: u64,
 }
 
+/// How a file is pre-written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    /// Behind the commits, which go on meanwhile.
+    Ahead,
+    /// Commits wait for it.
+    Urgent,
+}
+
 /// What a start finds in a journal directory.
 pub struct JournalContents {
     /// The lives that the files' headers claim.
@@ -195,7 +204,7 @@ impl<D: Disk> Journal<D> {
         let spare = self.spares.borrow_mut().pop_front();
         let spare = match spare {
             Some(spare) => spare,
-            None => self.prewrite().await?,
+            None => self.prewrite(Pace::Urgent).await?,
         };
         let path = self.path(spare.slot);
         let file = self
@@ -245,7 +254,7 @@ impl<D: Disk> Journal<D> {
 
     /// Makes a spare ahead of time.
     pub async fn make_spare(&self) -> Result<(), StorageError> {
-        let spare = self.prewrite().await?;
+        let spare = self.prewrite(Pace::Ahead).await?;
         self.spares.borrow_mut().push_back(spare);
         Ok(())
     }
@@ -316,11 +325,11 @@ impl<D: Disk> Journal<D> {
     }
 
     /// Writes a file full of zeros and makes it and its name durable.
-    async fn prewrite(&self) -> Result<Spare, StorageError> {
+    async fn prewrite(&self, pace: Pace) -> Result<Spare, StorageError> {
         let slot = self.next_slot.get();
         self.next_slot.set(slot + 1);
         let path = self.path(slot);
-        let result = self.prewrite_file(&path).await;
+        let result = self.prewrite_file(&path, pace).await;
         if result.is_err() {
             // A half-made file would only take room; when even this fails, the next start finds it blank and uses it.
             let _ = self.disk.remove(&path).await;
@@ -336,8 +345,8 @@ impl<D: Disk> Journal<D> {
         })
     }
 
-    async fn prewrite_file(&self, path: &Path) -> Result<(), StorageError> {
-        // Without O_DSYNC: one sync at the end instead of one a write.
+    async fn prewrite_file(&self, path: &Path, pace: Pace) -> Result<(), StorageError> {
+        // Without O_DSYNC: over blocks that were never written it would cost a change of metadata a write.
         let file = self
             .disk
             .open(path, OpenMode::CreateNew)
@@ -347,24 +356,22 @@ impl<D: Disk> Journal<D> {
             .await
             .map_err(StorageError::io("allocate", path))?;
         let zeros = zeros(&self.disk, PREWRITE_BYTES);
+        let in_flight = match pace {
+            Pace::Ahead => 1,
+            Pace::Urgent => PREWRITES_IN_FLIGHT,
+        };
         let mut position = 0;
         while position < self.file_bytes {
-            let mut writes = Vec::with_capacity(PREWRITES_IN_FLIGHT);
-            for _ in 0..PREWRITES_IN_FLIGHT {
+            let mut writes = Vec::with_capacity(in_flight);
+            while writes.len() < in_flight && position < self.file_bytes {
                 let left = self.file_bytes - position;
-                if left >= PREWRITE_BYTES as u64 {
-                    writes.push((position, zeros.clone()));
-                    position += PREWRITE_BYTES as u64;
-                } else if left > 0 {
-                    writes.push((
-                        position,
-                        self::zeros(
-                            &self.disk,
-                            usize::try_from(left).expect("less than one write"),
-                        ),
-                    ));
-                    position += left;
-                }
+                let buffer = match usize::try_from(left) {
+                    Ok(left) if left < PREWRITE_BYTES => self::zeros(&self.disk, left),
+                    _ => zeros.clone(),
+                };
+                let bytes = buffer.len() as u64;
+                writes.push((position, buffer));
+                position += bytes;
             }
             let writes = writes
                 .iter()
@@ -372,6 +379,10 @@ impl<D: Disk> Journal<D> {
             futures_util::future::try_join_all(writes)
                 .await
                 .map_err(StorageError::io("write", path))?;
+            if pace == Pace::Ahead {
+                // A commit's durable write waits for the device's cache to be emptied: never let much gather in it.
+                file.sync().await.map_err(StorageError::io("sync", path))?;
+            }
         }
         file.sync().await.map_err(StorageError::io("sync", path))?;
         file.close().await.map_err(StorageError::io("close", path))

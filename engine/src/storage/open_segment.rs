@@ -104,13 +104,23 @@ impl<D: Disk> OpenSegment<D> {
     }
 
     /// A stream that writes at the end; give its end to [`OpenSegment::advance`].
-    pub fn writer(&self, write_bytes: usize, in_flight_max: usize) -> SegmentWriter<D> {
+    ///
+    /// With `sync_bytes` it syncs as it goes: a durable write elsewhere waits for the device's cache to be emptied, so what
+    /// is written behind the commits must not gather there.
+    pub fn writer(
+        &self,
+        write_bytes: usize,
+        in_flight_max: usize,
+        sync_bytes: Option<u64>,
+    ) -> SegmentWriter<D> {
         SegmentWriter {
             disk: self.disk.clone(),
             file: self.file.clone(),
             path: self.path.clone(),
             write_bytes,
             in_flight_max,
+            sync_bytes,
+            unsynced_bytes: 0,
             position: self.position,
             buffer: None,
             filled: 0,
@@ -166,6 +176,9 @@ pub struct SegmentWriter<D: Disk> {
     path: PathBuf,
     write_bytes: usize,
     in_flight_max: usize,
+    /// A sync after so many bytes; `None` leaves it to the end.
+    sync_bytes: Option<u64>,
+    unsynced_bytes: u64,
     /// Where the buffer will be written.
     position: u64,
     buffer: Option<DiskBufferMut>,
@@ -230,9 +243,24 @@ impl<D: Disk> SegmentWriter<D> {
         self.position += buffer.len() as u64;
         self.filled = 0;
         let buffer = buffer.freeze();
+        self.unsynced_bytes += buffer.len() as u64;
+        let written = self.file.clone();
         self.writes.push(Box::pin(
             async move { file.write_at(position, &buffer).await },
         ));
+        if self
+            .sync_bytes
+            .is_some_and(|bytes| self.unsynced_bytes >= bytes)
+        {
+            self.unsynced_bytes = 0;
+            while let Some(result) = self.writes.next().await {
+                result.map_err(StorageError::io("write", &self.path))?;
+            }
+            written
+                .sync()
+                .await
+                .map_err(StorageError::io("sync", &self.path))?;
+        }
         Ok(())
     }
 }
