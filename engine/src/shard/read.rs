@@ -11,7 +11,7 @@ use crate::io::{Clock, Disk};
 use crate::partition::{Fence, ReadPlace};
 use crate::storage::StorageError;
 use crate::storage::reader::ReadFault;
-use crate::storage::segment::{Run, aligned_bytes};
+use crate::storage::segment::Run;
 use crate::storage::slice::Slice;
 
 /// A reader's place in a partition.
@@ -162,28 +162,22 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         // A chunk can hold more than the reader may have: what is left over is read again from the cache.
         let mut bytes = 0;
         let fits = read.batches.iter().take_while(|batch| {
-            bytes += batch.len();
+            bytes += batch.bytes.len();
             bytes <= bytes_max
         });
         let keep = fits.count().max(1);
-        if keep < read.batches.len() {
-            let dropped: usize = read
-                .batches
-                .drain(keep..)
-                .map(|batch| aligned_bytes(batch.len()))
-                .sum();
-            read.next_position -= dropped as u64;
-            let last = read
-                .batches
-                .last()
-                .and_then(|batch| crate::storage::segment::header_at(batch));
-            read.next_offset = last.map_or(read.next_offset, |header| header.next_offset());
+        if let Some(left_over) = read.batches.get(keep) {
+            read.next_position = left_over.position;
+            let next_offset = crate::storage::segment::header_at(&left_over.bytes)
+                .map(gannet_wire::batch::BatchHeader::base_offset);
+            read.next_offset = next_offset.unwrap_or(read.next_offset);
+            read.batches.truncate(keep);
         }
         *cursor = ReadCursor {
             offset: read.next_offset,
             place: Some((run, read.next_position)),
         };
-        Ok(read.batches)
+        Ok(read.batches.into_iter().map(|batch| batch.bytes).collect())
     }
 
     /// Where `offset` stands according to the index of a segment that is still being written.
@@ -249,40 +243,27 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 .collect()
         };
         for run in candidates {
-            let mut cursor = ReadCursor::at(run.base_offset.max(slot.state.borrow().log_start()));
-            if !by_append
-                && let Ok(position) = self
-                    .reader
-                    .seek_timestamp(slot.key(), &run, timestamp)
-                    .await
-            {
-                cursor.place = Some((run, position));
-            }
-            while cursor.offset < run.next_offset {
-                let batches = match self
-                    .reader
-                    .read(
-                        slot.key(),
-                        &run,
-                        cursor.place.map_or(run.position, |(_, position)| position),
-                        Offset(0),
-                    )
-                    .await
-                {
-                    Ok(read) => {
-                        cursor = ReadCursor {
-                            offset: read.next_offset,
-                            place: Some((run, read.next_position)),
-                        };
-                        read.batches
-                    }
-                    Err(_) => break,
+            let sought = match by_append {
+                true => Ok((run.base_offset, run.position)),
+                false => {
+                    self.reader
+                        .seek_timestamp(slot.key(), &run, timestamp)
+                        .await
+                }
+            };
+            let (mut offset, mut position) = sought.unwrap_or((run.base_offset, run.position));
+            while offset < run.next_offset {
+                // What is damaged is passed over here: the reader will be told when it gets there.
+                let Ok(read) = self.reader.read(slot.key(), &run, position, offset).await else {
+                    break;
                 };
-                if let Some(offset) = batches
+                (offset, position) = (read.next_offset, read.next_position);
+                let found = read
+                    .batches
                     .iter()
-                    .find_map(|batch| offset_in_batch(batch, timestamp, by_append))
-                {
-                    return Ok(offset.max(slot.state.borrow().log_start()));
+                    .find_map(|batch| offset_in_batch(&batch.bytes, timestamp, by_append));
+                if let Some(found) = found {
+                    return Ok(found.max(slot.state.borrow().log_start()));
                 }
             }
         }

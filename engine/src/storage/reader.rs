@@ -32,11 +32,20 @@ pub enum ReadFault {
     Storage(#[from] StorageError),
 }
 
+/// A batch and where it stands in its segment.
+#[derive(Debug)]
+pub struct SegmentBatch {
+    /// Its first byte in the file. The next batch need not follow at once: there may be filler between them.
+    pub position: u64,
+    /// The stamped batch.
+    pub bytes: Slice,
+}
+
 /// Batches from a segment.
 #[derive(Debug)]
 pub struct SegmentRead {
     /// Whole batches with consecutive offsets. The first holds the offset that was asked for, or begins with it.
-    pub batches: Vec<Slice>,
+    pub batches: Vec<SegmentBatch>,
     /// Behind the last one.
     pub next_offset: Offset,
     /// Where the next batch of the run begins: pass it to the next read.
@@ -96,19 +105,20 @@ impl<D: Disk> SegmentReader<D> {
         }))
     }
 
-    /// The position from which reading meets the first record of `run` with a timestamp at or above `timestamp`.
+    /// From where reading meets the first record of `run` with a timestamp at or above `timestamp`: a batch's first offset, and its
+    /// position.
     pub async fn seek_timestamp(
         &self,
         key: PartitionKey,
         run: &Run,
         timestamp: Timestamp,
-    ) -> Result<u64, ReadFault> {
+    ) -> Result<(Offset, u64), ReadFault> {
         let index = self.index(key, run).await?;
         let point = index
             .run(key, run.base_offset)
             .and_then(|points| points.seek_timestamp(timestamp));
-        Ok(point.map_or(run.position, |point| {
-            point.position.clamp(run.position, run.end)
+        Ok(point.map_or((run.base_offset, run.position), |point| {
+            (Offset(point.offset), point.position)
         }))
     }
 
@@ -165,7 +175,10 @@ impl<D: Disk> SegmentReader<D> {
                             {
                                 return self.finish(read, run, offset);
                             }
-                            read.batches.push(Slice::new(chunk.clone(), at..at + bytes));
+                            read.batches.push(SegmentBatch {
+                                position: start + at as u64,
+                                bytes: Slice::new(chunk.clone(), at..at + bytes),
+                            });
                             read.next_offset = next;
                             read.next_position = start + (at + aligned_bytes(bytes)) as u64;
                         }
@@ -339,22 +352,15 @@ impl<D: Disk> SegmentReader<D> {
         while offset < run.next_offset {
             match self.read(key, run, position, offset).await {
                 Ok(read) => {
-                    let mut at = read.next_position
-                        - read
-                            .batches
-                            .iter()
-                            .map(|batch| aligned_bytes(batch.len()) as u64)
-                            .sum::<u64>();
                     for batch in &read.batches {
-                        if let Ok(header) = verify_stamped(batch, key.topic, key.partition) {
+                        if let Ok(header) = verify_stamped(&batch.bytes, key.topic, key.partition) {
                             points.push(
                                 key,
                                 header.base_offset()..header.next_offset(),
-                                at.max(position),
+                                batch.position,
                                 header.max_timestamp(),
                             );
                         }
-                        at += aligned_bytes(batch.len()) as u64;
                     }
                     (position, offset) = (read.next_position, read.next_offset);
                 }
