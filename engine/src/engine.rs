@@ -384,7 +384,7 @@ async fn run_shard(
     let started = clock.monotonic();
     let (log, report) = ShardLog::recover(
         disk.clone(),
-        clock.clone(),
+        clock,
         data.clone(),
         plan.log.clone(),
         &identity,
@@ -418,7 +418,7 @@ async fn run_shard(
 
     let context = Rc::new(GatewayContext {
         config: plan.native.clone(),
-        clock: clock.clone(),
+        clock,
         forward_budget: Rc::new(Semaphore::new(FORWARD_BYTES_MAX)),
         scratch: RefCell::new(CheckScratch::new()),
         stopping: Cell::new(false),

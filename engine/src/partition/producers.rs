@@ -36,7 +36,7 @@ pub enum SequenceVerdict {
 /// The producers that one partition remembers. Takes no memory while it is empty.
 #[derive(Debug, Default)]
 pub struct ProducerTable {
-    producers: Option<Box<HashMap<ProducerId, Producer>>>,
+    producers: HashMap<ProducerId, Producer>,
 }
 
 #[derive(Debug)]
@@ -67,10 +67,7 @@ impl ProducerTable {
         limits: &ProducerLimits,
     ) -> SequenceVerdict {
         use AppendRefusal::{DuplicateExpired, ProducerFenced, ProducerUnknown, SequenceGap};
-        let known = self
-            .producers
-            .as_ref()
-            .and_then(|producers| producers.get(&stamp.id));
+        let known = self.producers.get(&stamp.id);
         let known = known
             .filter(|producer| now.0.saturating_sub(producer.last_append.0) <= limits.expiry_ms);
         let first = stamp.base_sequence == Sequence(0);
@@ -120,7 +117,7 @@ impl ProducerTable {
         now: Timestamp,
         limits: &ProducerLimits,
     ) {
-        let producers = self.producers.get_or_insert_default();
+        let producers = &mut self.producers;
         if !producers.contains_key(&stamp.id) && producers.len() >= limits.producers_max {
             let oldest = producers
                 .iter()
@@ -157,9 +154,7 @@ impl ProducerTable {
     /// How many producers are remembered.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.producers
-            .as_ref()
-            .map_or(0, |producers| producers.len())
+        self.producers.len()
     }
 
     /// Whether none is.
@@ -174,7 +169,6 @@ impl ProducerTable {
         let mut records: Vec<ProducerRecord> = self
             .producers
             .iter()
-            .flat_map(|producers| producers.iter())
             .filter_map(|(id, producer)| {
                 let window: Vec<WindowRecord> = producer
                     .window
@@ -186,7 +180,7 @@ impl ProducerTable {
                         base_offset: batch.base_offset.0,
                     })
                     .collect();
-                (!window.is_empty()).then(|| ProducerRecord {
+                (!window.is_empty()).then_some(ProducerRecord {
                     id: id.0,
                     epoch: producer.epoch.0,
                     last_append: producer.last_append.0,
@@ -201,9 +195,6 @@ impl ProducerTable {
     /// From a checkpoint.
     #[must_use]
     pub fn restore(records: &[ProducerRecord]) -> Self {
-        if records.is_empty() {
-            return Self::default();
-        }
         let producers = records
             .iter()
             .map(|record| {
@@ -224,8 +215,6 @@ impl ProducerTable {
                 (ProducerId(record.id), producer)
             })
             .collect();
-        Self {
-            producers: Some(Box::new(producers)),
-        }
+        Self { producers }
     }
 }
