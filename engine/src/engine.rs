@@ -643,14 +643,17 @@ async fn open_catalogue<D: Disk, C: Clock>(
             .await?;
             drained.push(log.drain().await?);
         }
+        // The move's own segments hold partitions of all shards: the layout begins with a life of its own, behind this one,
+        // whose segment ids do not meet theirs.
         let layout = Layout {
             number: former.number + 1,
             shards: plan.shards,
-            incarnation,
+            incarnation: incarnation + 1,
         };
         lay_out(disk, data, drained, layout).await?;
         // The switch. Before it a crash begins the move again, after it the former layout is only rubbish.
         catalogue.lay_out(layout).await?;
+        catalogue = Catalogue::open(disk, &data.catalogue(), new_broker_id()).await?;
         if former.shards > 0 {
             tracing::info!(
                 from = former.shards,

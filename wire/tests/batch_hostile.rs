@@ -224,7 +224,7 @@ fn columns_that_swap_places_are_refused() {
         );
         put_u32(batch, root + 8 * VALUES + 4, key_bytes as u32);
     });
-    assert_eq!(reason, "the body is not an archive of columns");
+    assert_eq!(reason, "a column is out of place");
 }
 
 #[test]

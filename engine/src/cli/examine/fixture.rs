@@ -77,6 +77,7 @@ pub(crate) fn write_segment(path: &Path, counts: &[usize]) -> Vec<u64> {
     for count in counts {
         positions.push(bytes.len() as u64);
         bytes.extend_from_slice(&stamped(*count, base_offset));
+        bytes.resize(bytes.len().next_multiple_of(BATCH_ALIGNMENT), 0);
         base_offset += *count as u64;
     }
     positions.push(bytes.len() as u64);
