@@ -22,7 +22,7 @@ use crate::storage::commit::{BatchStamp, CommitIdentity, CommitWriter, commit_by
 use crate::storage::journal_file::{FIRST_COMMIT_POSITION, JournalHeader};
 use crate::storage::layout::{CHECKPOINT_NAME, DataDir};
 use crate::storage::record_log::RecordLog;
-use crate::storage::segment::{FIRST_BATCH_POSITION, SegmentHeader};
+use crate::storage::segment::{BATCH_ALIGNMENT, FIRST_BATCH_POSITION, SegmentHeader};
 use crate::storage::{Generation, Lsn, PartitionKey, SegmentId};
 
 pub(crate) const KEY: PartitionKey = PartitionKey {
