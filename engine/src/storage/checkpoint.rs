@@ -24,7 +24,7 @@ pub struct CheckpointRecord {
     pub durable_lsn: u64,
     /// The newest journal life in use.
     pub generation: u64,
-    /// The append clock, in milliseconds since the Unix epoch.
+    /// The append clock, in milliseconds since the Unix epoch; 0 before it was first started.
     pub append_clock_ms: i64,
     /// Cuts: generation, end LSN, newest LSN seen.
     pub cuts: Vec<(u64, u64, u64)>,
@@ -163,7 +163,9 @@ impl CheckpointState {
                 })
                 .collect(),
         };
-        self.append_clock_ms = Some(record.append_clock_ms);
+        // The first checkpoint of a new data directory has no time yet: a clock that began at zero would be off the wall clock by decades,
+        // and not follow it for an hour.
+        self.append_clock_ms = (record.append_clock_ms != 0).then_some(record.append_clock_ms);
         for topic in record.topics_dropped {
             self.partitions.retain(|key, _| key.topic != TopicId(topic));
         }
