@@ -107,3 +107,6 @@ impl RawHeader {
         crc32c::crc32c_append(crc32c::crc32c(&bytes[..12]), &bytes[16..])
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,8 @@ pub mod open_segment;
 pub mod reader;
 pub mod record_log;
 pub mod recovery;
+#[cfg(test)]
+pub(crate) mod sample;
 pub mod scan;
 pub mod segment;
 pub mod slice;
