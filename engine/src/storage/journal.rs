@@ -451,7 +451,7 @@ async fn scan_file<D: Disk>(
             Ok(buffer) => scanner.handle_read(position, &buffer),
             Err(error) => {
                 tracing::warn!(path = %path.display(), position, %error, "reading the journal failed; reading it block by block");
-                scan_narrowed(&file, &mut scanner).await;
+                scan_narrowed(disk, &file, &mut scanner).await;
             }
         }
     }
@@ -466,11 +466,26 @@ async fn scan_file<D: Disk>(
     Ok((generation, scanner.into_found()))
 }
 
-/// Reads on with ever smaller reads until one succeeds or a single block is given up.
-async fn scan_narrowed<F: DiskFile>(file: &F, scanner: &mut Scanner) {
+/// Reads on with ever smaller reads until one succeeds or a single block is given up. Of a commit that is known to be there only the
+/// blocks that cannot be read are given up.
+async fn scan_narrowed<D: Disk>(disk: &D, file: &D::File, scanner: &mut Scanner) {
     let Some((position, mut bytes)) = scanner.poll_read() else {
         return;
     };
+    if scanner.wants_commit() {
+        let mut commit = disk.buffer(bytes);
+        for (at, into) in (position..)
+            .step_by(BLOCK_BYTES)
+            .zip(commit.chunks_exact_mut(BLOCK_BYTES))
+        {
+            match file.read_at(at, BLOCK_BYTES).await {
+                Ok(block) if block.len() == BLOCK_BYTES => into.copy_from_slice(&block),
+                _ => into.fill(0),
+            }
+        }
+        scanner.handle_read(position, &commit.freeze());
+        return;
+    }
     while bytes > BLOCK_BYTES {
         bytes = (bytes / 2).next_multiple_of(BLOCK_BYTES);
         if let Ok(buffer) = file.read_at(position, bytes).await {
@@ -494,3 +509,6 @@ async fn read_narrowed<F: DiskFile>(file: &F, position: u64, bytes: usize) -> Op
     }
     Some(all)
 }
+
+#[cfg(test)]
+mod tests;

@@ -57,6 +57,8 @@ pub struct Scanner {
     position: u64,
     /// A foot without a head was met: its commit's bytes are wanted.
     salvage: Option<CommitHead>,
+    /// A head was met whose commit did not stand in the read that was cut short: so many bytes are wanted from here.
+    whole_bytes: Option<usize>,
     newer: bool,
     found: Vec<Found>,
 }
@@ -70,6 +72,7 @@ impl Scanner {
             file_bytes,
             position: FIRST_COMMIT_POSITION,
             salvage: None,
+            whole_bytes: None,
             newer: false,
             found: Vec::new(),
         }
@@ -81,12 +84,22 @@ impl Scanner {
         if let Some(head) = &self.salvage {
             return Some((head.identity.position, head.commit_bytes));
         }
+        if let Some(bytes) = self.whole_bytes {
+            return Some((self.position, bytes));
+        }
         let left = self.file_bytes.saturating_sub(self.position);
         let left = usize::try_from(left).unwrap_or(usize::MAX) / BLOCK_BYTES * BLOCK_BYTES;
         if left == 0 {
             return None;
         }
         Some((self.position, left.min(SCAN_READ_BYTES)))
+    }
+
+    /// Whether [`Scanner::poll_read`] asks for one commit and nothing else. Where a part of it cannot be read, that part may be handed
+    /// over as zeros: every entry proves itself.
+    #[must_use]
+    pub fn wants_commit(&self) -> bool {
+        self.salvage.is_some() || self.whole_bytes.is_some()
     }
 
     /// Takes what was read where [`Scanner::poll_read`] asked. Fewer bytes than asked for end the scan.
@@ -96,6 +109,7 @@ impl Scanner {
             return;
         }
         assert_eq!(position, self.position, "the scan goes on where it stopped");
+        let asked_whole = self.whole_bytes.take().is_some();
         let usable = buffer.len() / BLOCK_BYTES * BLOCK_BYTES;
         let mut at = 0;
         while at < usable {
@@ -111,6 +125,15 @@ impl Scanner {
                         if at > 0 && reaches <= self.file_bytes {
                             // Read again from here, so that it stands in one buffer.
                             self.position = here;
+                            return;
+                        }
+                        if !asked_whole
+                            && reaches <= self.file_bytes
+                            && head.commit_bytes <= SCAN_READ_BYTES
+                        {
+                            // The read was narrowed down because of something behind: that must not cost this commit.
+                            self.position = here;
+                            self.whole_bytes = Some(head.commit_bytes);
                             return;
                         }
                         // It can never be whole: it is longer than the file, or than what could be read.
@@ -163,6 +186,7 @@ impl Scanner {
 
     /// The read that was asked for failed even for a single block: that block is given up.
     pub fn handle_unreadable(&mut self, position: u64) {
+        self.whole_bytes = None;
         if self.salvage.take().is_none() {
             self.position = position + BLOCK_BYTES as u64;
         }
@@ -208,3 +232,6 @@ impl Scanner {
         }));
     }
 }
+
+#[cfg(test)]
+mod tests;

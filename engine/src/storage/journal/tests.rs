@@ -1,0 +1,141 @@
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use super::*;
+use crate::io::sim::{SimDisk, SimExecutor};
+use crate::storage::sample::{commit_of, identity};
+
+const DIR: &str = "/journal";
+
+/// A file with these commits (bytes a value), the first of which is commit 1; returns where each begins.
+fn journal_file(disk: &SimDisk, commits: &[&[usize]]) -> Vec<u64> {
+    let mut bytes = vec![0; FIRST_COMMIT_POSITION as usize];
+    JournalHeader {
+        generation: Generation(1),
+        first_lsn: Lsn(1),
+        file_bytes: 1 << 20,
+    }
+    .write(&mut bytes);
+    let mut positions = Vec::new();
+    for (lsn, values) in (1..).zip(commits) {
+        positions.push(bytes.len() as u64);
+        let batches: Vec<(u32, usize)> = values.iter().map(|bytes| (1, *bytes)).collect();
+        bytes.extend(commit_of(identity(1, lsn, bytes.len() as u64), 0, &batches));
+    }
+    bytes.resize(1 << 20, 0);
+    disk.write_file(&path(), &bytes);
+    positions
+}
+
+fn path() -> PathBuf {
+    Path::new(DIR).join(format!("0{JOURNAL_SUFFIX}"))
+}
+
+fn scan(executor: &SimExecutor, disk: &SimDisk) -> JournalContents {
+    executor
+        .block_on(Journal::scan(disk, Path::new(DIR)))
+        .unwrap()
+}
+
+/// The LSNs of whole commits, and of damaged ones with how many of their entries are whole.
+fn found(contents: &JournalContents) -> (Vec<u64>, Vec<(u64, usize)>) {
+    let mut whole = Vec::new();
+    let mut damaged = Vec::new();
+    for found in &contents.found {
+        match found {
+            Found::Commit(commit) => whole.push(commit.head.identity.lsn.0),
+            Found::Damaged(damage) => {
+                let entries = damage.entries.iter().flatten();
+                let kept = entries.filter(|entry| damage.head.entry_is_whole(&damage.bytes, entry));
+                damaged.push((damage.head.identity.lsn.0, kept.count()));
+            }
+            Found::Unreadable { .. } => {}
+        }
+    }
+    (whole, damaged)
+}
+
+fn world() -> (SimExecutor, SimDisk) {
+    let executor = SimExecutor::new(1);
+    let disk = SimDisk::new(&executor);
+    (executor, disk)
+}
+
+#[test]
+fn a_sector_that_cannot_be_read_never_costs_the_commits_around_it() {
+    for bad in 0..20 {
+        let (executor, disk) = world();
+        let at = journal_file(&disk, &[&[20_000], &[20_000], &[20_000], &[20_000]]);
+        let block = FIRST_COMMIT_POSITION + bad * BLOCK_BYTES as u64;
+        disk.fail_sector(&path(), block);
+        let hit = at.iter().filter(|start| **start <= block).count() as u64;
+        let expected: Vec<u64> = (1..=4).filter(|lsn| *lsn != hit).collect();
+        let (whole, damaged) = found(&scan(&executor, &disk));
+        assert_eq!(whole, expected, "block {bad}");
+        assert!(damaged.iter().all(|(lsn, _)| *lsn == hit), "block {bad}");
+    }
+}
+
+#[test]
+fn an_unreadable_sector_in_a_commit_costs_only_the_batch_it_lies_in() {
+    let (executor, disk) = world();
+    let at = journal_file(&disk, &[&[20_000, 20_000, 20_000]]);
+    disk.fail_sector(&path(), at[0] + 30_000);
+    let (_, damaged) = found(&scan(&executor, &disk));
+    assert_eq!(damaged.first(), Some(&(1, 2)));
+}
+
+#[test]
+fn a_commit_whose_first_sector_cannot_be_read_is_salvaged_from_its_foot() {
+    let (executor, disk) = world();
+    let at = journal_file(&disk, &[&[20_000, 20_000, 20_000]]);
+    disk.fail_sector(&path(), at[0]);
+    let (_, damaged) = found(&scan(&executor, &disk));
+    // The first batch begins in the block that is lost.
+    assert_eq!(damaged, [(1, 2)]);
+}
+
+#[test]
+fn a_header_copy_that_cannot_be_read_leaves_the_other_one() {
+    for copy in 0..2 {
+        let (executor, disk) = world();
+        journal_file(&disk, &[&[10]]);
+        disk.fail_sector(&path(), copy * BLOCK_BYTES as u64);
+        let contents = scan(&executor, &disk);
+        assert_eq!(contents.generations, [Generation(1)]);
+    }
+}
+
+#[test]
+fn a_directory_that_is_not_there_holds_no_files() {
+    let (executor, disk) = world();
+    assert_eq!(scan(&executor, &disk).file_count(), 0);
+}
+
+#[test]
+fn a_put_to_use_file_has_a_life_above_all_others_before_its_first_commit() {
+    let (executor, disk) = world();
+    journal_file(&disk, &[&[10]]);
+    executor.block_on(async {
+        let contents = Journal::scan(&disk, Path::new(DIR)).await.unwrap();
+        let journal = Journal::open(
+            &disk,
+            Path::new(DIR),
+            1 << 20,
+            1,
+            &contents,
+            Generation(1),
+            Lsn(1),
+        )
+        .await
+        .unwrap();
+        journal.rotate(Lsn(2)).await.unwrap();
+        assert_eq!(
+            journal.place(BLOCK_BYTES).unwrap().generation,
+            Generation(2)
+        );
+    });
+    disk.crash(crate::io::sim::CrashPolicy::KeepSynced);
+    let mut generations = scan(&executor, &disk).generations;
+    generations.sort_unstable();
+    assert_eq!(generations, [Generation(1), Generation(2)]);
+}
