@@ -13,8 +13,9 @@
 //! `Dur` is the largest LSN that anything valid says was durable.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
-use super::commit::Entry;
+use super::commit;
 use super::scan::{Found, FoundCommit, FoundDamage};
 use super::slice::Slice;
 use super::{Generation, Lsn};
@@ -68,9 +69,9 @@ pub enum Step {
         /// Its head, as far as it is known.
         head: CommitHead,
         /// Entries that are whole.
-        whole: Vec<Entry>,
+        whole: Vec<commit::Entry>,
         /// Entries that are not.
-        lost: Vec<Entry>,
+        lost: Vec<commit::Entry>,
         /// Its bytes.
         bytes: Slice,
     },
@@ -109,8 +110,7 @@ pub fn plan(state: &JournalState, headers: &[Generation], found: Vec<Found>) -> 
         .fold(state.generation, Generation::max);
     let mut durable = state.durable_lsn.max(state.flushed_lsn);
     let mut seen = state.flushed_lsn;
-    let mut whole: BTreeMap<Lsn, FoundCommit> = BTreeMap::new();
-    let mut damaged: BTreeMap<Lsn, FoundDamage> = BTreeMap::new();
+    let mut met: BTreeMap<Lsn, Found> = BTreeMap::new();
 
     for item in found {
         let head = match &item {
@@ -135,20 +135,21 @@ pub fn plan(state: &JournalState, headers: &[Generation], found: Vec<Found>) -> 
         seen = seen.max(id.lsn);
         // A commit's word on what was durable before it counts even if it is damaged itself: its head has its own checksum.
         durable = durable.max(id.durable_lsn);
-        match item {
-            // Of two commits with one LSN the newer life's is the one that was acknowledged.
-            Found::Commit(commit) => match whole.get(&id.lsn) {
-                Some(other) if other.head.identity.generation >= id.generation => {
-                    count(Row::CutBefore)
-                }
-                _ => {
-                    whole.insert(id.lsn, commit);
-                }
-            },
-            Found::Damaged(damage) => {
-                damaged.insert(id.lsn, damage);
+        // Of two commits with one LSN the newer life's is the one that may have been acknowledged, whole or not; of one met twice,
+        // by its head and by its foot, the one that tells more counts.
+        match met.entry(id.lsn) {
+            Entry::Vacant(place) => {
+                place.insert(item);
             }
-            Found::Unreadable { .. } => {}
+            Entry::Occupied(mut place) => {
+                let (known, new) = (standing(place.get()), standing(&item));
+                if known.0 != new.0 {
+                    count(Row::CutBefore);
+                }
+                if known < new {
+                    place.insert(item);
+                }
+            }
         }
     }
 
@@ -156,26 +157,29 @@ pub fn plan(state: &JournalState, headers: &[Generation], found: Vec<Found>) -> 
     let mut end = state.flushed_lsn;
     loop {
         let expected = end.next();
-        if let Some(commit) = whole.remove(&expected) {
-            count(Row::Replay);
-            steps.push(Step::Replay(commit));
-            end = expected;
-            continue;
-        }
+        let found = match met.remove(&expected) {
+            Some(Found::Commit(commit)) => {
+                count(Row::Replay);
+                steps.push(Step::Replay(commit));
+                end = expected;
+                continue;
+            }
+            other => other,
+        };
         if expected > durable {
-            if damaged.contains_key(&expected) {
+            if found.is_some() {
                 count(Row::TornTail);
             }
             break;
         }
         count(Row::Rot);
-        match damaged.remove(&expected) {
-            Some(FoundDamage {
+        match found {
+            Some(Found::Damaged(FoundDamage {
                 head,
                 entries: Some(entries),
                 bytes,
                 ..
-            }) => {
+            })) => {
                 let (kept, lost) = entries
                     .into_iter()
                     .partition(|entry| head.entry_is_whole(&bytes, entry));
@@ -197,8 +201,10 @@ pub fn plan(state: &JournalState, headers: &[Generation], found: Vec<Found>) -> 
         }
         end = expected;
     }
-    for _ in whole.range(end..) {
-        count(Row::BehindCut);
+    for found in met.into_values() {
+        if matches!(found, Found::Commit(_)) {
+            count(Row::BehindCut);
+        }
     }
     let mut cuts: Vec<Cut> = state
         .cuts
@@ -221,3 +227,18 @@ pub fn plan(state: &JournalState, headers: &[Generation], found: Vec<Found>) -> 
         rows,
     }
 }
+
+/// How much a find counts against another one of the same LSN: its life first, then how much of it is there.
+fn standing(found: &Found) -> (Generation, u8) {
+    match found {
+        Found::Commit(commit) => (commit.head.identity.generation, 2),
+        Found::Damaged(damage) => (
+            damage.head.identity.generation,
+            u8::from(damage.entries.is_some()),
+        ),
+        Found::Unreadable { .. } => (Generation::default(), 0),
+    }
+}
+
+#[cfg(test)]
+mod tests;
