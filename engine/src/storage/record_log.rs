@@ -256,14 +256,25 @@ async fn read_copy<D: Disk>(disk: &D, path: &Path) -> Result<Vec<u8>, StorageErr
     // Before what is read is believed: a crash may have left it in a cache only.
     file.sync().await.map_err(StorageError::io("sync", path))?;
     let mut bytes = Vec::new();
+    let mut read_bytes = READ_BYTES;
     loop {
-        match file.read_at(bytes.len() as u64, READ_BYTES).await {
+        match file.read_at(bytes.len() as u64, read_bytes).await {
             Ok(buffer) if buffer.is_empty() => break,
             Ok(buffer) => bytes.extend_from_slice(&buffer),
-            // One copy that cannot be read is what the other one is for.
+            Err(_) if read_bytes > BLOCK_BYTES => {
+                // Only what cannot be read is given up: what stands behind it may be what the other copy lacks.
+                read_bytes = BLOCK_BYTES;
+            }
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "a copy cannot be read; the other one serves");
-                break;
+                let file_bytes = file
+                    .bytes()
+                    .await
+                    .map_err(StorageError::io("measure", path))?;
+                if bytes.len() as u64 >= file_bytes {
+                    break;
+                }
+                tracing::warn!(path = %path.display(), position = bytes.len(), %error, "a block of one copy cannot be read; the other copy serves");
+                bytes.resize(bytes.len() + BLOCK_BYTES, 0);
             }
         }
     }
@@ -332,3 +343,6 @@ fn read_record(bytes: &[u8], sequence: u64) -> Result<(u64, &[u8]), Option<u32>>
     }
     Ok((raw.index.get(), record))
 }
+
+#[cfg(test)]
+mod tests;
