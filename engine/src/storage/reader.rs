@@ -154,6 +154,10 @@ impl<D: Disk> SegmentReader<D> {
                 let here = chunk.get(at..).unwrap_or_default();
                 match frame_at(here) {
                     Framed::Filler => at = (at + 1).next_multiple_of(BLOCK_BYTES),
+                    // IMPORTANT: a length that leaves the run is damaged. It could never be read whole, however often it is tried.
+                    Framed::Partial(bytes) if (start + (at + bytes) as u64) > run.end => {
+                        return self.finish(read, run, offset);
+                    }
                     Framed::Partial(bytes) => {
                         needed = bytes;
                         break;
@@ -445,3 +449,6 @@ impl<K: Copy + Eq + Hash, V: Clone> Cache<K, V> {
         self.clock.get()
     }
 }
+
+#[cfg(test)]
+mod tests;
