@@ -411,6 +411,10 @@ impl<K: Copy + Eq + Hash, V: Clone> Cache<K, V> {
 
     fn insert(&mut self, key: K, value: V, cost: usize) {
         self.remove(&key);
+        if cost > self.capacity {
+            // It would push out everything else and still be over the bound.
+            return;
+        }
         while self.used + cost > self.capacity {
             let Some((_, oldest)) = self.order.pop_first() else {
                 break;

@@ -223,6 +223,17 @@ fn an_entry_that_is_inserted_again_is_counted_once() {
 }
 
 #[test]
+fn what_costs_more_than_the_whole_cache_is_not_kept() {
+    let mut cache = Cache::new(10);
+    cache.insert(1, "small", 5);
+    cache.insert(2, "huge", 11);
+    assert_eq!(
+        (cache.used, cache.get(&1), cache.get(&2)),
+        (5, Some("small"), None)
+    );
+}
+
+#[test]
 fn an_entry_that_is_removed_costs_nothing_any_more() {
     let mut cache = Cache::new(10);
     cache.insert(1, (), 5);
