@@ -41,7 +41,7 @@ pub struct RunIndex {
     Clone, Debug, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
 )]
 pub struct SegmentIndex {
-    /// In the order of keys and offsets.
+    /// While it is written in the order of the file, once it is read in the order of keys and offsets.
     pub runs: Vec<RunIndex>,
 }
 
@@ -172,7 +172,10 @@ impl SegmentIndex {
         {
             return None;
         }
-        rkyv::from_bytes::<Self, rkyv::rancor::Error>(body).ok()
+        let mut index = rkyv::from_bytes::<Self, rkyv::rancor::Error>(body).ok()?;
+        // Written in the order of the file: a shared segment can hold several runs of a partition with others between.
+        index.runs.sort_by_key(|run| (run.key(), run.base_offset()));
+        Some(index)
     }
 
     /// The index of the run of `key` that begins at `base_offset`.
@@ -186,3 +189,6 @@ impl SegmentIndex {
         self.runs.get(at)
     }
 }
+
+#[cfg(test)]
+mod tests;
