@@ -90,6 +90,13 @@ pub fn insert_run(runs: &mut VecDeque<Run>, run: Run) {
         *other = run;
         return;
     }
+    if let Some(before) = at.checked_sub(1).and_then(|before| runs.get(before))
+        && before.segment == run.segment
+        && run.next_offset <= before.next_offset
+    {
+        // The same one again, which was joined to the one before.
+        return;
+    }
     if let Some(before) = at.checked_sub(1).and_then(|before| runs.get_mut(before))
         && before.segment == run.segment
         && before.next_offset == run.base_offset
@@ -314,3 +321,6 @@ pub fn frame_at(bytes: &[u8]) -> Framed {
 pub fn header_at(bytes: &[u8]) -> Option<&BatchHeader> {
     BatchHeader::read_from_prefix_of(bytes).ok()
 }
+
+#[cfg(test)]
+mod tests;
