@@ -249,3 +249,6 @@ impl From<&Run> for RunRecord {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
