@@ -323,7 +323,15 @@ fn apply(state: Option<CatalogueState>, event: Event) -> Option<CatalogueState> 
                 broker_id: snapshot.broker_id,
             };
             for record in &snapshot.topics {
-                state.insert(record.to_topic()?);
+                let topic = record.to_topic()?;
+                // An id that is still to be given out would be given out again.
+                if topic.id >= state.next_topic
+                    || state.topics.contains_key(&topic.id)
+                    || state.names.contains_key(&topic.name)
+                {
+                    return None;
+                }
+                state.insert(topic);
             }
             Some(state)
         }
@@ -332,7 +340,7 @@ fn apply(state: Option<CatalogueState>, event: Event) -> Option<CatalogueState> 
             if topic.id != state.next_topic || state.names.contains_key(&topic.name) {
                 return None;
             }
-            state.next_topic = TopicId(topic.id.0 + 1);
+            state.next_topic = TopicId(topic.id.0.checked_add(1)?);
             state.insert(topic);
             Some(state)
         }
@@ -380,3 +388,6 @@ impl From<&Topic> for TopicRecord {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
