@@ -132,3 +132,6 @@ impl CommittedOffset {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -218,3 +218,6 @@ impl ProducerTable {
         Self { producers }
     }
 }
+
+#[cfg(test)]
+mod tests;
