@@ -7,6 +7,10 @@ use std::process::{Command, Stdio};
 use crate::program::gannet;
 
 /// Says that a test, or a part of it, did not run and why.
+#[allow(
+    clippy::disallowed_macros,
+    reason = "only this way the test framework keeps it with its test"
+)]
 pub fn skipped(why: &str) {
     eprintln!("SKIPPED: {why}");
 }

@@ -213,6 +213,10 @@ impl Server {
 }
 
 impl Drop for Server {
+    #[allow(
+        clippy::disallowed_macros,
+        reason = "only this way the test framework keeps it with its test"
+    )]
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
