@@ -2,193 +2,257 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
-use gannet_tests::{Server, client, data_dir};
-use gannet_wire::client::blocking::Client;
-use gannet_wire::client::{ClientConfig, ConsumerConfig, Partitions, ProducerConfig};
-use gannet_wire::frame::{Start, TopicSettings};
+use gannet_tests::{
+    Contents, Server, client, connect, data_dir, numbers, publish_numbers, read_all, real_text_file,
+};
+use gannet_wire::client::{ConsumerConfig, DeliveryReport, Partitions, ProducerConfig};
+use gannet_wire::frame::{Durability, Start, TopicSettings};
 use gannet_wire::{Offset, PartitionIndex};
-
-/// What each partition holds: value by offset.
-type Contents = BTreeMap<(PartitionIndex, Offset), Vec<u8>>;
-
-fn connect(address: SocketAddr) -> Client {
-    Client::connect(address, ClientConfig::default()).expect("the server serves")
-}
-
-/// Everything durable as of now.
-fn read_all(client: &Client, topic: &str) -> Contents {
-    let described = client.describe_topic(topic).expect("the topic exists");
-    let mut left: BTreeMap<PartitionIndex, Offset> = described
-        .partitions
-        .iter()
-        .filter(|partition| partition.next_offset > partition.log_start)
-        .map(|partition| (partition.partition, partition.next_offset))
-        .collect();
-    let mut contents = Contents::new();
-    let mut consumer = client
-        .consumer(
-            topic,
-            Partitions::All,
-            Start::Earliest,
-            ConsumerConfig::default(),
-        )
-        .expect("the topic can be read");
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !left.is_empty() {
-        assert!(Instant::now() < deadline, "not everything comes: {left:?}");
-        let delivery = consumer
-            .next(Duration::from_secs(1))
-            .expect("reading goes on");
-        let Some(delivery) = delivery else { continue };
-        for (offset, record) in delivery.iter() {
-            let value = record.value.unwrap_or_default().to_vec();
-            let other = contents.insert((delivery.partition, offset), value);
-            assert_eq!(other, None, "an offset is delivered once");
-        }
-        if left
-            .get(&delivery.partition)
-            .is_some_and(|end| delivery.position() >= *end)
-        {
-            left.remove(&delivery.partition);
-        }
-    }
-    contents
-}
-
-/// Publishes `numbers` as values over the topic's partitions and waits until all are acknowledged.
-fn publish(client: &Client, topic: &str, numbers: std::ops::Range<u64>) {
-    let producer = client
-        .producer(topic, ProducerConfig::default())
-        .expect("the topic exists");
-    let partitions = u64::from(producer.partition_count());
-    for number in numbers {
-        let partition = PartitionIndex(u32::try_from(number % partitions).expect("few partitions"));
-        let value = number.to_string();
-        producer
-            .send(Some(partition), None, Some(value.as_bytes()), &[], None)
-            .expect("the server takes it");
-    }
-    producer.close().expect("everything is acknowledged");
-}
-
-fn numbers(contents: &Contents, partition: u32) -> Vec<u64> {
-    contents
-        .iter()
-        .filter(|((of, _), _)| *of == PartitionIndex(partition))
-        .map(|(_, value)| {
-            String::from_utf8_lossy(value)
-                .parse()
-                .expect("values are numbers")
-        })
-        .collect()
-}
 
 #[test]
 fn a_real_file_comes_back_byte_for_byte_across_kill_9() {
     let dir = data_dir();
-    let file = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../LICENSE-APACHE"))
-        .expect("the licence is part of the repository");
+    let file = real_text_file();
     let server = Server::start(dir.path(), 1);
     assert!(
-        client(server.address(), &["topic", "create", "licence"], b"")
+        client(server.address(), &["topic", "create", "text"], b"")
             .status
             .success()
     );
-    let published = client(server.address(), &["publish", "licence"], &file);
+    let published = client(server.address(), &["publish", "text"], &file);
     assert!(published.status.success(), "{published:?}");
     server.kill();
     let server = Server::start(dir.path(), 1);
-    let consumed = client(server.address(), &["consume", "licence"], b"");
+    let consumed = client(server.address(), &["consume", "text"], b"");
     assert!(consumed.status.success(), "{consumed:?}");
     assert!(consumed.stdout == file, "the bytes differ");
+}
+
+/// Records sent to each partition before the producer pauses for a moment, so that ten rounds stay a test of crashes.
+const RECORDS_A_PIECE: u64 = 50;
+
+/// What a load made of the topic `load` until it was told to stop.
+struct Load {
+    stop: Arc<AtomicBool>,
+    producer: JoinHandle<(u64, Vec<DeliveryReport>)>,
+    consumer: JoinHandle<Contents>,
+}
+
+impl Load {
+    /// An idempotent producer that sends 0, 1, 2, ... to each partition, and a consumer that keeps what it is given. Both outlive
+    /// the server and go on with the next one at its address.
+    fn start(address: SocketAddr, partitions: u32) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let producer = std::thread::spawn({
+            let stop = stop.clone();
+            let client = connect(address);
+            move || {
+                let producer = client
+                    .producer("load", ProducerConfig::default())
+                    .expect("the topic exists");
+                let mut sent = 0;
+                let mut reports = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    for number in sent..sent + RECORDS_A_PIECE {
+                        let value = number.to_string();
+                        for partition in (0..partitions).map(PartitionIndex) {
+                            producer
+                                .send_with(
+                                    Some(partition),
+                                    None,
+                                    Some(value.as_bytes()),
+                                    &[],
+                                    None,
+                                    number,
+                                )
+                                .expect("a crash is no reason to fail");
+                        }
+                    }
+                    sent += RECORDS_A_PIECE;
+                    producer.acks(&mut reports);
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                producer.flush().expect("everything is acknowledged");
+                producer.acks(&mut reports);
+                (sent, reports)
+            }
+        });
+        let consumer = std::thread::spawn({
+            let stop = stop.clone();
+            let client = connect(address);
+            move || {
+                let mut consumer = client
+                    .consumer(
+                        "load",
+                        Partitions::All,
+                        Start::Earliest,
+                        ConsumerConfig::default(),
+                    )
+                    .expect("the topic exists");
+                let mut given = Contents::new();
+                while !stop.load(Ordering::Relaxed) {
+                    let delivery = consumer
+                        .next(Duration::from_millis(100))
+                        .expect("a crash is no reason to fail");
+                    for (partition, offset, value) in delivery.iter().flat_map(|delivery| {
+                        delivery.iter().map(|(offset, record)| {
+                            let value = record.value.unwrap_or_default().to_vec();
+                            (delivery.partition, offset, value)
+                        })
+                    }) {
+                        let other = given.insert((partition, offset), value);
+                        assert_eq!(other, None, "an offset is delivered once");
+                    }
+                }
+                given
+            }
+        });
+        Self {
+            stop,
+            producer,
+            consumer,
+        }
+    }
+
+    /// How much was sent to each partition, what became of it, and what was delivered.
+    fn stop(self) -> (u64, Vec<DeliveryReport>, Contents) {
+        self.stop.store(true, Ordering::Relaxed);
+        let (sent, reports) = self.producer.join().expect("the producer went on");
+        let given = self.consumer.join().expect("the consumer went on");
+        (sent, reports, given)
+    }
 }
 
 #[test]
 fn what_was_acknowledged_survives_ten_kills_under_load_in_order_and_once() {
     const PARTITIONS: u32 = 4;
     let dir = data_dir();
-    let mut acknowledged: Vec<u64> = vec![0; PARTITIONS as usize];
-    let mut seen = Contents::new();
-    let mut next: Vec<u64> = vec![0; PARTITIONS as usize];
-    for round in 0..10u32 {
-        let server = Server::start(dir.path(), 2);
-        let client = connect(server.address());
-        if round == 0 {
-            client
-                .create_topic("load", PARTITIONS, &TopicSettings::default())
-                .expect("the topic is new");
-        }
-        let found = read_all(&client, "load");
-        for (place, value) in &seen {
-            assert_eq!(
-                found.get(place),
-                Some(value),
-                "what was delivered from {place:?} changed"
-            );
-        }
-        for partition in 0..PARTITIONS {
-            let values = numbers(&found, partition);
-            let at = partition as usize;
-            // What was sent into a kill may be there or not.
-            let acked: Vec<u64> = values
-                .into_iter()
-                .filter(|value| *value < UNACKNOWLEDGED)
-                .collect();
-            let expected: Vec<u64> = (0..acknowledged[at]).collect();
-            assert!(
-                acked == expected,
-                "partition {partition} does not hold each acknowledged record once, in order"
-            );
-        }
-        seen = found;
+    let mut server = Server::start(dir.path(), 2);
+    let address = server.address();
+    connect(address)
+        .create_topic("load", PARTITIONS, &TopicSettings::default())
+        .expect("the topic is new");
+    let load = Load::start(address, PARTITIONS);
+    for round in 0..10 {
+        // Another moment each time: in the first commits, before and after flushes.
+        std::thread::sleep(Duration::from_millis(150 + 40 * round));
+        server.kill();
+        server = Server::start_at(dir.path(), 2, address);
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    let (sent, reports, given) = load.stop();
+    let found = read_all(&connect(address), "load");
 
-        // Flushed pieces are acknowledged for certain; the kill comes in the middle of one.
-        let producer = client
-            .producer("load", ProducerConfig::default())
-            .expect("the topic exists");
-        let deadline = Instant::now() + Duration::from_millis(200 + 60 * u64::from(round));
-        while Instant::now() < deadline {
-            for _ in 0..500 {
-                for partition in 0..PARTITIONS {
-                    let at = partition as usize;
-                    let value = next[at].to_string();
-                    next[at] += 1;
-                    producer
-                        .send(
-                            Some(PartitionIndex(partition)),
-                            None,
-                            Some(value.as_bytes()),
-                            &[],
-                            None,
-                        )
-                        .expect("the server takes it");
-                }
-            }
-            producer.flush().expect("everything is acknowledged");
-            acknowledged.copy_from_slice(&next);
-        }
-        let killer = std::thread::spawn(move || server.kill());
-        // Sent into the kill: not counted as acknowledged, and never sent again under the same number.
-        for partition in 0..PARTITIONS {
-            let value = UNACKNOWLEDGED + u64::from(round);
-            let _ = producer.send(
-                Some(PartitionIndex(partition)),
-                None,
-                Some(value.to_string().as_bytes()),
-                &[],
-                None,
-            );
-        }
-        killer.join().expect("the server was killed");
-        // The producer would go on trying; what it still holds goes with it.
-        std::mem::forget(producer);
+    let expected: Vec<u64> = (0..sent).collect();
+    for partition in 0..PARTITIONS {
+        assert!(
+            numbers(&found, partition) == expected,
+            "partition {partition} does not hold each record once, in order"
+        );
+    }
+    for report in &reports {
+        let delivered = report.result.as_ref().expect("all were acknowledged");
+        let value = found.get(&(report.partition, delivered.base_offset));
+        assert_eq!(
+            value.map(|value| String::from_utf8_lossy(value).into_owned()),
+            report.first_token.map(|token| token.to_string()),
+            "an acknowledgement named another offset than the record's: {report:?}"
+        );
+    }
+    assert!(!given.is_empty(), "the consumer was given nothing");
+    for (place, value) in &given {
+        assert_eq!(
+            found.get(place),
+            Some(value),
+            "what was delivered from {place:?} changed"
+        );
     }
 }
 
-/// Values from here on were sent into a kill.
-const UNACKNOWLEDGED: u64 = 1 << 40;
+#[test]
+fn what_was_delivered_from_an_accepted_topic_is_what_its_offset_holds_after_a_crash() {
+    const PARTITIONS: u32 = 2;
+    let dir = data_dir();
+    let mut given: BTreeMap<(PartitionIndex, Offset), Vec<u8>> = Contents::new();
+    for round in 0..5u64 {
+        let server = Server::start(dir.path(), 2);
+        let client = connect(server.address());
+        if round == 0 {
+            let settings = TopicSettings {
+                durability: Durability::Accepted,
+                ..TopicSettings::default()
+            };
+            client
+                .create_topic("fleeting", PARTITIONS, &settings)
+                .expect("new");
+        }
+        let found = read_all(&client, "fleeting");
+        for (place, value) in &given {
+            assert_eq!(
+                found.get(place),
+                Some(value),
+                "what was delivered from {place:?} before the crash changed"
+            );
+        }
+        let mut consumer = client
+            .consumer(
+                "fleeting",
+                Partitions::All,
+                Start::Earliest,
+                ConsumerConfig::default(),
+            )
+            .expect("the topic can be read");
+        let stop = Arc::new(AtomicBool::new(false));
+        let sender = std::thread::spawn({
+            let (stop, client) = (stop.clone(), client.clone());
+            move || {
+                let producer = client
+                    .producer("fleeting", ProducerConfig::default())
+                    .expect("the topic exists");
+                let mut number = round << 32;
+                while !stop.load(Ordering::Relaxed) {
+                    for _ in 0..20 {
+                        let value = number.to_string();
+                        let _ = producer.send(None, None, Some(value.as_bytes()), &[], None);
+                        number += 1;
+                    }
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                // It would wait for a server that never comes back.
+                std::mem::forget(producer);
+            }
+        });
+        let deadline = std::time::Instant::now() + Duration::from_millis(300 + 50 * round);
+        let mut server = Some(server);
+        loop {
+            if std::time::Instant::now() > deadline
+                && let Some(server) = server.take()
+            {
+                server.kill();
+            }
+            // What was sent before the kill may still lie in the socket.
+            match consumer.next(Duration::from_millis(50)) {
+                Ok(Some(delivery)) => {
+                    for (offset, record) in delivery.iter() {
+                        let value = record.value.unwrap_or_default().to_vec();
+                        given.insert((delivery.partition, offset), value);
+                    }
+                }
+                Ok(None) if server.is_none() => break,
+                Ok(None) => {}
+                Err(_) => break,
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        sender.join().expect("the sender ends");
+    }
+    assert!(!given.is_empty(), "the consumer was given nothing");
+}
 
 #[test]
 fn a_topic_made_again_never_shows_the_records_of_the_one_before() {
@@ -198,13 +262,13 @@ fn a_topic_made_again_never_shows_the_records_of_the_one_before() {
     client
         .create_topic("phoenix", 3, &TopicSettings::default())
         .expect("new");
-    publish(&client, "phoenix", 0..3_000);
+    publish_numbers(&client, "phoenix", 0..3_000);
     client.delete_topic("phoenix").expect("it exists");
     client
         .create_topic("phoenix", 3, &TopicSettings::default())
         .expect("the name is free");
     assert!(read_all(&client, "phoenix").is_empty());
-    publish(&client, "phoenix", 10_000..10_300);
+    publish_numbers(&client, "phoenix", 10_000..10_300);
     server.kill();
     let server = Server::start(dir.path(), 2);
     let contents = read_all(&connect(server.address()), "phoenix");
@@ -243,7 +307,7 @@ fn data_and_committed_offsets_move_to_another_number_of_shards_and_back() {
                 "{offsets:?}"
             );
         }
-        publish(&client, "moving", written..written + 5_000);
+        publish_numbers(&client, "moving", written..written + 5_000);
         written += 5_000;
         let commits: Vec<(PartitionIndex, Offset)> = (0..5)
             .map(|partition| (PartitionIndex(partition), Offset(round as u64 + 1)))
@@ -276,7 +340,7 @@ fn a_clean_stop_leaves_nothing_to_replay() {
     client
         .create_topic("clean", 4, &TopicSettings::default())
         .expect("new");
-    publish(&client, "clean", 0..20_000);
+    publish_numbers(&client, "clean", 0..20_000);
     assert!(server.stop().success());
     let server = Server::start(dir.path(), 2);
     let recovered: Vec<String> = server
@@ -290,4 +354,125 @@ fn a_clean_stop_leaves_nothing_to_replay() {
         "{recovered:?}"
     );
     assert_eq!(read_all(&connect(server.address()), "clean").len(), 20_000);
+}
+
+#[test]
+fn a_topic_deleted_before_a_crash_stays_deleted_and_its_name_begins_anew() {
+    let dir = data_dir();
+    let server = Server::start(dir.path(), 2);
+    let client = connect(server.address());
+    client
+        .create_topic("gone", 2, &TopicSettings::default())
+        .expect("new");
+    publish_numbers(&client, "gone", 0..2_000);
+    client.delete_topic("gone").expect("it exists");
+    server.kill();
+    let server = Server::start(dir.path(), 2);
+    let client = connect(server.address());
+    assert!(client.describe_topic("gone").is_err(), "it came back");
+    client
+        .create_topic("gone", 2, &TopicSettings::default())
+        .expect("the name is free");
+    assert!(read_all(&client, "gone").is_empty());
+    publish_numbers(&client, "gone", 5_000..5_010);
+    let contents = read_all(&client, "gone");
+    assert_eq!(numbers(&contents, 0), [5_000, 5_002, 5_004, 5_006, 5_008]);
+    assert!(contents.contains_key(&(PartitionIndex(0), Offset(0))));
+}
+
+#[test]
+fn committed_offsets_survive_a_kill_and_the_last_one_wins() {
+    let dir = data_dir();
+    let server = Server::start(dir.path(), 2);
+    let client = connect(server.address());
+    let topic = client
+        .create_topic("read", 3, &TopicSettings::default())
+        .expect("new");
+    publish_numbers(&client, "read", 0..300);
+    for offset in [10, 40, 30] {
+        client
+            .commit_offsets("group", &topic, &[(PartitionIndex(1), Offset(offset))])
+            .expect("it is taken");
+    }
+    client
+        .commit_offsets("other group", &topic, &[(PartitionIndex(1), Offset(7))])
+        .expect("it is taken");
+    server.kill();
+    let server = Server::start(dir.path(), 2);
+    let client = connect(server.address());
+    let all = [PartitionIndex(0), PartitionIndex(1)];
+    let offsets = |group| -> Vec<Option<Offset>> {
+        client
+            .fetch_offsets(group, &topic, &all)
+            .expect("they can be asked for")
+            .iter()
+            .map(|one| one.offset)
+            .collect()
+    };
+    assert_eq!(offsets("group"), [None, Some(Offset(30))]);
+    assert_eq!(offsets("other group"), [None, Some(Offset(7))]);
+    assert_eq!(offsets("unheard of"), [None, None]);
+}
+
+#[test]
+fn a_server_that_stood_still_goes_on_and_nothing_is_lost_or_doubled() {
+    let dir = data_dir();
+    // Shorter than the pause, so that both sides give the connections up.
+    let server = Server::start_with(dir.path(), 2, &["network.heartbeat_ms=500"]);
+    let address = server.address();
+    connect(address)
+        .create_topic("load", 2, &TopicSettings::default())
+        .expect("new");
+    let load = Load::start(address, 2);
+    std::thread::sleep(Duration::from_millis(200));
+    server.pause();
+    std::thread::sleep(Duration::from_secs(3));
+    server.resume();
+    std::thread::sleep(Duration::from_millis(500));
+    let (sent, _, given) = load.stop();
+    let found = read_all(&connect(address), "load");
+    let expected: Vec<u64> = (0..sent).collect();
+    for partition in 0..2 {
+        assert!(
+            numbers(&found, partition) == expected,
+            "partition {partition} does not hold each record once, in order"
+        );
+    }
+    assert!(
+        given
+            .iter()
+            .all(|(place, value)| found.get(place) == Some(value))
+    );
+}
+
+#[test]
+fn producers_and_consumers_go_on_over_another_number_of_shards_and_back() {
+    const PARTITIONS: u32 = 5;
+    let dir = data_dir();
+    let mut server = Server::start(dir.path(), 1);
+    let address = server.address();
+    connect(address)
+        .create_topic("load", PARTITIONS, &TopicSettings::default())
+        .expect("new");
+    let load = Load::start(address, PARTITIONS);
+    for shards in [2, 1, 3] {
+        std::thread::sleep(Duration::from_millis(300));
+        server.kill();
+        server = Server::start_at(dir.path(), shards, address);
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    let (sent, _, given) = load.stop();
+    let found = read_all(&connect(address), "load");
+    let expected: Vec<u64> = (0..sent).collect();
+    for partition in 0..PARTITIONS {
+        assert!(
+            numbers(&found, partition) == expected,
+            "partition {partition} does not hold each record once, in order"
+        );
+    }
+    assert!(
+        given
+            .iter()
+            .all(|(place, value)| found.get(place) == Some(value))
+    );
 }

@@ -1,6 +1,10 @@
 //! Prints a topic's records from where its group left off, and commits what it printed.
 //!
 //! `cargo run -p gannet-wire --example consumer -- 127.0.0.1:7470 orders printers`
+#![allow(
+    clippy::disallowed_macros,
+    reason = "an example stays as short as it can be"
+)]
 
 use std::error::Error;
 use std::time::Duration;

@@ -1,6 +1,10 @@
 //! Publishes numbered records to a topic, creating it if need be.
 //!
 //! `cargo run -p gannet-wire --example publisher -- 127.0.0.1:7470 orders 1000`
+#![allow(
+    clippy::disallowed_macros,
+    reason = "an example stays as short as it can be"
+)]
 
 use std::error::Error;
 

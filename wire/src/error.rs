@@ -137,7 +137,7 @@ pub struct UnknownCode(u16);
 error_codes! {
     1 MalformedFrame "malformed_frame" Caller No "A frame's bytes do not follow the protocol."
     2 UnsupportedVersion "unsupported_version" Caller No "The frame's version, or every protocol version the client offers, is one the server does not speak."
-    3 FrameTooLarge "frame_too_large" Caller No "A frame states more bytes than the limit given in Hello."
+    3 FrameTooLarge "frame_too_large" Caller No "A frame states more bytes than the limit given in Hello, or than its kind can have."
     4 UnknownKind "unknown_kind" Caller No "A frame is of a kind the server does not know, or one that only servers send."
     5 HelloExpected "hello_expected" Caller No "The first frame of a connection must be a Hello, and no later one may be."
     6 ShardUnknown "shard_unknown" Caller Refresh "The connection asked for a shard the broker does not have."

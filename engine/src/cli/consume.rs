@@ -199,8 +199,8 @@ impl ConsumeArgs {
         match self.from {
             Start::Earliest => Ok(partition.log_start),
             Start::Latest => Ok(partition.next_offset),
-            Start::Offset(offset) => Ok(offset),
-            Start::Timestamp(_) => client
+            // The server says whether there is such an offset: without asking, one behind the end would read nothing in silence.
+            Start::Offset(_) | Start::Timestamp(_) => client
                 .lookup_offset(topic.topic, partition.partition, self.from)
                 .map(|found| found.offset)
                 .map_err(|error| self.server.failure(&error)),

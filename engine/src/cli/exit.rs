@@ -32,13 +32,16 @@ pub enum ExitStatus {
     Damaged = 20,
     /// A write or a sync failed while serving. What was not acknowledged may or may not be stored.
     StorageFailed = 30,
+    /// A shard panicked, and the server with it: a bug. The rim ends the process itself, since nothing of a shard's state can be
+    /// trusted then.
+    ShardPanicked = 70,
     /// A second signal ended the server before it had stopped cleanly: the next start replays its journal.
     Interrupted = 130,
 }
 
 impl ExitStatus {
     /// Every status, ascending.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Success,
         Self::Bug,
         Self::Usage,
@@ -50,6 +53,7 @@ impl ExitStatus {
         Self::TornTail,
         Self::Damaged,
         Self::StorageFailed,
+        Self::ShardPanicked,
         Self::Interrupted,
     ];
 
@@ -78,6 +82,7 @@ impl ExitStatus {
             }
             Self::Damaged => "what was examined is damaged",
             Self::StorageFailed => "a write or a sync failed while serving",
+            Self::ShardPanicked => "a shard panicked",
             Self::Interrupted => "ended by a second signal, before a clean stop",
         }
     }

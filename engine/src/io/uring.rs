@@ -328,7 +328,9 @@ pub(super) fn create_dirs(dir: &Path) -> io::Result<()> {
             return Ok(());
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let Some(parent) = dir.parent().filter(|parent| *parent != Path::new("")) else {
+            // /proc answers so under a parent that is there: making that parent again would never end.
+            let missing = |parent: &&Path| *parent != Path::new("") && !parent.exists();
+            let Some(parent) = dir.parent().filter(missing) else {
                 return Err(error);
             };
             create_dirs(parent)?;

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::cell::Cell;
 use std::io;
+use std::io::Write as _;
 use std::sync::{Once, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -162,7 +163,9 @@ fn install_panic_hook() {
             if PANIC_STOPS_PROCESS.try_with(Cell::get).unwrap_or(false) {
                 let thread = std::thread::current();
                 let name = thread.name().unwrap_or("without a name");
-                eprintln!(
+                // Not eprintln: it panics where the standard error is closed, and this is a panic already.
+                let _ = writeln!(
+                    std::io::stderr(),
                     "gannet: shard {name} panicked; stopping, since what it holds in memory can no longer be trusted. \
                      What was acknowledged is on the disk."
                 );

@@ -455,7 +455,7 @@ impl<D: Disk, C: Clock, S: Spawn> Shard<D, C, S> {
                 .await
             }
             other => Err(ErrorBody::new(
-                ErrorCode::NotSupported,
+                ErrorCode::UnknownKind,
                 format!("{:?} is not something a client asks", other.kind()),
             )),
         };

@@ -1,0 +1,108 @@
+//! What a topic holds, read through the client.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use gannet_wire::client::blocking::Client;
+use gannet_wire::client::{ClientConfig, ConsumerConfig, Partitions, ProducerConfig};
+use gannet_wire::frame::Start;
+use gannet_wire::{Offset, PartitionIndex};
+
+/// What each partition holds: value by offset.
+pub type Contents = BTreeMap<(PartitionIndex, Offset), Vec<u8>>;
+
+/// A client of the server.
+///
+/// # Panics
+/// When the server does not serve.
+#[must_use]
+pub fn connect(address: SocketAddr) -> Client {
+    Client::connect(address, ClientConfig::default()).expect("the server serves")
+}
+
+/// Everything durable as of now.
+///
+/// # Panics
+/// When an offset is delivered twice, or not everything comes.
+#[must_use]
+pub fn read_all(client: &Client, topic: &str) -> Contents {
+    let described = client.describe_topic(topic).expect("the topic exists");
+    let mut left: BTreeMap<PartitionIndex, Offset> = described
+        .partitions
+        .iter()
+        .filter(|partition| partition.next_offset > partition.log_start)
+        .map(|partition| (partition.partition, partition.next_offset))
+        .collect();
+    let mut contents = Contents::new();
+    let mut consumer = client
+        .consumer(
+            topic,
+            Partitions::All,
+            Start::Earliest,
+            ConsumerConfig::default(),
+        )
+        .expect("the topic can be read");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !left.is_empty() {
+        assert!(Instant::now() < deadline, "not everything comes: {left:?}");
+        let delivery = consumer
+            .next(Duration::from_secs(1))
+            .expect("reading goes on");
+        let Some(delivery) = delivery else { continue };
+        for (offset, record) in delivery.iter() {
+            let value = record.value.unwrap_or_default().to_vec();
+            let other = contents.insert((delivery.partition, offset), value);
+            assert_eq!(other, None, "an offset is delivered once");
+        }
+        if left
+            .get(&delivery.partition)
+            .is_some_and(|end| delivery.position() >= *end)
+        {
+            left.remove(&delivery.partition);
+        }
+    }
+    contents
+}
+
+/// Publishes `numbers` as values, in turn over the topic's partitions, and waits until all are acknowledged.
+///
+/// # Panics
+/// When one is not acknowledged.
+pub fn publish_numbers(client: &Client, topic: &str, numbers: std::ops::Range<u64>) {
+    let producer = client
+        .producer(topic, ProducerConfig::default())
+        .expect("the topic exists");
+    let partitions = u64::from(producer.partition_count());
+    for number in numbers {
+        let partition = PartitionIndex(u32::try_from(number % partitions).expect("few partitions"));
+        let value = number.to_string();
+        producer
+            .send(Some(partition), None, Some(value.as_bytes()), &[], None)
+            .expect("the server takes it");
+    }
+    producer.close().expect("everything is acknowledged");
+}
+
+/// The numbers that a partition holds, in the order of their offsets, which have no gap.
+///
+/// # Panics
+/// When there is a gap, or a value is no number.
+#[must_use]
+pub fn numbers(contents: &Contents, partition: u32) -> Vec<u64> {
+    let mut expected = None;
+    contents
+        .iter()
+        .filter(|((of, _), _)| *of == PartitionIndex(partition))
+        .map(|((_, offset), value)| {
+            assert!(
+                expected.is_none_or(|expected| expected == *offset),
+                "partition {partition} has a gap before offset {offset}"
+            );
+            expected = Some(Offset(offset.0 + 1));
+            String::from_utf8_lossy(value)
+                .parse()
+                .expect("values are numbers")
+        })
+        .collect()
+}

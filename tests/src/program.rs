@@ -1,0 +1,192 @@
+//! The programs of this build, and running them.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::Once;
+use std::time::{Duration, Instant, SystemTime};
+
+/// How long a server may take to serve, or a command to end.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The program `gannet` of this build; made if it is missing or older than its sources.
+///
+/// # Panics
+/// When it cannot be built.
+#[must_use]
+pub fn gannet() -> PathBuf {
+    static BUILT: Once = Once::new();
+    built(&BUILT, "gannet-engine", "gannet")
+}
+
+/// The program `gannet-loadgen` of this build, as [`gannet`].
+///
+/// # Panics
+/// When it cannot be built.
+#[must_use]
+pub fn load_generator() -> PathBuf {
+    static BUILT: Once = Once::new();
+    built(&BUILT, "gannet-loadgen", "gannet-loadgen")
+}
+
+/// Cargo is asked only when it is needed: for one package it chooses other features of the dependencies than for the whole
+/// workspace, and would make them all again.
+fn built(once: &Once, package: &str, name: &str) -> PathBuf {
+    let profile = profile_dir();
+    let program = profile.join(name);
+    once.call_once(|| {
+        if is_fresh(&program) {
+            return;
+        }
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--locked", "-p", package, "--bin", name]);
+        if profile.ends_with("release") {
+            build.arg("--release");
+        }
+        if let Some(target) = profile.parent() {
+            build.env("CARGO_TARGET_DIR", target);
+        }
+        let status = build.status().expect("cargo can be run");
+        assert!(status.success(), "{name} cannot be built");
+    });
+    program
+}
+
+/// `target/<profile>`, where cargo puts programs.
+fn profile_dir() -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows its own path");
+    // target/<profile>/deps/<test>
+    test.parent()
+        .and_then(Path::parent)
+        .expect("tests lie in target/<profile>/deps")
+        .to_owned()
+}
+
+/// Whether a program is newer than every source it could be made from.
+fn is_fresh(program: &Path) -> bool {
+    let Ok(made) = program.metadata().and_then(|metadata| metadata.modified()) else {
+        return false;
+    };
+    let workspace = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    ["wire", "engine", "loadgen"]
+        .iter()
+        .all(|package| newest_source(&workspace.join(package)).is_some_and(|newest| newest <= made))
+}
+
+fn newest_source(dir: &Path) -> Option<SystemTime> {
+    let mut newest = None;
+    for entry in std::fs::read_dir(dir).ok()?.flatten() {
+        let path = entry.path();
+        let changed = if path.is_dir() {
+            newest_source(&path)
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            entry
+                .metadata()
+                .and_then(|metadata| metadata.modified())
+                .ok()
+        } else {
+            None
+        };
+        newest = newest.max(changed);
+    }
+    newest
+}
+
+/// A temporary directory on the disk that the build lies on, removed at its end.
+///
+/// # Panics
+/// When it cannot be made.
+#[must_use]
+pub fn data_dir() -> tempfile::TempDir {
+    let profile = profile_dir();
+    let parent = profile.parent().unwrap_or(&profile).join("tmp");
+    std::fs::create_dir_all(&parent).expect("the build's directory can be written to");
+    tempfile::Builder::new()
+        .prefix("gannet-test-")
+        .tempdir_in(parent)
+        .expect("the build's directory can be written to")
+}
+
+/// Runs a client command with `input` on its standard input.
+///
+/// # Panics
+/// When it cannot be run, or does not end.
+#[must_use]
+pub fn client(server: SocketAddr, arguments: &[&str], input: &[u8]) -> Output {
+    let mut child = Command::new(gannet())
+        .args(arguments)
+        .env("GANNET_SERVER", server.to_string())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("gannet can be started");
+    let mut stdin = child.stdin.take().expect("stdin is piped");
+    let input = input.to_vec();
+    let writer = std::thread::spawn(move || {
+        // A command that ends early says so by its status.
+        let _ = stdin.write_all(&input);
+    });
+    let output = outcome(child);
+    let _ = writer.join();
+    output
+}
+
+/// Runs a command that is expected to end by itself; returns its status and what it said on the standard error.
+///
+/// # Panics
+/// When it does not end.
+#[must_use]
+pub fn ends(mut command: Command) -> (ExitStatus, String) {
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command can be started");
+    let output = outcome(child);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status, said)
+}
+
+/// Reads what a child says until it ends.
+fn outcome(mut child: Child) -> Output {
+    let out = child.stdout.take().map(read_aside);
+    let error = child.stderr.take().map(read_aside);
+    let status = wait(&mut child);
+    let said = |reader: Option<std::thread::JoinHandle<Vec<u8>>>| {
+        reader
+            .map(|reader| reader.join().unwrap_or_default())
+            .unwrap_or_default()
+    };
+    Output {
+        status,
+        stdout: said(out),
+        stderr: said(error),
+    }
+}
+
+fn read_aside(mut stream: impl std::io::Read + Send + 'static) -> std::thread::JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut said = Vec::new();
+        let _ = stream.read_to_end(&mut said);
+        said
+    })
+}
+
+/// Waits for a child, and kills it when it takes too long.
+pub(crate) fn wait(child: &mut Child) -> ExitStatus {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(status) = child.try_wait().expect("a child can be waited for") {
+            return status;
+        }
+        if Instant::now() > deadline {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("the process did not end");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

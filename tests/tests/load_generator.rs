@@ -1,0 +1,96 @@
+//! The load generator is the first command of a newcomer: it runs, verifies and reports.
+
+use std::process::Command;
+
+use gannet_tests::{data_dir, ends, load_generator};
+
+fn report_of(arguments: &[&str]) -> serde_json::Value {
+    let dir = data_dir();
+    let file = dir.path().join("report.json");
+    let mut command = Command::new(load_generator());
+    command
+        .args(arguments)
+        .arg("--data-dir")
+        .arg(dir.path())
+        .arg("--report")
+        .arg(&file);
+    let (status, said) = ends(command);
+    assert_eq!(status.code(), Some(0), "{said}");
+    let text = std::fs::read_to_string(&file).expect("the report was written");
+    serde_json::from_str(&text).expect("the report is JSON")
+}
+
+fn number(report: &serde_json::Value, pointer: &str) -> f64 {
+    report
+        .pointer(pointer)
+        .and_then(serde_json::Value::as_f64)
+        .unwrap_or_else(|| panic!("the report has no number at {pointer}: {report:#}"))
+}
+
+fn assert_nothing_wrong(report: &serde_json::Value) {
+    for what in ["/lost", "/duplicated", "/reordered", "/corrupt", "/unacked"] {
+        assert_eq!(number(report, what), 0.0, "{what}");
+    }
+    assert_eq!(report.pointer("/passed"), Some(&true.into()));
+    assert!(number(report, "/acked") > 0.0);
+    assert_eq!(number(report, "/acked"), number(report, "/sent"));
+}
+
+#[test]
+fn a_paced_run_verifies_every_record_and_reports_what_it_measured() {
+    let report = report_of(&["--rate", "1000", "--duration", "3s", "--shards", "1"]);
+    assert_nothing_wrong(&report);
+    for measured in [
+        "/publish/records_per_s",
+        "/publish/mb_per_s",
+        "/publish/latency_us/p50",
+        "/publish/latency_us/p99",
+        "/publish/latency_us/max",
+        "/consume/mb_per_s",
+        "/end_to_end/latency_us/p50",
+        "/end_to_end/latency_us/max",
+        "/broker/rss_bytes",
+    ] {
+        assert!(number(&report, measured) > 0.0, "{measured}");
+    }
+    assert_eq!(
+        report.pointer("/publish/durability"),
+        Some(&"durable".into())
+    );
+}
+
+#[test]
+fn a_saturated_run_verifies_every_record_across_a_kill_of_its_broker() {
+    let report = report_of(&[
+        "--rate",
+        "max",
+        "--duration",
+        "3s",
+        "--bytes-max",
+        "64MB",
+        "--shards",
+        "1",
+        "--kill",
+    ]);
+    assert_nothing_wrong(&report);
+    assert!(number(&report, "/kill/recovery_ms") > 0.0);
+    assert!(number(&report, "/kill/acked_after") > 0.0);
+    assert!(number(&report, "/reread/records") > 0.0);
+}
+
+#[test]
+fn a_run_against_no_broker_says_so_by_its_status() {
+    let mut command = Command::new(load_generator());
+    command.args([
+        "--server",
+        "127.0.0.1:1",
+        "--rate",
+        "10",
+        "--duration",
+        "1s",
+    ]);
+    let (status, said) = ends(command);
+    assert_eq!(status.code(), Some(2), "{said}");
+    assert!(said.contains("127.0.0.1:1"), "{said}");
+    assert!(!said.contains("panicked"), "{said}");
+}
