@@ -31,7 +31,7 @@ use crate::partition::ProducerLimits;
 use crate::shard::log::{LogConfig, ShardLog};
 use crate::shard::mail::{Outgoing, ShardMessage, ShardReady};
 use crate::shard::recover::{ShardIdentity, lay_out, sweep_shared};
-use crate::shard::requests::{Shard, ShardParts, TopicBounds};
+use crate::shard::requests::{Shard, ShardBounds, ShardParts};
 use crate::storage::layout::DataDir;
 use crate::storage::{SegmentId, StorageError};
 
@@ -121,7 +121,7 @@ struct ShardPlan {
     log: LogConfig,
     native: NativeConfig,
     connection: ConnectionOptions,
-    bounds: TopicBounds,
+    bounds: ShardBounds,
 }
 
 impl Engine {
@@ -774,8 +774,9 @@ fn shard_plan(config: &Config, budgets: &Budgets, index: ShardIndex) -> ShardPla
             write_deadline: Duration::from_millis(network.write_deadline_ms),
             ..ConnectionOptions::default()
         },
-        bounds: TopicBounds {
+        bounds: ShardBounds {
             partitions_max: config.topics.partitions_max,
+            connection_buffer_bytes_max: bytes(network.connection_buffer_bytes_max),
         },
     }
 }

@@ -1,7 +1,7 @@
 //! What shards say to each other. Messages are queued here and leave together, once a turn of the loop; the rim carries them.
 //!
 //! The queues have no limit of their own because whatever enters them has one: requests count against their connection's, deliveries against
-//! their subscription's credit, answers against their requests.
+//! their subscription's credit and their connection's room, answers against their requests.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -77,6 +77,8 @@ pub enum ShardMessage {
     Frame(ConnectionId, CorrelationId, Box<Message>),
     /// Batches for a connection of the receiver's.
     Deliver {
+        /// Who sends them, and is to hear when they have left.
+        from: ShardIndex,
         /// Whose.
         connection: ConnectionId,
         /// Which subscription.
@@ -86,6 +88,8 @@ pub enum ShardMessage {
         /// The batches, copied: memory of a shard stays on it.
         batches: Bytes,
     },
+    /// So many bytes of the receiver's deliveries have left on a connection.
+    Delivered(RemoteConnection, usize),
     /// A question.
     Ask(ShardIndex, u64, Box<Ask>),
     /// The answer to the question of that number.

@@ -7,6 +7,7 @@ pub mod mail;
 pub mod read;
 pub mod recover;
 pub mod requests;
+pub mod room;
 pub mod slot;
 pub mod subscribe;
 mod topics;

@@ -19,6 +19,7 @@ use gannet_wire::{
 
 use super::log::{CheckedBatch, ShardLog};
 use super::mail::{Answer, Ask, ConnectionId, Outgoing, RemoteConnection, ShardMessage};
+use super::room::Room;
 use super::slot::{Completion, CompletionSink, Outcome, Slot};
 use super::subscribe::{Peer, Subscription};
 use crate::control::catalogue::{Catalogue, CatalogueState, Layout, Topic};
@@ -36,9 +37,11 @@ const PRODUCER_IDS_MAX: u32 = 1 << 24;
 
 /// What topics may be like.
 #[derive(Clone, Copy, Debug)]
-pub struct TopicBounds {
+pub struct ShardBounds {
     /// Partitions of one topic.
     pub partitions_max: u32,
+    /// Bytes of this shard's deliveries that may wait for a connection which another shard serves.
+    pub connection_buffer_bytes_max: usize,
 }
 
 /// One shard. Shared by its tasks.
@@ -47,7 +50,7 @@ pub struct Shard<D: Disk, C: Clock, S: Spawn> {
     layout: Layout,
     incarnation: u32,
     broker_id: u64,
-    bounds: TopicBounds,
+    bounds: ShardBounds,
     /// Its log.
     pub log: Rc<ShardLog<D, C>>,
     spawn: S,
@@ -59,6 +62,8 @@ pub struct Shard<D: Disk, C: Clock, S: Spawn> {
     outgoing: Vec<Rc<Outgoing>>,
     peers: RefCell<HashMap<ConnectionId, Weak<dyn Peer>>>,
     subscriptions: RefCell<HashMap<(RemoteConnection, SubscriptionId), Rc<Subscription>>>,
+    /// What waits for connections that other shards serve.
+    remote_rooms: RefCell<HashMap<RemoteConnection, Rc<Room>>>,
     questions: RefCell<HashMap<u64, Rc<Question>>>,
     next_question: Cell<u64>,
     next_producer: Cell<u32>,
@@ -86,8 +91,8 @@ pub struct ShardParts<D: Disk, C: Clock, S: Spawn> {
     pub catalogue: Option<Catalogue<D>>,
     /// Ways to the shards, one each, its own unused.
     pub outgoing: Vec<Rc<Outgoing>>,
-    /// What topics may be like.
-    pub bounds: TopicBounds,
+    /// What it allows.
+    pub bounds: ShardBounds,
 }
 
 impl<D: Disk, C: Clock, S: Spawn> Shard<D, C, S> {
@@ -111,6 +116,7 @@ impl<D: Disk, C: Clock, S: Spawn> Shard<D, C, S> {
             outgoing: parts.outgoing,
             peers: RefCell::default(),
             subscriptions: RefCell::default(),
+            remote_rooms: RefCell::default(),
             questions: RefCell::default(),
             next_question: Cell::new(0),
             next_producer: Cell::new(0),
@@ -225,7 +231,10 @@ impl<D: Disk, C: Clock, S: Spawn> Shard<D, C, S> {
                 batch,
                 header,
             } => {
-                let peer = self.remote_peer(from);
+                let peer = Rc::new(RemoteSink {
+                    outgoing: self.outgoing_to(from.shard),
+                    connection: from.connection,
+                });
                 let completion = Completion {
                     sink: peer,
                     token: correlation.0,
@@ -271,13 +280,20 @@ impl<D: Disk, C: Clock, S: Spawn> Shard<D, C, S> {
                 }
             }
             ShardMessage::Deliver {
+                from,
                 connection,
                 subscription,
                 next_offset,
                 batches,
             } => {
+                // One that is gone has no room any more: the other shard hears of its end.
                 if let Some(peer) = self.peer(connection) {
-                    peer.deliver_copy(subscription, next_offset, batches);
+                    peer.deliver_copy(from, subscription, next_offset, batches);
+                }
+            }
+            ShardMessage::Delivered(connection, bytes) => {
+                if let Some(room) = self.remote_rooms.borrow().get(&connection) {
+                    room.free(bytes);
                 }
             }
             ShardMessage::Ask(from, number, ask) => {
@@ -393,6 +409,7 @@ impl<D: Disk, C: Clock, S: Spawn> Shard<D, C, S> {
     }
 
     fn close_remote(&self, from: RemoteConnection) {
+        self.remote_rooms.borrow_mut().remove(&from);
         self.subscriptions
             .borrow_mut()
             .retain(|(connection, _), subscription| {
@@ -859,25 +876,37 @@ impl<D: Disk, C: Clock, S: Spawn> Shard<D, C, S> {
     }
 
     fn remote_peer(&self, to: RemoteConnection) -> Rc<RemotePeer> {
-        let outgoing = self
-            .outgoing
-            .get(usize::from(to.shard.0))
-            .cloned()
-            .unwrap_or_default();
+        let room = self
+            .remote_rooms
+            .borrow_mut()
+            .entry(to)
+            .or_insert_with(|| Rc::new(Room::new(self.bounds.connection_buffer_bytes_max)))
+            .clone();
         Rc::new(RemotePeer {
-            outgoing,
-            connection: to.connection,
+            sink: RemoteSink {
+                outgoing: self.outgoing_to(to.shard),
+                connection: to.connection,
+            },
+            own: self.index,
+            room,
         })
+    }
+
+    fn outgoing_to(&self, shard: ShardIndex) -> Rc<Outgoing> {
+        self.outgoing
+            .get(usize::from(shard.0))
+            .cloned()
+            .unwrap_or_default()
     }
 }
 
-/// A connection that another shard serves.
-struct RemotePeer {
+/// Answers to a connection that another shard serves.
+struct RemoteSink {
     outgoing: Rc<Outgoing>,
     connection: ConnectionId,
 }
 
-impl CompletionSink for RemotePeer {
+impl CompletionSink for RemoteSink {
     fn complete(&self, token: u64, outcome: Outcome) {
         self.outgoing.push(ShardMessage::Published {
             connection: self.connection,
@@ -887,10 +916,23 @@ impl CompletionSink for RemotePeer {
     }
 }
 
+/// A connection that another shard serves.
+struct RemotePeer {
+    sink: RemoteSink,
+    own: ShardIndex,
+    room: Rc<Room>,
+}
+
+impl CompletionSink for RemotePeer {
+    fn complete(&self, token: u64, outcome: Outcome) {
+        self.sink.complete(token, outcome);
+    }
+}
+
 impl Peer for RemotePeer {
     fn send(&self, correlation: CorrelationId, message: Message) {
-        self.outgoing.push(ShardMessage::Frame(
-            self.connection,
+        self.sink.outgoing.push(ShardMessage::Frame(
+            self.sink.connection,
             correlation,
             Box::new(message),
         ));
@@ -901,21 +943,28 @@ impl Peer for RemotePeer {
         for batch in &batches {
             copy.extend_from_slice(batch);
         }
-        self.outgoing.push(ShardMessage::Deliver {
-            connection: self.connection,
-            subscription,
-            next_offset,
-            batches: copy.freeze(),
-        });
+        self.deliver_copy(self.own, subscription, next_offset, copy.freeze());
     }
 
-    fn deliver_copy(&self, subscription: SubscriptionId, next_offset: Offset, batches: Bytes) {
-        self.outgoing.push(ShardMessage::Deliver {
-            connection: self.connection,
+    fn deliver_copy(
+        &self,
+        from: ShardIndex,
+        subscription: SubscriptionId,
+        next_offset: Offset,
+        batches: Bytes,
+    ) {
+        self.room.hold(batches.len());
+        self.sink.outgoing.push(ShardMessage::Deliver {
+            from,
+            connection: self.sink.connection,
             subscription,
             next_offset,
             batches,
         });
+    }
+
+    fn room(&self) -> &Room {
+        &self.room
     }
 }
 

@@ -7,10 +7,11 @@ use std::rc::Rc;
 use bytes::Bytes;
 use futures_util::future::select;
 use gannet_wire::frame::{Message, SubscriptionEnd};
-use gannet_wire::{CorrelationId, Offset, SubscriptionId};
+use gannet_wire::{CorrelationId, Offset, ShardIndex, SubscriptionId};
 
 use super::log::ShardLog;
 use super::read::ReadCursor;
+use super::room::Room;
 use super::slot::{CompletionSink, Slot};
 use crate::io::local::Signal;
 use crate::io::{Clock, Disk};
@@ -25,11 +26,19 @@ pub trait Peer: CompletionSink {
     fn send(&self, correlation: CorrelationId, message: Message);
     /// Sends batches of a subscription.
     fn deliver(&self, subscription: SubscriptionId, next_offset: Offset, batches: Vec<Slice>);
-    /// Sends batches that came from another shard.
-    fn deliver_copy(&self, subscription: SubscriptionId, next_offset: Offset, batches: Bytes);
+    /// Sends batches that came from another shard, which is to hear when they have left.
+    fn deliver_copy(
+        &self,
+        from: ShardIndex,
+        subscription: SubscriptionId,
+        next_offset: Offset,
+        batches: Bytes,
+    );
+    /// What may wait for it.
+    fn room(&self) -> &Room;
 }
 
-/// A subscriber's claim on a partition. Its credit is all that it can make a shard hold for it.
+/// A subscriber's claim on a partition. It can make a shard hold no more than its credit, and than its connection has room for.
 pub struct Subscription {
     id: SubscriptionId,
     credit: Cell<u64>,
@@ -80,7 +89,19 @@ impl Subscription {
                 let bytes_max = usize::try_from(credit)
                     .unwrap_or(usize::MAX)
                     .min(DELIVER_BYTES_MAX);
-                match log.read(&slot, &mut cursor, bytes_max).await {
+                let drained = peer.room().drained().version();
+                if !peer.room().claim(bytes_max) {
+                    select(
+                        pin!(self.changed.changed_since(granted)),
+                        pin!(peer.room().drained().changed_since(drained)),
+                    )
+                    .await;
+                    continue;
+                }
+                let read = log.read(&slot, &mut cursor, bytes_max).await;
+                // From here on it is what is sent that counts.
+                peer.room().free(bytes_max);
+                match read {
                     Ok(batches) if batches.is_empty() => {}
                     Ok(batches) => {
                         if self.ended.get() {

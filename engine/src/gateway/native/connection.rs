@@ -69,7 +69,10 @@ pub async fn serve<D: Disk, C: Clock, S: Spawn>(
     connection: Connection,
 ) {
     let connection = Rc::new(connection);
-    let outbox = Outbox::new(context.forward_budget.clone());
+    let outbox = Outbox::new(
+        context.forward_budget.clone(),
+        context.config.connection_buffer_bytes_max,
+    );
     let peer: Rc<dyn Peer> = outbox.clone();
     let id = shard.add_connection(&peer);
     let session = Rc::new(Session {
@@ -87,9 +90,9 @@ pub async fn serve<D: Disk, C: Clock, S: Spawn>(
         .spawn(watch_silence(session.clone(), connection.clone()));
     let written = Rc::new(Signal::new());
     shard.spawn().spawn({
-        let (outbox, connection, written) = (outbox.clone(), connection.clone(), written.clone());
+        let (session, connection, written) = (session.clone(), connection.clone(), written.clone());
         async move {
-            write_all(&outbox, &connection).await;
+            session.write_all(&connection).await;
             written.notify_all();
         }
     });
@@ -100,21 +103,6 @@ pub async fn serve<D: Disk, C: Clock, S: Spawn>(
     let patience = session.context.clock.sleep(STOP_PATIENCE);
     select(pin!(written.changed_since(before)), pin!(patience)).await;
     connection.shutdown();
-}
-
-/// Sends whatever the outbox has, as much as possible with one call.
-async fn write_all(outbox: &Outbox, connection: &Connection) {
-    while let Some(parcel) = outbox.next_parcel().await {
-        let mut slices = parcel.slices();
-        if let Err(error) = connection.write_vectored_all(&mut slices).await {
-            tracing::debug!(peer = %connection.peer(), %error, "a connection cannot be written to");
-            // The reader sees the end and frees everything.
-            connection.shutdown();
-            outbox.close();
-            return;
-        }
-        outbox.sent(&parcel);
-    }
 }
 
 /// Pings a silent peer, and gives it up when it stays silent: a peer that is gone without a word must not hold anything.
@@ -147,7 +135,7 @@ async fn watch_silence<D: Disk, C: Clock, S: Spawn>(
         );
         let closed = async {
             while !session.outbox.is_closing() {
-                session.outbox.drained.wait().await;
+                session.outbox.drained().wait().await;
             }
         };
         if let Either::Right(_) = select(pin!(next), pin!(closed)).await {
@@ -157,6 +145,25 @@ async fn watch_silence<D: Disk, C: Clock, S: Spawn>(
 }
 
 impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
+    /// Sends whatever the outbox has, as much as possible with one call.
+    async fn write_all(&self, connection: &Connection) {
+        while let Some(parcel) = self.outbox.next_parcel().await {
+            let mut slices = parcel.slices();
+            if let Err(error) = connection.write_vectored_all(&mut slices).await {
+                tracing::debug!(peer = %connection.peer(), %error, "a connection cannot be written to");
+                // The reader sees the end and frees everything.
+                connection.shutdown();
+                self.outbox.close();
+                return;
+            }
+            self.outbox.sent(&parcel);
+            for (shard, bytes) in parcel.senders() {
+                self.shard
+                    .send(shard, ShardMessage::Delivered(self.as_remote(), bytes));
+            }
+        }
+    }
+
     async fn read_all(self: &Rc<Self>, connection: &Connection) {
         let config = &self.context.config;
         let mut decoder = FrameDecoder::new(FrameLimits {
@@ -211,16 +218,16 @@ impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
     async fn wait_for_room(&self) -> bool {
         let config = &self.context.config;
         loop {
-            let seen = self.outbox.drained.version();
+            let seen = self.outbox.drained().version();
             if self.outbox.is_closing() {
                 return false;
             }
-            if self.outbox.pending_bytes() <= config.connection_buffer_bytes_max
+            if !self.outbox.is_over()
                 && self.outbox.publishes_in_flight() < config.publishes_in_flight_max
             {
                 return true;
             }
-            self.outbox.drained.changed_since(seen).await;
+            self.outbox.drained().changed_since(seen).await;
         }
     }
 
@@ -229,11 +236,11 @@ impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
         let patience = self.context.clock.sleep(STOP_PATIENCE);
         let answered = async {
             loop {
-                let seen = self.outbox.drained.version();
+                let seen = self.outbox.drained().version();
                 if self.outbox.publishes_in_flight() == 0 || self.outbox.is_closing() {
                     return;
                 }
-                self.outbox.drained.changed_since(seen).await;
+                self.outbox.drained().changed_since(seen).await;
             }
         };
         select(pin!(answered), pin!(patience)).await;

@@ -7,9 +7,10 @@ use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
 use gannet_wire::frame::{Message, PublishAck, PublishAcksWriter, encode, encode_deliver_head};
-use gannet_wire::{CorrelationId, Offset, SubscriptionId};
+use gannet_wire::{CorrelationId, Offset, ShardIndex, SubscriptionId};
 
 use crate::io::local::{Semaphore, Signal};
+use crate::shard::room::Room;
 use crate::shard::slot::{CompletionSink, Outcome};
 use crate::shard::subscribe::Peer;
 use crate::storage::slice::Slice;
@@ -21,8 +22,8 @@ pub(super) struct Outbox {
     acks: RefCell<Vec<PublishAck>>,
     frames: RefCell<BytesMut>,
     deliveries: RefCell<VecDeque<Delivery>>,
-    /// Bytes in `frames` and `deliveries`, and those being written.
-    pending_bytes: Cell<usize>,
+    /// For the bytes in `frames` and `deliveries`, and those being written.
+    room: Room,
     publishes_in_flight: Cell<usize>,
     /// Publishes at other shards: how much they hold of this shard's budget.
     forwarded: RefCell<HashMap<u64, usize>>,
@@ -34,8 +35,6 @@ pub(super) struct Outbox {
     closing: Cell<bool>,
     /// Something to send, or the end.
     changed: Signal,
-    /// Less to send, or fewer publishes in flight.
-    pub(super) drained: Signal,
 }
 
 struct Delivery {
@@ -47,7 +46,7 @@ enum Batches {
     /// Of this shard's memory.
     Slices(Vec<Slice>),
     /// From another shard.
-    Copied(Bytes),
+    Copied(ShardIndex, Bytes),
 }
 
 /// What is written with one call, and keeps alive what it points to.
@@ -58,12 +57,12 @@ pub(super) struct Parcel {
 }
 
 impl Outbox {
-    pub(super) fn new(forward_budget: Rc<Semaphore>) -> Rc<Self> {
+    pub(super) fn new(forward_budget: Rc<Semaphore>, buffer_bytes_max: usize) -> Rc<Self> {
         Rc::new(Self {
             acks: RefCell::default(),
             frames: RefCell::default(),
             deliveries: RefCell::default(),
-            pending_bytes: Cell::new(0),
+            room: Room::new(buffer_bytes_max),
             publishes_in_flight: Cell::new(0),
             forwarded: RefCell::default(),
             forward_budget,
@@ -71,13 +70,17 @@ impl Outbox {
             ended: RefCell::default(),
             closing: Cell::new(false),
             changed: Signal::new(),
-            drained: Signal::new(),
         })
     }
 
-    /// Bytes that wait to be sent.
-    pub(super) fn pending_bytes(&self) -> usize {
-        self.pending_bytes.get()
+    /// Whether more waits to be sent than may.
+    pub(super) fn is_over(&self) -> bool {
+        self.room.is_over()
+    }
+
+    /// Notified when less waits to be sent, or fewer publishes are in flight.
+    pub(super) fn drained(&self) -> &Signal {
+        self.room.drained()
     }
 
     /// Publishes that were not answered yet.
@@ -115,7 +118,7 @@ impl Outbox {
     pub(super) fn close(&self) {
         self.closing.set(true);
         self.changed.notify_all();
-        self.drained.notify_all();
+        self.drained().notify_all();
     }
 
     pub(super) fn is_closing(&self) -> bool {
@@ -146,9 +149,7 @@ impl Outbox {
 
     /// A parcel is with the kernel.
     pub(super) fn sent(&self, parcel: &Parcel) {
-        self.pending_bytes
-            .set(self.pending_bytes.get() - parcel.bytes);
-        self.drained.notify_all();
+        self.room.free(parcel.bytes);
     }
 
     fn encode_acks(&self) {
@@ -163,13 +164,11 @@ impl Outbox {
             writer.push(&ack);
         }
         writer.finish();
-        self.pending_bytes
-            .set(self.pending_bytes.get() + frames.len() - before);
+        self.room.hold(frames.len() - before);
     }
 
     fn push_delivery(&self, delivery: Delivery) {
-        self.pending_bytes
-            .set(self.pending_bytes.get() + delivery.bytes());
+        self.room.hold(delivery.bytes());
         self.deliveries.borrow_mut().push_back(delivery);
         self.changed.notify_all();
     }
@@ -212,7 +211,7 @@ impl CompletionSink for Outbox {
             Outcome::Committed => self.send(correlation, Message::Ok),
             Outcome::Failed(error) => self.send(correlation, Message::Error(error)),
         }
-        self.drained.notify_all();
+        self.drained().notify_all();
     }
 }
 
@@ -232,8 +231,7 @@ impl Peer for Outbox {
         let mut frames = self.frames.borrow_mut();
         let before = frames.len();
         encode(correlation, &message, &mut frames);
-        self.pending_bytes
-            .set(self.pending_bytes.get() + frames.len() - before);
+        self.room.hold(frames.len() - before);
         drop(frames);
         self.changed.notify_all();
     }
@@ -246,11 +244,21 @@ impl Peer for Outbox {
         });
     }
 
-    fn deliver_copy(&self, subscription: SubscriptionId, next_offset: Offset, batches: Bytes) {
+    fn deliver_copy(
+        &self,
+        from: ShardIndex,
+        subscription: SubscriptionId,
+        next_offset: Offset,
+        batches: Bytes,
+    ) {
         self.push_delivery(Delivery {
             head: encode_deliver_head(subscription, next_offset, batches.len()),
-            batches: Batches::Copied(batches),
+            batches: Batches::Copied(from, batches),
         });
+    }
+
+    fn room(&self) -> &Room {
+        &self.room
     }
 }
 
@@ -259,12 +267,22 @@ impl Delivery {
         DELIVER_HEAD_BYTES
             + match &self.batches {
                 Batches::Slices(slices) => slices.iter().map(|slice| slice.len()).sum(),
-                Batches::Copied(bytes) => bytes.len(),
+                Batches::Copied(_, bytes) => bytes.len(),
             }
     }
 }
 
 impl Parcel {
+    /// The shards whose deliveries are in it, with how many bytes each.
+    pub(super) fn senders(&self) -> impl Iterator<Item = (ShardIndex, usize)> {
+        self.deliveries
+            .iter()
+            .filter_map(|delivery| match &delivery.batches {
+                Batches::Slices(_) => None,
+                Batches::Copied(from, bytes) => Some((*from, bytes.len())),
+            })
+    }
+
     /// All of it, in the order it is to be sent.
     pub(super) fn slices(&self) -> Vec<IoSlice<'_>> {
         let mut slices = Vec::with_capacity(1 + 2 * self.deliveries.len());
@@ -277,7 +295,7 @@ impl Parcel {
                 Batches::Slices(batches) => {
                     slices.extend(batches.iter().map(|batch| IoSlice::new(batch)))
                 }
-                Batches::Copied(bytes) => slices.push(IoSlice::new(bytes)),
+                Batches::Copied(_, bytes) => slices.push(IoSlice::new(bytes)),
             }
         }
         slices
