@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use gannet_wire::client::blocking::Client;
-use gannet_wire::client::{ClientConfig, ConsumerConfig, Partitions, ProducerConfig};
+use gannet_wire::client::{ClientConfig, ClientError, ConsumerConfig, Partitions, ProducerConfig};
 use gannet_wire::frame::Start;
-use gannet_wire::{Offset, PartitionIndex};
+use gannet_wire::{ErrorCode, Offset, PartitionIndex};
 
 /// What each partition holds: value by offset.
 pub type Contents = BTreeMap<(PartitionIndex, Offset), Vec<u8>>;
@@ -27,6 +27,35 @@ pub fn connect(address: SocketAddr) -> Client {
 /// When an offset is delivered twice, or not everything comes.
 #[must_use]
 pub fn read_all(client: &Client, topic: &str) -> Contents {
+    try_read_all(client, topic).expect("reading goes on")
+}
+
+/// Everything durable as of now, of a topic whose retention is at work: a reader that it overtakes is told so, with the new log start, and begins
+/// again there.
+///
+/// # Panics
+/// When a reader is told that it was overtaken though it was not, and as [`read_all`].
+#[must_use]
+pub fn read_kept(client: &Client, topic: &str) -> Contents {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        match try_read_all(client, topic) {
+            Ok(contents) => return contents,
+            Err(ClientError::SubscriptionEnded {
+                position: Some(position),
+                error,
+                ..
+            }) if error.code == ErrorCode::OffsetOutOfRange => {
+                let (log_start, _) = error.range.expect("the error states what is stored");
+                assert!(position < log_start, "{position} is still kept: {error}");
+                assert!(Instant::now() < deadline, "retention does not settle");
+            }
+            Err(error) => panic!("reading ended: {error}"),
+        }
+    }
+}
+
+fn try_read_all(client: &Client, topic: &str) -> Result<Contents, ClientError> {
     let described = client.describe_topic(topic).expect("the topic exists");
     let mut left: BTreeMap<PartitionIndex, Offset> = described
         .partitions
@@ -46,9 +75,7 @@ pub fn read_all(client: &Client, topic: &str) -> Contents {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !left.is_empty() {
         assert!(Instant::now() < deadline, "not everything comes: {left:?}");
-        let delivery = consumer
-            .next(Duration::from_secs(1))
-            .expect("reading goes on");
+        let delivery = consumer.next(Duration::from_secs(1))?;
         let Some(delivery) = delivery else { continue };
         for (offset, record) in delivery.iter() {
             let value = record.value.unwrap_or_default().to_vec();
@@ -62,7 +89,7 @@ pub fn read_all(client: &Client, topic: &str) -> Contents {
             left.remove(&delivery.partition);
         }
     }
-    contents
+    Ok(contents)
 }
 
 /// Publishes `numbers` as values, in turn over the topic's partitions, and waits until all are acknowledged.

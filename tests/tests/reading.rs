@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use gannet_tests::{
-    RawPeer, Server, client, connect, data_dir, numbers, publish_numbers, read_all,
+    RawPeer, Server, client, connect, data_dir, numbers, publish_numbers, read_all, read_kept,
 };
 use gannet_wire::batch::{BatchBuilder, BatchLimits, Compression};
 use gannet_wire::client::blocking::Client;
@@ -324,7 +324,7 @@ fn retention_by_size_drops_the_oldest_frees_the_disk_and_survives_a_kill() {
         );
         std::thread::sleep(Duration::from_millis(20));
     }
-    let found = wide_numbers(&read_all(&client, "short"));
+    let found = wide_numbers(&read_kept(&client, "short"));
     assert_eq!(found.last(), Some(&(RECORDS - 1)));
     assert!(
         found
@@ -352,7 +352,7 @@ fn retention_by_size_drops_the_oldest_frees_the_disk_and_survives_a_kill() {
         "{after} < {log_start}: what expired came back"
     );
     assert_eq!(end, Offset(RECORDS));
-    let found = wide_numbers(&read_all(&client, "short"));
+    let found = wide_numbers(&read_kept(&client, "short"));
     assert!(
         found
             .iter()
