@@ -168,8 +168,6 @@ impl Engine {
                 } else {
                     None
                 },
-                io_memory_bytes: usize::try_from(config.runtime.io_memory_bytes)
-                    .unwrap_or(usize::MAX),
                 spin_before_park: (config.runtime.busy_poll_us > 0)
                     .then(|| Duration::from_micros(config.runtime.busy_poll_us)),
                 ..ExecutorConfig::new(&format!("gannet-shard-{shard}"))
@@ -356,9 +354,7 @@ async fn run_shard(
     events: flume::Sender<ShardEvent>,
 ) -> Result<(), StorageError> {
     let data = DataDir::new(&plan.data_dir);
-    let disk = UringDisk::prepare(data.root())
-        .await
-        .map_err(StorageError::io("prepare", data.root()))?;
+    let disk = UringDisk;
     let clock = UringClock::new();
     let catalogue = match catalogue_for {
         Some(shards) => {
@@ -411,7 +407,7 @@ async fn run_shard(
         bounds: plan.bounds,
     });
     let ended = start_tasks(&shard);
-    carry_mail(&shard, seat, outgoing).await;
+    carry_mail(&shard, seat, outgoing);
     let _ = events.send(ShardEvent::Ready(ShardReady {
         shared_segments: log.shared_segments(),
     }));
@@ -577,13 +573,13 @@ fn start_tasks(shard: &Rc<UringShard>) -> Rc<OpenConnections> {
 }
 
 /// Carries messages between this shard and the others.
-async fn carry_mail(
+fn carry_mail(
     shard: &Rc<UringShard>,
     seat: MailboxSeat<Vec<ShardMessage>>,
     outgoing: Vec<Rc<Outgoing>>,
 ) {
     let own = seat.shard();
-    let (mailbox, receivers) = seat.connect().await;
+    let (mailbox, receivers) = seat.take();
     let mailbox = Rc::new(mailbox);
     for (to, queue) in (0u16..).map(ShardIndex).zip(outgoing) {
         if to == own {

@@ -96,8 +96,6 @@ pub const FLUSH_UNFLUSHED_SHARE: u64 = 4;
 
 /// The longest busy poll before a core parks.
 pub const BUSY_POLL_US_MAX: u64 = 1_000_000;
-/// The largest share of memory one shard registers with its rings.
-pub const IO_MEMORY_BYTES_MAX: u64 = GIB;
 
 const _: () = {
     assert!(

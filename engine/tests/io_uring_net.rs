@@ -157,12 +157,14 @@ mod connections {
             let connection = Connection::from_std(accepted, &small_buffers()).unwrap();
             let mut buffer = BytesMut::with_capacity(64);
             buffer.extend_from_slice(b"> ");
-            assert_eq!(connection.read(&mut buffer).await.unwrap(), 5);
-            assert_eq!(&buffer[..], b"> hello");
+            let (read, buffer) = connection.read(buffer).await;
+            assert_eq!((read.unwrap(), &buffer[..]), (5, &b"> hello"[..]));
             client.write_all(b", world").unwrap();
             drop(client);
-            assert_eq!(connection.read(&mut buffer).await.unwrap(), 7);
-            assert_eq!(connection.read(&mut buffer).await.unwrap(), 0);
+            let (read, buffer) = connection.read(buffer).await;
+            assert_eq!(read.unwrap(), 7);
+            let (read, buffer) = connection.read(buffer).await;
+            assert_eq!(read.unwrap(), 0);
             assert_eq!(&buffer[..], b"> hello, world");
         });
     }
@@ -175,9 +177,10 @@ mod connections {
             let connection = Connection::from_std(accepted, &small_buffers()).unwrap();
             let mut received = 0;
             while received < 100 {
-                let mut buffer = BytesMut::with_capacity(32);
+                let buffer = BytesMut::with_capacity(32);
                 let room = buffer.capacity();
-                let read = connection.read(&mut buffer).await.unwrap();
+                let (read, buffer) = connection.read(buffer).await;
+                let read = read.unwrap();
                 assert!(read <= room && buffer.iter().all(|byte| *byte == 7));
                 received += read;
             }
@@ -213,7 +216,9 @@ mod connections {
             while received < bytes {
                 buffer.clear();
                 buffer.reserve(64 * 1024);
-                received += connection.read(&mut buffer).await.unwrap();
+                let (read, filled) = connection.read(buffer).await;
+                received += read.unwrap();
+                buffer = filled;
             }
             written.recv_async().await.unwrap();
         });
@@ -237,8 +242,8 @@ mod connections {
                 .await
                 .unwrap();
             {
-                let mut buffer = BytesMut::with_capacity(16);
-                let mut reading = std::pin::pin!(connection.read(&mut buffer));
+                let buffer = BytesMut::with_capacity(16);
+                let mut reading = std::pin::pin!(connection.read(buffer));
                 let polled = poll_once(reading.as_mut()).await;
                 assert!(polled.is_pending());
             }
@@ -258,8 +263,8 @@ mod connections {
                 let connection = Rc::clone(&connection);
                 async move { connection.shutdown() }
             });
-            let mut buffer = BytesMut::with_capacity(16);
-            assert_eq!(connection.read(&mut buffer).await.unwrap(), 0);
+            let (read, _) = connection.read(BytesMut::with_capacity(16)).await;
+            assert_eq!(read.unwrap(), 0);
         });
     }
 
@@ -269,7 +274,7 @@ mod connections {
         let (_client, accepted) = pair();
         on_executor(async move || {
             let connection = Connection::from_std(accepted, &small_buffers()).unwrap();
-            let _ = connection.read(&mut BytesMut::new()).await;
+            let _ = connection.read(BytesMut::new()).await;
         });
     }
 }
@@ -286,7 +291,7 @@ mod mailbox {
                 let name = format!("shard-{}", seat.shard());
                 start_executor(config(&name), move || async move {
                     let own = seat.shard();
-                    let (mailbox, receivers) = seat.connect().await;
+                    let (mailbox, receivers) = seat.take();
                     assert_eq!(receivers.len(), 2);
                     let (done, sent) = flume::bounded(1);
                     UringSpawn.spawn(async move {
@@ -322,13 +327,13 @@ mod mailbox {
         let (first, second) = (seats.next().unwrap(), seats.next().unwrap());
         let (full, is_full) = flume::bounded::<()>(0);
         let receiver = start_executor(config("receiver"), move || async move {
-            let connected = second.connect().await;
+            let connected = second.take();
             is_full.recv_async().await.unwrap();
             drop(connected);
         })
         .unwrap();
         on_executor(async move || {
-            let (mailbox, _receivers) = first.connect().await;
+            let (mailbox, _receivers) = first.take();
             let to = ShardIndex(1);
             mailbox.try_send(to, 1).unwrap();
             mailbox.try_send(to, 2).unwrap();

@@ -176,9 +176,6 @@ pub struct RuntimeConfig {
     /// Which cores the shards run on.
     #[serde(with = "values::auto_cores")]
     pub cores: Auto<Vec<u16>>,
-    /// Memory one shard registers with its rings.
-    #[serde(with = "values::bytes")]
-    pub io_memory_bytes: u64,
 }
 
 impl Default for Config {
@@ -264,7 +261,6 @@ impl Default for RuntimeConfig {
             busy_poll_us: 0,
             pin: true,
             cores: Auto::Auto,
-            io_memory_bytes: 10 * MIB,
         }
     }
 }

@@ -1,129 +1,153 @@
 //! Aligned memory for direct I/O, shared by the disk write and by the readers of the tail.
+//!
+//! Every commit takes a large buffer and gives it back once readers have let go of it. Fresh memory would have to be zeroed
+//! each time, so what is given back is kept by its thread, up to a limit, and handed out again as it is.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::rc::Rc;
 
-use glommio::io::{DmaBuffer, ReadResult};
-
 /// The unit of direct I/O: every position, length and address is a multiple of it.
 pub const BLOCK_BYTES: usize = 4096;
 
 /// Memory that one owner may still change. [`DiskBufferMut::freeze`] makes it shareable.
-pub struct DiskBufferMut(Memory);
+pub struct DiskBufferMut {
+    memory: Memory,
+    bytes: usize,
+}
 
 /// Memory that nobody changes any more; cloning shares it. Lives until its last holder lets go.
 #[derive(Clone)]
-pub struct DiskBuffer(Shared);
-
-#[derive(Clone)]
-enum Shared {
-    /// What io_uring writes.
-    Dma(Rc<DmaBuffer>),
-    /// What io_uring read.
-    Read(ReadResult),
+pub struct DiskBuffer {
+    /// `None` when empty.
+    memory: Option<Rc<Memory>>,
     /// The first so many bytes of it: a read at the end of a file fills less than it asked for.
-    Heap(Rc<HeapBuffer>, usize),
-    Empty,
+    bytes: usize,
 }
 
-enum Memory {
-    Dma(DmaBuffer),
-    Heap(HeapBuffer),
+/// Aligned, initialised memory. Goes back to its thread's [`Pool`] where it came from there.
+struct Memory {
+    allocation: Allocation,
+    pooled: bool,
 }
 
-/// Aligned memory from the global allocator, for the simulated disk and for tests.
-struct HeapBuffer {
+/// What an allocation is known by. Whoever holds it last frees it.
+#[derive(Clone, Copy)]
+struct Allocation {
     data: NonNull<u8>,
     layout: Layout,
 }
 
-impl DiskBufferMut {
-    pub(super) fn from_dma(buffer: DmaBuffer) -> Self {
-        Self(Memory::Dma(buffer))
-    }
+/// Memory of one thread that waits for its next use, by its size.
+#[derive(Default)]
+struct Pool {
+    free: BTreeMap<usize, Vec<Allocation>>,
+    free_bytes: usize,
+}
 
-    /// Zeroed aligned memory from the global allocator; `bytes` is a multiple of [`BLOCK_BYTES`] and not 0.
+thread_local! {
+    static POOL: RefCell<Pool> = RefCell::default();
+}
+
+impl DiskBufferMut {
+    /// Zeroed aligned memory; `bytes` is a multiple of [`BLOCK_BYTES`] and not 0.
     #[must_use]
     pub fn heap(bytes: usize) -> Self {
-        assert!(
-            bytes > 0 && bytes.is_multiple_of(BLOCK_BYTES),
-            "unaligned buffer of {bytes} bytes"
-        );
-        Self(Memory::Heap(HeapBuffer::zeroed(bytes)))
+        check_whole_blocks(bytes);
+        Self {
+            memory: Memory {
+                allocation: Allocation::zeroed(bytes),
+                pooled: false,
+            },
+            bytes,
+        }
+    }
+
+    /// Aligned memory with any contents; `bytes` is a multiple of [`BLOCK_BYTES`] and not 0.
+    #[must_use]
+    pub fn pooled(bytes: usize) -> Self {
+        check_whole_blocks(bytes);
+        let size = size_class(bytes);
+        let known = POOL.try_with(|pool| pool.borrow_mut().take(size));
+        let allocation = known
+            .ok()
+            .flatten()
+            .unwrap_or_else(|| Allocation::zeroed(size));
+        Self {
+            memory: Memory {
+                allocation,
+                pooled: true,
+            },
+            bytes,
+        }
     }
 
     /// No more changes: from now on it can be shared.
     #[must_use]
     pub fn freeze(self) -> DiskBuffer {
-        DiskBuffer(match self.0 {
-            Memory::Dma(buffer) => Shared::Dma(Rc::new(buffer)),
-            Memory::Heap(buffer) => {
-                let bytes = buffer.layout.size();
-                Shared::Heap(Rc::new(buffer), bytes)
-            }
-        })
+        DiskBuffer {
+            memory: Some(Rc::new(self.memory)),
+            bytes: self.bytes,
+        }
     }
 }
 
 impl Deref for DiskBufferMut {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        match &self.0 {
-            Memory::Dma(buffer) => buffer.as_bytes(),
-            Memory::Heap(buffer) => buffer.as_bytes(),
-        }
+        &self.memory[..self.bytes]
     }
 }
 
 impl DerefMut for DiskBufferMut {
     fn deref_mut(&mut self) -> &mut [u8] {
-        match &mut self.0 {
-            Memory::Dma(buffer) => buffer.as_bytes_mut(),
-            Memory::Heap(buffer) => buffer.as_bytes_mut(),
-        }
+        &mut self.memory[..self.bytes]
     }
 }
 
 impl DiskBuffer {
-    pub(super) fn from_read(read: ReadResult) -> Self {
-        Self(Shared::Read(read))
-    }
-
-    /// The buffer as glommio writes it. `None` when it is memory of another kind.
-    pub(super) fn as_dma(&self) -> Option<&Rc<DmaBuffer>> {
-        match &self.0 {
-            Shared::Dma(buffer) => Some(buffer),
-            _ => None,
-        }
-    }
-
-    /// Hides what lies behind the first `bytes` of a buffer from the heap.
+    /// Hides what lies behind the first `bytes`.
     pub(super) fn cut_to(self, bytes: usize) -> Self {
-        match self.0 {
-            Shared::Heap(buffer, before) => Self(Shared::Heap(buffer, before.min(bytes))),
-            other => Self(other),
+        Self {
+            bytes: self.bytes.min(bytes),
+            ..self
         }
     }
 
     /// An empty buffer, as a read behind the end of a file returns.
     #[must_use]
     pub fn empty() -> Self {
-        Self(Shared::Empty)
+        Self {
+            memory: None,
+            bytes: 0,
+        }
+    }
+
+    /// What it holds of memory: a little more than its length, since sizes are rounded up to be of use again.
+    #[must_use]
+    pub fn allocated_bytes(&self) -> usize {
+        self.memory
+            .as_ref()
+            .map_or(0, |memory| memory.allocation.layout.size())
+    }
+
+    /// Gives back the memory that this thread keeps for its next buffers.
+    pub fn release_kept() {
+        // Without a pool, at the end of a thread, nothing is kept.
+        let _ = POOL.try_with(|pool| pool.take());
     }
 }
 
 impl Deref for DiskBuffer {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        match &self.0 {
-            Shared::Dma(buffer) => buffer.as_bytes(),
-            Shared::Read(read) => read,
-            Shared::Heap(buffer, bytes) => &buffer.as_bytes()[..*bytes],
-            Shared::Empty => &[],
-        }
+        self.memory
+            .as_ref()
+            .map_or(&[], |memory| &memory[..self.bytes])
     }
 }
 
@@ -139,13 +163,70 @@ impl fmt::Debug for DiskBufferMut {
     }
 }
 
+impl Pool {
+    fn take(&mut self, size: usize) -> Option<Allocation> {
+        let allocation = self.free.get_mut(&size)?.pop()?;
+        self.free_bytes -= size;
+        Some(allocation)
+    }
+
+    /// Keeps memory for its next use, unless enough is kept.
+    fn keep(&mut self, allocation: Allocation) -> bool {
+        let size = allocation.layout.size();
+        let keeps = self.free_bytes + size <= KEPT_BYTES_MAX;
+        if keeps {
+            self.free_bytes += size;
+            self.free.entry(size).or_default().push(allocation);
+        }
+        keeps
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        for allocation in self.free.values().flatten() {
+            allocation.free();
+        }
+    }
+}
+
+impl Deref for Memory {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        self.allocation.as_bytes()
+    }
+}
+
+impl DerefMut for Memory {
+    #[allow(unsafe_code, reason = "aligned allocation has no safe form in std")]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        let Allocation { data, layout } = self.allocation;
+        // SAFETY: `data` is valid for `layout.size()` initialised bytes while `self` lives, and `&mut self` makes it the only reference.
+        unsafe { std::slice::from_raw_parts_mut(data.as_ptr(), layout.size()) }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        let allocation = self.allocation;
+        // There is no pool any more at the end of a thread.
+        let kept = self.pooled
+            && POOL
+                .try_with(|pool| pool.borrow_mut().keep(allocation))
+                .unwrap_or(false);
+        if !kept {
+            allocation.free();
+        }
+    }
+}
+
 #[allow(unsafe_code, reason = "aligned allocation has no safe form in std")]
-impl HeapBuffer {
+impl Allocation {
     fn zeroed(bytes: usize) -> Self {
         let Ok(layout) = Layout::from_size_align(bytes, BLOCK_BYTES) else {
             panic!("a buffer of {bytes} bytes cannot be laid out");
         };
-        // SAFETY: the layout's size is not 0 (asserted by the one caller).
+        // SAFETY: the layout's size is not 0 (asserted by the callers).
         let data = unsafe { alloc_zeroed(layout) };
         let Some(data) = NonNull::new(data) else {
             handle_alloc_error(layout)
@@ -153,21 +234,71 @@ impl HeapBuffer {
         Self { data, layout }
     }
 
+    /// Only its holder calls this: the memory must not have been freed.
     fn as_bytes(&self) -> &[u8] {
-        // SAFETY: `data` is valid for `layout.size()` initialised bytes while `self` lives.
+        // SAFETY: valid for `layout.size()` initialised bytes until it is freed, which its holder does last.
         unsafe { std::slice::from_raw_parts(self.data.as_ptr(), self.layout.size()) }
     }
 
-    fn as_bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as above, and `&mut self` makes it the only reference.
-        unsafe { std::slice::from_raw_parts_mut(self.data.as_ptr(), self.layout.size()) }
+    /// Called once, by the last holder.
+    fn free(self) {
+        // SAFETY: allocated by `zeroed` with this very layout. It is either with a `Memory` or in a `Pool`, each of which frees
+        // it once, when it is dropped.
+        unsafe { dealloc(self.data.as_ptr(), self.layout) };
     }
 }
 
-#[allow(unsafe_code, reason = "aligned allocation has no safe form in std")]
-impl Drop for HeapBuffer {
-    fn drop(&mut self) {
-        // SAFETY: allocated by `zeroed` with this very layout.
-        unsafe { dealloc(self.data.as_ptr(), self.layout) };
+/// What a buffer of `bytes` takes: one of 8 to 16 sizes between a power of two and the next, so that few sizes are of use again, and at most an
+/// eighth is in vain.
+fn size_class(bytes: usize) -> usize {
+    let step = (bytes.next_power_of_two() / 16).max(BLOCK_BYTES);
+    bytes.next_multiple_of(step)
+}
+
+fn check_whole_blocks(bytes: usize) {
+    assert!(
+        bytes > 0 && bytes.is_multiple_of(BLOCK_BYTES),
+        "unaligned buffer of {bytes} bytes"
+    );
+}
+
+/// Memory that a thread keeps for its next buffers.
+const KEPT_BYTES_MAX: usize = 16 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_given_back_is_handed_out_again_for_a_like_size() {
+        let mut first = DiskBufferMut::pooled(17 * BLOCK_BYTES);
+        first.fill(7);
+        let address = first.as_ptr();
+        drop(first.freeze());
+        let second = DiskBufferMut::pooled(18 * BLOCK_BYTES);
+        assert_eq!((second.as_ptr(), second.len()), (address, 18 * BLOCK_BYTES));
+        let third = DiskBufferMut::pooled(18 * BLOCK_BYTES);
+        assert_ne!(third.as_ptr(), address);
+    }
+
+    #[test]
+    fn a_thread_keeps_a_bounded_piece_of_memory() {
+        let many: Vec<_> = (0..100)
+            .map(|_| DiskBufferMut::pooled(1 << 20).freeze())
+            .collect();
+        drop(many);
+        POOL.with_borrow(|pool| assert_eq!(pool.free_bytes, KEPT_BYTES_MAX));
+        DiskBuffer::release_kept();
+        POOL.with_borrow(|pool| assert_eq!(pool.free_bytes, 0));
+    }
+
+    #[test]
+    fn sizes_lose_at_most_an_eighth() {
+        for blocks in 1..5_000 {
+            let bytes = blocks * BLOCK_BYTES;
+            let class = size_class(bytes);
+            assert!(class >= bytes && class.is_multiple_of(BLOCK_BYTES));
+            assert!(class - bytes <= bytes / 8, "{bytes} takes {class}");
+        }
     }
 }

@@ -296,3 +296,16 @@ impl Drop for Acquire<'_> {
         }
     }
 }
+
+/// Lets the other tasks of this thread run once.
+pub async fn yield_once() {
+    let mut yielded = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}

@@ -1,16 +1,19 @@
-//! The real disk, clock, sockets and executors, on io_uring by glommio.
+//! The real disk, clock, sockets and executors, on io_uring by compio.
 //!
 //! Everything here belongs to the executor it was made on, except what says that it is `Send`.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
-use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
-use glommio::GlommioError;
-use glommio::io::{DmaFile, OpenOptions};
+use compio::BufResult;
+use compio::buf::{IntoInner, IoBuf, IoBufMut, SetLen};
+use compio::driver::op::{ReadAt, Sync, WriteAt};
+use compio::runtime::submit;
 
 use super::{
     BLOCK_BYTES, Clock, DirEntry, Disk, DiskBuffer, DiskBufferMut, DiskFile, OpenMode, Spawn,
@@ -25,81 +28,39 @@ pub use super::uring_mailbox::{
 };
 pub use super::uring_net::{Connection, ConnectionOptions, SEND_SLICES_MAX};
 
-/// The disk under a data directory. Made anew on each executor by [`UringDisk::prepare`].
-#[derive(Clone, Debug)]
-pub struct UringDisk {
-    _prepared: (),
-}
+/// The disk under a data directory.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct UringDisk;
 
 /// An open file, read and written by direct I/O.
 #[derive(Debug)]
 pub struct UringFile {
-    file: DmaFile,
+    /// Shared with the operations in flight: the kernel may use it until the last one has ended.
+    file: Rc<File>,
 }
 
-impl UringDisk {
-    /// Gets the disk ready for the executor that runs this. `data_dir` exists.
-    ///
-    /// glommio decides at the first file it opens on a device, once for each executor, whether the device can be polled,
-    /// by reading from that file. An empty file reads nothing, which passes for "can be polled", and every later read
-    /// then fails with EOPNOTSUPP. So the first file is one with contents, which has no name any more.
-    ///
-    /// # Errors
-    /// When the directory cannot be written.
-    pub async fn prepare(data_dir: &Path) -> io::Result<Self> {
-        let data_dir = data_dir.to_owned();
-        let probe = blocking(move || nameless_file(&data_dir)).await?;
-        let path = PathBuf::from(format!("/proc/self/fd/{}", probe.as_raw_fd()));
-        let file = OpenOptions::new()
-            .read(true)
-            .dma_open(&path)
-            .await
-            .map_err(plain_error)?;
-        let read = file
-            .read_at_aligned(0, BLOCK_BYTES)
-            .await
-            .map_err(plain_error)?;
-        file.close().await.map_err(plain_error)?;
-        if read.len() != BLOCK_BYTES {
-            return Err(io::Error::other(format!(
-                "a direct read of the probe file gave {} bytes instead of {BLOCK_BYTES}",
-                read.len()
-            )));
-        }
-        Ok(Self { _prepared: () })
-    }
+/// A buffer that the kernel writes to a file.
+struct Written(DiskBuffer);
+
+/// A buffer that the kernel reads a file into.
+struct ReadInto {
+    buffer: DiskBufferMut,
+    filled: usize,
 }
 
 impl Disk for UringDisk {
     type File = UringFile;
 
     fn buffer(&self, bytes: usize) -> DiskBufferMut {
-        assert!(
-            bytes > 0 && bytes.is_multiple_of(BLOCK_BYTES),
-            "unaligned buffer of {bytes} bytes"
-        );
-        // From the allocator, not from the memory registered with the ring: a buffer may live in the tail for long, and
-        // would keep that small memory from everybody else.
-        DiskBufferMut::from_dma(glommio::allocate_dma_buffer_global(bytes))
+        DiskBufferMut::pooled(bytes)
     }
 
     async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<UringFile> {
-        let mut options = OpenOptions::new();
-        options.read(true).mode(FILE_MODE);
-        match mode {
-            OpenMode::Read => {}
-            OpenMode::Write => {
-                options.write(true);
-            }
-            OpenMode::CreateNew => {
-                options.write(true).create_new(true);
-            }
-            OpenMode::WriteDurable => {
-                options.write(true).custom_flags(libc::O_DSYNC);
-            }
-        }
-        let file = options.dma_open(path).await.map_err(plain_error)?;
-        Ok(UringFile { file })
+        let path = path.to_owned();
+        let file = blocking(move || open(&path, mode)).await?;
+        Ok(UringFile {
+            file: Rc::new(file),
+        })
     }
 
     async fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
@@ -147,15 +108,9 @@ impl DiskFile for UringFile {
         if buffer.is_empty() {
             return Ok(());
         }
-        let written = match buffer.as_dma() {
-            Some(dma) => self.file.write_rc_at(dma.clone(), position).await,
-            None => {
-                let mut copy = glommio::allocate_dma_buffer_global(buffer.len());
-                copy.as_bytes_mut().copy_from_slice(buffer);
-                self.file.write_at(copy, position).await
-            }
-        }
-        .map_err(plain_error)?;
+        let write = WriteAt::new(self.file.clone(), position, Written(buffer.clone()));
+        let BufResult(result, _) = submit(write).await;
+        let written = result?;
         if written != buffer.len() {
             return Err(io::Error::new(
                 io::ErrorKind::WriteZero,
@@ -173,31 +128,71 @@ impl DiskFile for UringFile {
         if bytes == 0 {
             return Ok(DiskBuffer::empty());
         }
-        let read = self
-            .file
-            .read_at_aligned(position, bytes)
-            .await
-            .map_err(plain_error)?;
-        Ok(DiskBuffer::from_read(read))
+        let into = ReadInto {
+            buffer: DiskBufferMut::pooled(bytes),
+            filled: 0,
+        };
+        let BufResult(result, read) = submit(ReadAt::new(self.file.clone(), position, into)).await;
+        Ok(read.into_inner().buffer.freeze().cut_to(result?))
     }
 
     async fn sync(&self) -> io::Result<()> {
-        self.file.fdatasync().await.map_err(plain_error)
+        let BufResult(result, _) = submit(Sync::new(self.file.clone(), true)).await;
+        result.map(|_| ())
     }
 
     async fn allocate(&self, bytes: u64) -> io::Result<()> {
-        self.file
-            .pre_allocate(bytes, false)
-            .await
-            .map_err(plain_error)
+        let file = self.file.try_clone()?;
+        blocking(move || {
+            Ok(rustix::fs::fallocate(
+                file,
+                rustix::fs::FallocateFlags::empty(),
+                0,
+                bytes,
+            )?)
+        })
+        .await
     }
 
     async fn bytes(&self) -> io::Result<u64> {
-        self.file.file_size().await.map_err(plain_error)
+        Ok(self.file.metadata()?.len())
     }
 
     async fn close(self) -> io::Result<()> {
-        self.file.close().await.map_err(plain_error)
+        let file = self.file;
+        // Operations in flight hold it too, and the last of them closes it.
+        match Rc::try_unwrap(file) {
+            Ok(file) => blocking(move || Ok(drop(file))).await,
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+impl IoBuf for Written {
+    fn as_init(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl IoBuf for ReadInto {
+    fn as_init(&self) -> &[u8] {
+        &self.buffer[..self.filled]
+    }
+}
+
+#[allow(unsafe_code, reason = "the runtime's contract for buffers")]
+impl SetLen for ReadInto {
+    unsafe fn set_len(&mut self, len: usize) {
+        self.filled = len;
+    }
+}
+
+#[allow(unsafe_code, reason = "the runtime's contract for buffers")]
+impl IoBufMut for ReadInto {
+    fn as_uninit(&mut self) -> &mut [std::mem::MaybeUninit<u8>] {
+        let bytes: &mut [u8] = &mut self.buffer;
+        // SAFETY: the same memory; the kernel, which is given it, writes only initialised bytes.
+        unsafe { &mut *(std::ptr::from_mut(bytes) as *mut [std::mem::MaybeUninit<u8>]) }
     }
 }
 
@@ -241,7 +236,7 @@ impl Clock for UringClock {
     }
 
     async fn sleep(&self, duration: Duration) {
-        glommio::timer::sleep(duration).await;
+        compio::time::sleep(duration).await;
     }
 }
 
@@ -251,15 +246,7 @@ pub struct UringSpawn;
 
 impl Spawn for UringSpawn {
     fn spawn(&self, future: impl Future<Output = ()> + 'static) {
-        glommio::spawn_local(future).detach();
-    }
-}
-
-/// The operating system's error where there is one: storage decides by its number, and names the path itself.
-pub(super) fn plain_error(error: GlommioError<()>) -> io::Error {
-    match error.raw_os_error() {
-        Some(errno) => io::Error::from_raw_os_error(errno),
-        None => error.into(),
+        compio::runtime::spawn(future).detach();
     }
 }
 
@@ -267,7 +254,10 @@ pub(super) fn plain_error(error: GlommioError<()>) -> io::Error {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    glommio::executor().spawn_blocking(work).await
+    match compio::runtime::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(_) => unreachable!("a panic ends the process, and nothing cancels this"),
+    }
 }
 
 fn check_aligned(position: u64, bytes: usize) {
@@ -277,24 +267,24 @@ fn check_aligned(position: u64, bytes: usize) {
     );
 }
 
-/// A file with contents and no name: nothing is left behind, whatever happens.
-fn nameless_file(dir: &Path) -> io::Result<std::fs::File> {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let path = dir.join(format!(
-        ".probe-{}-{}",
-        std::process::id(),
-        NEXT.fetch_add(1, Ordering::Relaxed)
-    ));
-    let mut file = std::fs::File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(&path)?;
-    std::fs::remove_file(&path)?;
-    file.write_all(&[0; 2 * BLOCK_BYTES])?;
-    file.sync_data()?;
-    Ok(file)
+fn open(path: &Path, mode: OpenMode) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true).mode(FILE_MODE);
+    let mut flags = libc::O_DIRECT;
+    match mode {
+        OpenMode::Read => {}
+        OpenMode::Write => {
+            options.write(true);
+        }
+        OpenMode::CreateNew => {
+            options.write(true).create_new(true);
+        }
+        OpenMode::WriteDurable => {
+            options.write(true);
+            flags |= libc::O_DSYNC;
+        }
+    }
+    options.custom_flags(flags).open(path)
 }
 
 fn list(dir: &Path) -> io::Result<Vec<DirEntry>> {
@@ -349,4 +339,4 @@ fn sync_dir(dir: &Path) -> io::Result<()> {
 }
 
 /// Records are nobody else's business.
-const FILE_MODE: libc::mode_t = 0o640;
+const FILE_MODE: u32 = 0o640;

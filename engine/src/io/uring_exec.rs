@@ -4,13 +4,15 @@ use std::any::Any;
 use std::cell::Cell;
 use std::io;
 use std::io::Write as _;
+use std::pin::pin;
 use std::sync::{Once, mpsc};
+use std::task::{Context, Poll};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
-
-use super::uring::plain_error;
+use compio::driver::ProactorBuilder;
+use compio::runtime::{JoinError, Runtime, RuntimeBuilder};
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// What the process exits with after a shard panicked (`EX_SOFTWARE` of sysexits).
 pub const SHARD_PANIC_EXIT_STATUS: i32 = 70;
@@ -22,10 +24,6 @@ pub struct ExecutorConfig {
     pub name: String,
     /// The core it is pinned to; `None` leaves it to the kernel.
     pub core: Option<usize>,
-    /// Memory registered with the ring, from which small reads are served. It is locked three times over, and an ordinary
-    /// user has 8 MiB of locked memory for all executors together; too much falls back in silence to memory that is not
-    /// registered. At least 64 KiB.
-    pub io_memory_bytes: usize,
     /// How long to look for work before the thread sleeps. Trades CPU for latency; `None` sleeps at once.
     pub spin_before_park: Option<Duration>,
     /// Whether a panic of any task ends the process with [`SHARD_PANIC_EXIT_STATUS`]: a shard whose state is suspect
@@ -35,13 +33,12 @@ pub struct ExecutorConfig {
 }
 
 impl ExecutorConfig {
-    /// The defaults: not pinned, no spinning, 128 KiB of registered memory, a panic stops the process.
+    /// The defaults: not pinned, no spinning, a panic stops the process.
     #[must_use]
     pub fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
             core: None,
-            io_memory_bytes: 128 * 1024,
             spin_before_park: None,
             panic_stops_process: true,
         }
@@ -75,7 +72,7 @@ impl<T> ExecutorHandle<T> {
 }
 
 /// Starts a thread with an executor that runs the future of `body` to its end; tasks it leaves behind are dropped then.
-/// Run the preflight first: where io_uring is blocked, glommio panics or exits.
+/// Run the preflight first: it says in a sentence why io_uring cannot be used.
 ///
 /// # Errors
 /// When the thread or its rings cannot be made.
@@ -102,15 +99,7 @@ where
                     return None;
                 }
             };
-            let output = executor.run(async move {
-                for heartbeat in 0..HEARTBEATS {
-                    glommio::spawn_local(beat(heartbeat)).detach();
-                }
-                body().await
-            });
-            // Once more round the ring, so that files that were dropped are closed.
-            executor.run(async {});
-            Some(output)
+            Some(run(&executor, body(), config.spin_before_park))
         })?;
     match started.recv() {
         Ok(Ok(())) => Ok(ExecutorHandle { thread }),
@@ -121,45 +110,92 @@ where
     }
 }
 
-fn make(config: &ExecutorConfig) -> io::Result<LocalExecutor> {
-    let placement = config.core.map_or(Placement::Unbound, Placement::Fixed);
-    let mut builder = LocalExecutorBuilder::new(placement)
-        .name(&config.name)
-        .io_memory(config.io_memory_bytes)
-        // Directory operations must not wait for the very core that waits for them.
-        .blocking_thread_pool_placement(PoolPlacement::Unbound(BLOCKING_THREADS));
-    if let Some(spin) = config.spin_before_park {
-        builder = builder.spin_before_park(spin);
-    }
-    builder.make().map_err(plain_error)
+/// Runs `body` to its end. One turn: the tasks that are ready, then one system call that submits what they asked for and waits for what comes.
+fn run<F>(runtime: &Runtime, body: F, spin_before_park: Option<Duration>) -> F::Output
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    runtime.enter(|| {
+        let mut body = pin!(compio::runtime::spawn(body));
+        let waker = runtime.waker();
+        let mut context = Context::from_waker(&waker);
+        let mut idle_since: Option<Instant> = None;
+        loop {
+            let tasks_left = runtime.run();
+            match body.as_mut().poll(&mut context) {
+                Poll::Ready(Ok(output)) => return output,
+                Poll::Ready(Err(JoinError::Panicked(panic))) => std::panic::resume_unwind(panic),
+                Poll::Ready(Err(JoinError::Cancelled)) => unreachable!("nothing cancels it"),
+                Poll::Pending => {}
+            }
+            assert!(
+                !TASK_PANICKED.get(),
+                "a task of this executor panicked; its own message was printed before"
+            );
+            let spins = match (spin_before_park, tasks_left) {
+                (None, _) | (_, true) => {
+                    idle_since = None;
+                    tasks_left
+                }
+                (Some(spin), false) => idle_since.get_or_insert_with(Instant::now).elapsed() < spin,
+            };
+            if spins {
+                runtime.poll_with(Some(Duration::ZERO));
+            } else {
+                runtime.poll();
+                idle_since = None;
+            }
+        }
+    })
 }
 
-/// Wakes the executor now and then.
-///
-/// glommio 0.9.0 may park while tasks are ready to run: when another thread's wake arrives between the moment it looked for
-/// events and the moment it would run the first task, `run_task_queues` says that it ran nothing, which `run` takes for
-/// "nothing to run" (mended upstream since, <https://github.com/glommio/glommio/pull/53>, and not released). Whatever wakes
-/// it next runs those tasks as well; on a quiet shard that might be never. There are two of these, half a period apart,
-/// because one of them may be among the tasks that wait.
-async fn beat(heartbeat: u32) {
-    glommio::timer::sleep(HEARTBEAT_PERIOD * heartbeat / HEARTBEATS).await;
-    loop {
-        glommio::timer::sleep(HEARTBEAT_PERIOD).await;
+/// Pins the calling thread.
+fn pin_to(core: usize) -> io::Result<()> {
+    if core >= CpuSet::MAX_CPU {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
     }
+    let mut cores = CpuSet::new();
+    cores.set(core);
+    Ok(sched_setaffinity(None, &cores)?)
+}
+
+fn make(config: &ExecutorConfig) -> io::Result<Runtime> {
+    let mut builder = RuntimeBuilder::new();
+    if let Some(core) = config.core {
+        pin_to(core)?;
+    }
+    let mut proactor = ProactorBuilder::new();
+    proactor
+        .capacity(RING_ENTRIES)
+        .thread_pool_limit(BLOCKING_THREADS);
+    // What the kernel completes is handed over when the thread asks for it, instead of by interrupting it: since Linux 6.1.
+    let mut fitting = proactor.clone();
+    fitting
+        .single_issuer(true)
+        .defer_taskrun(true)
+        .taskrun_flag(true);
+    builder.sync_queue_size(FOREIGN_WAKES_MAX);
+    builder
+        .with_proactor(fitting)
+        .build()
+        .or_else(|_| builder.with_proactor(proactor).build())
 }
 
 thread_local! {
     static PANIC_STOPS_PROCESS: Cell<bool> = const { Cell::new(false) };
+    static TASK_PANICKED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// glommio lets a panic of any task unwind through its executor, which ends that thread alone: the others would go on
-/// half alive. So the process ends while the message is being printed, before anything unwinds.
+/// compio catches the panic of a task, and everything else would go on half alive. So the process ends while the message is being
+/// printed, before anything unwinds.
 fn install_panic_hook() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
         let earlier = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             earlier(info);
+            let _ = TASK_PANICKED.try_with(|panicked| panicked.set(true));
             if PANIC_STOPS_PROCESS.try_with(Cell::get).unwrap_or(false) {
                 let thread = std::thread::current();
                 let name = thread.name().unwrap_or("without a name");
@@ -175,6 +211,8 @@ fn install_panic_hook() {
     });
 }
 
-const BLOCKING_THREADS: usize = 1;
-const HEARTBEATS: u32 = 2;
-const HEARTBEAT_PERIOD: Duration = Duration::from_millis(50);
+const RING_ENTRIES: u32 = 1024;
+/// Directory operations must not wait for the very core that waits for them, nor for each other for long.
+const BLOCKING_THREADS: usize = 4;
+/// Wakes from other threads that wait for a turn; beyond it a waking thread waits.
+const FOREIGN_WAKES_MAX: usize = 1024;

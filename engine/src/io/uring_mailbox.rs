@@ -1,16 +1,8 @@
 //! Messages between shards, and from any thread to a shard. Bounded: who sends too much waits.
 
-use std::time::Duration;
-
-use futures_util::future::join_all;
+use flume::{Receiver, Sender, TrySendError as FlumeError};
 use gannet_wire::ShardIndex;
-use glommio::channels::shared_channel::{
-    ConnectedReceiver, ConnectedSender, SharedReceiver, SharedSender, new_bounded,
-};
-use glommio::{GlommioError, ResourceType};
 use thiserror::Error;
-
-use super::local::Semaphore;
 
 /// What was to be sent comes back: the receiver is gone.
 #[derive(Debug, Error)]
@@ -30,97 +22,68 @@ pub enum TrySendError<T> {
 
 /// The place of one shard in the matrix of channels, before its executor runs.
 #[derive(Debug)]
-pub struct MailboxSeat<T: Send> {
-    shard: ShardIndex,
-    senders: Vec<Option<SharedSender<T>>>,
-    receivers: Vec<(ShardIndex, SharedReceiver<T>)>,
+pub struct MailboxSeat<T> {
+    mailbox: Mailbox<T>,
+    receivers: Vec<PeerReceiver<T>>,
 }
 
 /// The sending half of a shard's mailbox.
-///
-/// Drop it while its executor still runs: what an executor drops at its own end no longer tells the receivers, and they
-/// wait for ever.
-pub struct Mailbox<T: Send> {
-    shard: ShardIndex,
-    peers: Vec<Option<Peer<T>>>,
-}
-
-struct Peer<T: Send> {
-    sender: ConnectedSender<T>,
-    /// Lets one task after the other wait for room, first come, first served.
-    turn: Semaphore,
-}
-
-/// What one other shard sends to this one, in order. One task a receiver: each poll that finds nothing leaves a waker behind
-/// until a message comes, so one that is polled for other reasons as well would gather them.
 #[derive(Debug)]
-pub struct PeerReceiver<T: Send> {
-    from: ShardIndex,
-    receiver: ConnectedReceiver<T>,
+pub struct Mailbox<T> {
+    shard: ShardIndex,
+    /// By receiving shard; `None` for its own.
+    peers: Vec<Option<Sender<T>>>,
 }
 
-/// Makes the channels between `shards` shards, each with room for `capacity` messages (rounded up to a power of two), and
-/// returns the seats in the order of shards.
+/// What one other shard sends to this one, in order.
+#[derive(Debug)]
+pub struct PeerReceiver<T> {
+    from: ShardIndex,
+    receiver: Receiver<T>,
+}
+
+/// Makes the channels between `shards` shards, each with room for `capacity` messages, and returns the seats in the order of shards.
 #[must_use]
 pub fn mailboxes<T: Send>(shards: u16, capacity: usize) -> Vec<MailboxSeat<T>> {
     let mut seats: Vec<_> = (0..shards)
         .map(|shard| MailboxSeat {
-            shard: ShardIndex(shard),
-            senders: Vec::new(),
+            mailbox: Mailbox {
+                shard: ShardIndex(shard),
+                peers: Vec::new(),
+            },
             receivers: Vec::new(),
         })
         .collect();
     for from in 0..shards {
-        let mut senders = Vec::new();
+        let mut peers = Vec::new();
         for (to, seat) in (0..shards).zip(&mut seats) {
-            senders.push(if from == to {
-                None
-            } else {
-                let (sender, receiver) = new_bounded(capacity);
-                seat.receivers.push((ShardIndex(from), receiver));
-                Some(sender)
-            });
+            peers.push((from != to).then(|| {
+                let (sender, receiver) = flume::bounded(capacity);
+                seat.receivers.push(PeerReceiver {
+                    from: ShardIndex(from),
+                    receiver,
+                });
+                sender
+            }));
         }
         if let Some(seat) = seats.get_mut(usize::from(from)) {
-            seat.senders = senders;
+            seat.mailbox.peers = peers;
         }
     }
     seats
 }
 
-impl<T: Send + 'static> MailboxSeat<T> {
+impl<T: Send> MailboxSeat<T> {
     /// Whose seat it is.
     #[must_use]
     pub fn shard(&self) -> ShardIndex {
-        self.shard
+        self.mailbox.shard
     }
 
-    /// Takes the seat, on the shard's executor, and waits until all the others have taken theirs (or dropped them). Returns
-    /// a receiver for each other shard: run a loop for each.
-    pub async fn connect(self) -> (Mailbox<T>, Vec<PeerReceiver<T>>) {
-        // All at once: each end waits for its other end.
-        let senders = join_all(self.senders.into_iter().map(|sender| async {
-            Some(Peer {
-                sender: sender?.connect().await,
-                turn: Semaphore::new(1),
-            })
-        }));
-        let receivers = join_all(
-            self.receivers
-                .into_iter()
-                .map(|(from, receiver)| async move {
-                    PeerReceiver {
-                        from,
-                        receiver: receiver.connect().await,
-                    }
-                }),
-        );
-        let (peers, receivers) = futures_util::future::join(senders, receivers).await;
-        let mailbox = Mailbox {
-            shard: self.shard,
-            peers,
-        };
-        (mailbox, receivers)
+    /// Takes the seat: the way to the others, and a receiver for each of them, to be read by a loop each.
+    #[must_use]
+    pub fn take(self) -> (Mailbox<T>, Vec<PeerReceiver<T>>) {
+        (self.mailbox, self.receivers)
     }
 }
 
@@ -131,7 +94,7 @@ impl<T: Send> Mailbox<T> {
         self.shard
     }
 
-    /// Sends if there is room and nobody waits for it.
+    /// Sends if there is room.
     ///
     /// # Panics
     /// When `to` is this shard or none.
@@ -139,11 +102,12 @@ impl<T: Send> Mailbox<T> {
     /// # Errors
     /// The message, when it could not be sent.
     pub fn try_send(&self, to: ShardIndex, message: T) -> Result<(), TrySendError<T>> {
-        let peer = self.peer(to);
-        if peer.turn.available() == 0 {
-            return Err(TrySendError::Full(message));
-        }
-        peer.try_send(message)
+        self.peer(to)
+            .try_send(message)
+            .map_err(|error| match error {
+                FlumeError::Full(message) => TrySendError::Full(message),
+                FlumeError::Disconnected(message) => TrySendError::Closed(message),
+            })
     }
 
     /// Sends, waiting for room. Messages to one shard keep the order in which `send` was first polled.
@@ -154,59 +118,16 @@ impl<T: Send> Mailbox<T> {
     /// # Errors
     /// The message, when the receiver is gone.
     pub async fn send(&self, to: ShardIndex, message: T) -> Result<(), SendError<T>> {
-        let peer = self.peer(to);
-        let _turn = Turn::wait(&peer.turn).await;
-        let mut message = message;
-        // glommio's own waiting for room spins for ever when the receiver goes away from a full channel. Full means that
-        // the receiver is far behind: looking again after a moment costs little then.
-        let mut pause = FULL_PAUSE_MIN;
-        loop {
-            message = match peer.try_send(message) {
-                Ok(()) => return Ok(()),
-                Err(TrySendError::Closed(message)) => return Err(SendError(message)),
-                Err(TrySendError::Full(message)) => message,
-            };
-            glommio::timer::sleep(pause).await;
-            pause = (pause * 2).min(FULL_PAUSE_MAX);
-        }
+        let sent = self.peer(to).send_async(message).await;
+        sent.map_err(|error| SendError(error.into_inner()))
     }
 
-    fn peer(&self, to: ShardIndex) -> &Peer<T> {
+    fn peer(&self, to: ShardIndex) -> &Sender<T> {
         match self.peers.get(usize::from(to.0)) {
             Some(Some(peer)) => peer,
             Some(None) => panic!("shard {} has no mailbox for itself", to.0),
             None => panic!("there is no shard {}", to.0),
         }
-    }
-}
-
-impl<T: Send> Peer<T> {
-    fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
-        match self.sender.try_send(message) {
-            Ok(()) => Ok(()),
-            Err(GlommioError::WouldBlock(ResourceType::Channel(message))) => {
-                Err(TrySendError::Full(message))
-            }
-            Err(GlommioError::Closed(ResourceType::Channel(message))) => {
-                Err(TrySendError::Closed(message))
-            }
-            Err(_) => unreachable!("sending fails only for want of room or of a receiver"),
-        }
-    }
-}
-
-struct Turn<'a>(&'a Semaphore);
-
-impl<'a> Turn<'a> {
-    async fn wait(turn: &'a Semaphore) -> Self {
-        turn.acquire(1).await;
-        Self(turn)
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.0.release(1);
     }
 }
 
@@ -219,7 +140,7 @@ impl<T: Send> PeerReceiver<T> {
 
     /// The next message; `None` when the sender is gone and all it sent was received.
     pub async fn recv(&self) -> Option<T> {
-        self.receiver.recv().await
+        self.receiver.recv_async().await.ok()
     }
 }
 
@@ -235,6 +156,3 @@ pub type InletReceiver<T> = flume::Receiver<T>;
 pub fn inlet<T: Send>(capacity: usize) -> (Inlet<T>, InletReceiver<T>) {
     flume::bounded(capacity)
 }
-
-const FULL_PAUSE_MIN: Duration = Duration::from_micros(50);
-const FULL_PAUSE_MAX: Duration = Duration::from_millis(1);

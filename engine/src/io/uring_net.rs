@@ -1,19 +1,18 @@
-//! Connections: TCP by readiness, gathered writes, and a deadline for peers that no longer read.
+//! Connections: reads by io_uring, gathered writes, and a deadline for peers that no longer read.
 
-use std::cell::RefCell;
 use std::io::{self, IoSlice};
-use std::net::{SocketAddr, TcpStream};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd};
-use std::pin::Pin;
-use std::task::Poll;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::{BufMut, BytesMut};
-use futures_util::io::{AsyncRead, AsyncWrite};
+use bytes::BytesMut;
+use compio::BufResult;
+use compio::buf::{IntoInner, IoBuf};
+use compio::driver::op::{Interest, PollOnce, Recv, RecvFlags};
+use compio::runtime::submit;
+use compio::time::timeout;
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
-
-use super::uring::plain_error;
 
 /// The most slices that leave with one system call.
 pub const SEND_SLICES_MAX: usize = 256;
@@ -44,19 +43,22 @@ impl Default for ConnectionOptions {
 /// Dropping it closes both directions; what was written is still sent.
 #[derive(Debug)]
 pub struct Connection {
-    /// Borrowed only while polling, never across an await.
-    stream: RefCell<glommio::net::TcpStream>,
+    /// Shared with the operation in flight: the kernel may use it until that has ended.
+    socket: Rc<TcpStream>,
     peer: SocketAddr,
+    write_deadline: Duration,
 }
 
 impl Connection {
-    /// Takes over an accepted socket. Runs on the executor that will serve it.
+    /// Takes over an accepted socket.
     ///
     /// # Errors
     /// When the peer is gone already, or a socket option is refused.
     pub fn from_std(stream: TcpStream, options: &ConnectionOptions) -> io::Result<Self> {
         let peer = stream.peer_addr()?;
         stream.set_nodelay(true)?;
+        // A socket that does not block would have io_uring answer EAGAIN where it is to wait.
+        stream.set_nonblocking(false)?;
         let socket = socket2::SockRef::from(&stream);
         if let Some(bytes) = options.send_buffer_bytes {
             socket.set_send_buffer_size(bytes)?;
@@ -64,13 +66,10 @@ impl Connection {
         if let Some(bytes) = options.receive_buffer_bytes {
             socket.set_recv_buffer_size(bytes)?;
         }
-        let stream = adopt(stream);
-        stream
-            .set_write_timeout(Some(options.write_deadline))
-            .map_err(plain_error)?;
         Ok(Self {
-            stream: RefCell::new(stream),
+            socket: Rc::new(stream),
             peer,
+            write_deadline: options.write_deadline,
         })
     }
 
@@ -80,36 +79,39 @@ impl Connection {
         self.peer
     }
 
-    /// Reads what has arrived, at most the spare capacity of `into`, and waits until something has. 0 means that the peer
-    /// will send no more. Dropping the future loses nothing.
+    /// Reads what has arrived, at most the spare capacity of `buffer`, behind what is in it, and waits until something has. 0 means that
+    /// the peer will send no more. The kernel has the buffer meanwhile: dropping the future gives it up, and with it what
+    /// arrives, so that only closing the connection makes sense then.
     ///
     /// # Panics
-    /// When `into` has no spare capacity, since 0 would then mean something else.
+    /// When `buffer` has no spare capacity, since 0 would then mean something else.
     ///
     /// # Errors
     /// The socket's.
-    pub async fn read(&self, into: &mut BytesMut) -> io::Result<usize> {
+    pub async fn read(&self, buffer: BytesMut) -> (io::Result<usize>, BytesMut) {
         assert!(
-            into.capacity() > into.len(),
+            buffer.capacity() > buffer.len(),
             "no room to read into: reserve first"
         );
-        std::future::poll_fn(|context| {
-            let spare = writable(into);
-            let mut stream = self.stream.borrow_mut();
-            match Pin::new(&mut *stream).poll_read(context, spare) {
-                Poll::Ready(Ok(read)) => {
-                    filled(into, read);
-                    Poll::Ready(Ok(read))
-                }
-                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {
-                    context.waker().wake_by_ref();
-                    Poll::Pending
-                }
-                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-                Poll::Pending => Poll::Pending,
+        let mut buffer = buffer;
+        loop {
+            let filled = buffer.len();
+            let receive = Recv::new(
+                self.socket.clone(),
+                buffer.slice(filled..),
+                RecvFlags::empty(),
+            );
+            let BufResult(result, receive) = submit(receive).await;
+            let mut slice = receive.into_inner();
+            if let Ok(read) = result {
+                advance(&mut slice, read);
             }
-        })
-        .await
+            buffer = slice.into_inner();
+            match result {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return (result, buffer),
+            }
+        }
     }
 
     /// Writes all of the slices, in order, many with one system call; the slices are used up. When dropped half way, a
@@ -120,96 +122,66 @@ impl Connection {
     pub async fn write_vectored_all(&self, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
         // Slices without bytes at the front would look like no progress.
         IoSlice::advance_slices(&mut slices, 0);
+        let mut calls = 0;
         while !slices.is_empty() {
             let batch = slices.len().min(SEND_SLICES_MAX);
-            let sent = match self.send(slices.get(..batch).unwrap_or_default()) {
-                Ok(sent) => sent,
-                Err(Errno::INTR) => continue,
-                Err(Errno::AGAIN) => {
-                    // glommio tells when the socket can be written only to one who writes through it.
-                    let first = slices.first().map_or(&[][..], |slice| slice);
-                    std::future::poll_fn(|context| {
-                        Pin::new(&mut *self.stream.borrow_mut()).poll_write(context, first)
-                    })
-                    .await?
-                }
+            match self.send(slices.get(..batch).unwrap_or_default()) {
+                Ok(sent) => IoSlice::advance_slices(&mut slices, sent),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => self.writable().await?,
                 Err(error) => return Err(error.into()),
-            };
-            IoSlice::advance_slices(&mut slices, sent);
-            // A fast reader must not keep the neighbours waiting.
-            glommio::yield_if_needed().await;
+            }
+            calls += 1;
+            if calls % SENDS_IN_A_ROW_MAX == 0 {
+                // A fast reader must not keep the neighbours waiting.
+                crate::io::local::yield_once().await;
+            }
         }
         Ok(())
     }
 
     /// Closes both directions: reads on this connection end, and the peer sees the end after all that was written.
     pub fn shutdown(&self) {
-        let socket = self.stream.borrow();
         // It fails only when there is nothing left to close.
-        let _ = rustix::net::shutdown(borrow(&socket), rustix::net::Shutdown::Both);
+        let _ = self.socket.shutdown(Shutdown::Both);
     }
 
     /// Closes the direction to the peer alone: it sees the end after all that was written, and may still send.
     pub fn finish_writing(&self) {
-        let socket = self.stream.borrow();
         // As above.
-        let _ = rustix::net::shutdown(borrow(&socket), rustix::net::Shutdown::Write);
+        let _ = self.socket.shutdown(Shutdown::Write);
     }
 
     fn send(&self, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
-        let socket = self.stream.borrow();
         sendmsg(
-            borrow(&socket),
+            &*self.socket,
             slices,
             &mut SendAncillaryBuffer::default(),
             SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
         )
     }
+
+    /// Waits until the kernel takes more, within the deadline.
+    async fn writable(&self) -> io::Result<()> {
+        let poll = PollOnce::new(self.socket.clone(), Interest::Writable);
+        match timeout(self.write_deadline, submit(poll)).await {
+            Ok(BufResult(result, _)) => result.map(|_| ()),
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
 }
 
 impl Drop for Connection {
-    /// A poll that io_uring still holds keeps the socket open after its descriptor is closed; the peer must not wait for that.
+    /// A read that io_uring still holds keeps the socket open; the peer must not wait for that.
     fn drop(&mut self) {
         self.shutdown();
     }
 }
 
-#[allow(
-    unsafe_code,
-    reason = "glommio takes a socket only as a raw descriptor"
-)]
-fn adopt(stream: TcpStream) -> glommio::net::TcpStream {
-    // SAFETY: `into_raw_fd` hands over the only ownership of an open TCP socket.
-    unsafe { glommio::net::TcpStream::from_raw_fd(stream.into_raw_fd()) }
+#[allow(unsafe_code, reason = "the runtime's contract for buffers")]
+fn advance(slice: &mut compio::buf::Slice<BytesMut>, read: usize) {
+    // SAFETY: the kernel wrote the first `read` bytes of the spare capacity, which the slice begins with.
+    unsafe { compio::buf::SetLen::set_len(slice, read) };
 }
 
-#[allow(
-    unsafe_code,
-    reason = "glommio's stream has no safe way to lend its descriptor"
-)]
-fn borrow(stream: &glommio::net::TcpStream) -> BorrowedFd<'_> {
-    // SAFETY: the stream owns the descriptor and outlives the borrow.
-    unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) }
-}
-
-/// The spare capacity, as glommio wants it. Zeroing it before each read would cost more than the read of a small frame.
-#[allow(
-    unsafe_code,
-    reason = "glommio's poll_read takes no uninitialised memory"
-)]
-fn writable(buffer: &mut BytesMut) -> &mut [u8] {
-    let spare = buffer.spare_capacity_mut();
-    // SAFETY: valid for writes of its length and exclusively borrowed. It is handed to recv(2), which only writes to it;
-    // nothing reads it before `filled` says how much of it was written.
-    unsafe { std::slice::from_raw_parts_mut(spare.as_mut_ptr().cast::<u8>(), spare.len()) }
-}
-
-#[allow(unsafe_code, reason = "the counterpart of `writable`")]
-fn filled(buffer: &mut BytesMut, bytes: usize) {
-    assert!(
-        bytes <= buffer.capacity() - buffer.len(),
-        "read more than fits"
-    );
-    // SAFETY: the kernel wrote the first `bytes` of the spare capacity, and they lie within it.
-    unsafe { buffer.advance_mut(bytes) };
-}
+const SENDS_IN_A_ROW_MAX: u32 = 4;

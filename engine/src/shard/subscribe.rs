@@ -13,7 +13,7 @@ use super::log::ShardLog;
 use super::read::ReadCursor;
 use super::room::Room;
 use super::slot::{CompletionSink, Slot};
-use crate::io::local::Signal;
+use crate::io::local::{Signal, yield_once};
 use crate::io::{Clock, Disk};
 use crate::storage::slice::Slice;
 
@@ -141,16 +141,4 @@ impl Subscription {
     pub fn is_ended(&self) -> bool {
         self.ended.get()
     }
-}
-
-async fn yield_once() {
-    let mut yielded = false;
-    std::future::poll_fn(|cx| {
-        if std::mem::replace(&mut yielded, true) {
-            return std::task::Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        std::task::Poll::Pending
-    })
-    .await;
 }

@@ -117,7 +117,7 @@ const fn range(least: u64, most: u64) -> Option<RangeInclusive<i64>> {
     Some(RangeInclusive::new(least as i64, most as i64))
 }
 
-static KEYS: [ConfigKey; 40] = [
+static KEYS: [ConfigKey; 39] = [
     ConfigKey {
         name: "listen",
         default: "\"127.0.0.1:7470\"",
@@ -432,13 +432,5 @@ static KEYS: [ConfigKey; 40] = [
         trades: "Which cores the shards run on, in order: a list such as [0, 2] or a text such as \"0,2,4-7\". \"auto\" is all that this process may use. Leave some out for clients on the same machine and for the interrupts of the network card.",
         bounds: "At least as many cores as shards, each named once.",
         range: None,
-    },
-    ConfigKey {
-        name: "runtime.io_memory_bytes",
-        default: "\"10 MiB\"",
-        unit: BYTES,
-        trades: "Memory one shard registers with its rings, from which disk buffers are taken first. Buffers beyond it work too, a little slower.",
-        bounds: "Locked memory of each shard, three times over where the process's memlock limit allows; without it the rings go on with plain memory.",
-        range: range(64 * most::KIB, most::IO_MEMORY_BYTES_MAX),
     },
 ];

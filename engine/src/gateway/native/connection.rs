@@ -184,18 +184,25 @@ impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
                 break;
             }
             let read = match select(
-                pin!(connection.read(&mut received)),
+                pin!(connection.read(std::mem::take(&mut received))),
                 pin!(self.context.stop.changed_since(stop)),
             )
             .await
             {
-                Either::Left((Ok(0), _)) => break,
-                Either::Left((Ok(read), _)) => read,
-                Either::Left((Err(error), _)) => {
+                Either::Left(((result, buffer), _)) => {
+                    received = buffer;
+                    result
+                }
+                // The server stops: whatever arrives now is not heard any more.
+                Either::Right(_) => continue,
+            };
+            let read = match read {
+                Ok(0) => break,
+                Ok(read) => read,
+                Err(error) => {
                     tracing::debug!(peer = %connection.peer(), %error, "a connection ended");
                     break;
                 }
-                Either::Right(_) => continue,
             };
             self.heard.set(self.context.clock.monotonic());
             // A busy connection reads much at once, an idle one holds little memory.
