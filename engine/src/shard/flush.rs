@@ -215,8 +215,11 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         };
         self.reserve_with_patience(&mut segment, backlog.bytes)
             .await?;
-        let mut writer = self.segment_writer(&segment);
-        let runs = write_runs(&mut writer, &mut segment, backlog).await?;
+        let mut pace = self.flush_pace();
+        let mut writer = self.segment_writer(&segment, &pace);
+        let runs = self
+            .write_runs(&mut writer, &mut segment, backlog, &mut pace)
+            .await?;
         segment.advance(writer.finish().await?);
         self.flush_segments.borrow_mut().insert(key, segment);
         Ok(runs)
@@ -248,10 +251,13 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         let mut segment = OpenSegment::create(&self.disk, &self.data, id, None).await?;
         let bytes = backlogs.iter().map(|backlog| backlog.bytes).sum();
         self.reserve_with_patience(&mut segment, bytes).await?;
-        let mut writer = self.segment_writer(&segment);
+        let mut pace = self.flush_pace();
+        let mut writer = self.segment_writer(&segment, &pace);
         let mut runs = Vec::with_capacity(backlogs.len());
         for backlog in backlogs {
-            let own = write_runs(&mut writer, &mut segment, backlog).await?;
+            let own = self
+                .write_runs(&mut writer, &mut segment, backlog, &mut pace)
+                .await?;
             runs.extend(own.into_iter().map(|run| (backlog.slot.clone(), run)));
         }
         segment.advance(writer.finish().await?);
@@ -524,12 +530,42 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         }
     }
 
-    /// Paced behind the commits, unless publishers are about to wait: then more writes at once, and one sync at the end.
-    fn segment_writer(&self, segment: &OpenSegment<D>) -> SegmentWriter<D> {
-        let backlogged = self.unflushed_bytes.get() > self.config.unflushed_bytes_max / 2;
-        let in_flight = self.config.flush_writes_in_flight_max * if backlogged { 4 } else { 1 };
-        let sync_bytes = (!backlogged).then_some(SYNC_BYTES);
-        segment.writer(self.config.flush_write_bytes, in_flight, sync_bytes)
+    /// How much of the device the flusher takes: a quarter of its time while little waits, all of it when publishers are about to wait.
+    fn flush_pace(&self) -> Pace {
+        let most = (self.config.unflushed_bytes_max / 2).max(1);
+        let waiting = self.unflushed_bytes.get().min(most);
+        Pace {
+            pause_percent: PAUSE_PERCENT_MAX - PAUSE_PERCENT_MAX * waiting / most,
+            since: self.clock.monotonic(),
+            position: 0,
+        }
+    }
+
+    /// Paced behind the commits; when publishers are about to wait larger writes, more at once, and one sync at the end.
+    fn segment_writer(&self, segment: &OpenSegment<D>, pace: &Pace) -> SegmentWriter<D> {
+        let factor = if pace.pause_percent == 0 { 4 } else { 1 };
+        segment.writer(
+            self.config.flush_write_bytes * factor,
+            self.config.flush_writes_in_flight_max * factor,
+            (factor == 1).then_some(SYNC_BYTES),
+        )
+    }
+
+    /// Pauses when a write's worth has gone out since the last time.
+    async fn keep_pace(&self, pace: &mut Pace, position: u64) {
+        if pace.pause_percent == 0
+            || position.saturating_sub(pace.position) < self.config.flush_write_bytes as u64
+        {
+            return;
+        }
+        let took = self.clock.monotonic().saturating_sub(pace.since);
+        let pause = took * u32::try_from(pace.pause_percent).unwrap_or(0) / 100;
+        self.clock.sleep(pause.min(PAUSE_MAX)).await;
+        *pace = Pace {
+            position,
+            since: self.clock.monotonic(),
+            ..*pace
+        };
     }
 
     /// Cuts that still matter once everything up to `flushed` is in segments.
@@ -560,47 +596,65 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             self.work.notify_all();
         }
     }
+
+    /// Streams a backlog's batches into a segment and notes them in its index. Batches that went straight to another segment leave
+    /// gaps between offsets: each stretch is a run of its own.
+    async fn write_runs(
+        &self,
+        writer: &mut SegmentWriter<D>,
+        segment: &mut OpenSegment<D>,
+        backlog: &Backlog,
+        pace: &mut Pace,
+    ) -> Result<Vec<Run>, StorageError> {
+        let key = backlog.slot.key();
+        let mut runs: Vec<Run> = Vec::new();
+        for batch in &backlog.batches {
+            let position = writer.end();
+            let header = crate::storage::segment::header_at(&batch.bytes)
+                .expect("a batch in the tail has a header");
+            segment.index.push(
+                key,
+                batch.base_offset..batch.next_offset,
+                position,
+                header.max_timestamp(),
+            );
+            writer.push(&batch.bytes).await?;
+            let filler = aligned_bytes(batch.bytes.len()) - batch.bytes.len();
+            writer.push(&[0; BATCH_ALIGNMENT][..filler]).await?;
+            self.keep_pace(pace, writer.end()).await;
+            match runs.last_mut() {
+                Some(run) if run.next_offset == batch.base_offset => {
+                    run.next_offset = batch.next_offset;
+                    run.end = writer.end();
+                    run.max_timestamp = run.max_timestamp.max(header.max_timestamp());
+                    run.append_time = run.append_time.max(header.append_time());
+                }
+                _ => runs.push(Run {
+                    segment: segment.segment,
+                    base_offset: batch.base_offset,
+                    next_offset: batch.next_offset,
+                    position,
+                    end: writer.end(),
+                    max_timestamp: header.max_timestamp(),
+                    append_time: header.append_time(),
+                }),
+            }
+        }
+        Ok(runs)
+    }
 }
 
-/// Streams a backlog's batches into a segment and notes them in its index. Batches that went straight to another segment leave
-/// gaps between offsets: each stretch is a run of its own.
-async fn write_runs<D: Disk>(
-    writer: &mut SegmentWriter<D>,
-    segment: &mut OpenSegment<D>,
-    backlog: &Backlog,
-) -> Result<Vec<Run>, StorageError> {
-    let key = backlog.slot.key();
-    let mut runs: Vec<Run> = Vec::new();
-    for batch in &backlog.batches {
-        let position = writer.end();
-        let header = crate::storage::segment::header_at(&batch.bytes)
-            .expect("a batch in the tail has a header");
-        segment.index.push(
-            key,
-            batch.base_offset..batch.next_offset,
-            position,
-            header.max_timestamp(),
-        );
-        writer.push(&batch.bytes).await?;
-        let filler = aligned_bytes(batch.bytes.len()) - batch.bytes.len();
-        writer.push(&[0; BATCH_ALIGNMENT][..filler]).await?;
-        match runs.last_mut() {
-            Some(run) if run.next_offset == batch.base_offset => {
-                run.next_offset = batch.next_offset;
-                run.end = writer.end();
-                run.max_timestamp = run.max_timestamp.max(header.max_timestamp());
-                run.append_time = run.append_time.max(header.append_time());
-            }
-            _ => runs.push(Run {
-                segment: segment.segment,
-                base_offset: batch.base_offset,
-                next_offset: batch.next_offset,
-                position,
-                end: writer.end(),
-                max_timestamp: header.max_timestamp(),
-                append_time: header.append_time(),
-            }),
-        }
-    }
-    Ok(runs)
+/// The flusher's share of the device during one stream of writes.
+struct Pace {
+    /// How long it pauses behind each write, in hundredths of what that took.
+    pause_percent: u64,
+    /// When the last pause ended ...
+    since: std::time::Duration,
+    /// ... and where the stream stood then.
+    position: u64,
 }
+
+/// Three times as long as it writes.
+const PAUSE_PERCENT_MAX: u64 = 300;
+/// A write that took long was waiting for others: no reason to wait as long again.
+const PAUSE_MAX: std::time::Duration = std::time::Duration::from_millis(10);

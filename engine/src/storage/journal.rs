@@ -13,10 +13,17 @@ use super::journal_file::{FIRST_COMMIT_POSITION, HeaderState, JournalHeader};
 use super::layout::JOURNAL_SUFFIX;
 use super::scan::{Found, Scanner};
 use super::{Generation, Lsn, StorageError};
+use crate::io::local::Signal;
 use crate::io::{BLOCK_BYTES, Disk, DiskBuffer, DiskFile, OpenMode};
 
 const PREWRITE_BYTES: usize = 1 << 20;
 const PREWRITES_IN_FLIGHT: usize = 4;
+/// One write behind the commits: a commit that comes meanwhile waits for no more than this.
+const PREWRITE_AHEAD_BYTES: usize = 128 << 10;
+/// A commit's durable write waits for the device's cache to be emptied: no more than this gathers in it.
+const PREWRITE_SYNC_BYTES: u64 = 1 << 20;
+/// A spare is begun when so much of the current file is full, as its part of the whole.
+const SPARE_BEGINS_AT: u64 = 8;
 
 /// A journal whose commits go to one file at a time. Owned by its shard's commit loop; spares are made by another task.
 pub struct Journal<D: Disk> {
@@ -29,6 +36,12 @@ pub struct Journal<D: Disk> {
     spares: RefCell<VecDeque<Spare>>,
     next_slot: Cell<u64>,
     generation: Cell<Generation>,
+    /// Whether a spare is being made behind the commits.
+    making_spare: Cell<bool>,
+    /// Whether commits wait for it.
+    spare_urgent: Cell<bool>,
+    /// A commit was placed, or a spare is there, or one is waited for.
+    progress: Signal,
 }
 
 /// Where a commit is to be written.
@@ -169,6 +182,9 @@ impl<D: Disk> Journal<D> {
             spares: RefCell::new(VecDeque::new()),
             next_slot: Cell::new(next_slot),
             generation: Cell::new(generation),
+            making_spare: Cell::new(false),
+            spare_urgent: Cell::new(false),
+            progress: Signal::new(),
         })
     }
 
@@ -197,15 +213,14 @@ impl<D: Disk> Journal<D> {
         current.position += bytes as u64;
         current.last_lsn = lsn;
         current.previous_checksum = checksum;
+        if self.making_spare.get() {
+            self.progress.notify_all();
+        }
     }
 
     /// Seals the current file and puts another to use, whose first commit will be `first_lsn`. Its header is durable when this returns.
     pub async fn rotate(&self, first_lsn: Lsn) -> Result<(), StorageError> {
-        let spare = self.spares.borrow_mut().pop_front();
-        let spare = match spare {
-            Some(spare) => spare,
-            None => self.prewrite(Pace::Urgent).await?,
-        };
+        let spare = self.spare().await?;
         let path = self.path(spare.slot);
         let file = self
             .disk
@@ -249,14 +264,46 @@ impl<D: Disk> Journal<D> {
         self.spares.borrow().is_empty()
             && current
                 .as_ref()
-                .is_some_and(|current| current.position > current.file_bytes / 8)
+                .is_some_and(|current| current.position > current.file_bytes / SPARE_BEGINS_AT)
     }
 
-    /// Makes a spare ahead of time.
+    /// Makes a spare ahead of time: twice as fast as the current file fills up, so that it is done in time and takes no more of the device than
+    /// it must, and as fast as it goes once [`Journal::rotate`] waits for it.
     pub async fn make_spare(&self) -> Result<(), StorageError> {
-        let spare = self.prewrite(Pace::Ahead).await?;
-        self.spares.borrow_mut().push_back(spare);
-        Ok(())
+        self.making_spare.set(true);
+        let made = self.prewrite(Pace::Ahead).await;
+        self.making_spare.set(false);
+        self.spare_urgent.set(false);
+        let made = made.map(|spare| self.spares.borrow_mut().push_back(spare));
+        self.progress.notify_all();
+        made
+    }
+
+    /// The next file to be used: one that is there, or that is being made, or a new one.
+    async fn spare(&self) -> Result<Spare, StorageError> {
+        loop {
+            let known = self.spares.borrow_mut().pop_front();
+            if let Some(spare) = known {
+                return Ok(spare);
+            }
+            if !self.making_spare.get() {
+                return self.prewrite(Pace::Urgent).await;
+            }
+            self.spare_urgent.set(true);
+            self.progress.notify_all();
+            self.progress.wait().await;
+        }
+    }
+
+    /// How much of a spare may be written by now.
+    fn spare_bytes_due(&self) -> u64 {
+        if self.spare_urgent.get() {
+            return u64::MAX;
+        }
+        self.current.borrow().as_ref().map_or(u64::MAX, |current| {
+            let begin = current.file_bytes / SPARE_BEGINS_AT;
+            2 * current.position.saturating_sub(begin)
+        })
     }
 
     /// Frees the sealed files that end at or below `flushed`: call it only when the checkpoint that says so is durable.
@@ -355,37 +402,68 @@ impl<D: Disk> Journal<D> {
         file.allocate(self.file_bytes)
             .await
             .map_err(StorageError::io("allocate", path))?;
-        let zeros = zeros(&self.disk, PREWRITE_BYTES);
-        let in_flight = match pace {
-            Pace::Ahead => 1,
-            Pace::Urgent => PREWRITES_IN_FLIGHT,
-        };
         let mut position = 0;
+        let mut synced = 0;
         while position < self.file_bytes {
-            let mut writes = Vec::with_capacity(in_flight);
-            while writes.len() < in_flight && position < self.file_bytes {
-                let left = self.file_bytes - position;
-                let buffer = match usize::try_from(left) {
-                    Ok(left) if left < PREWRITE_BYTES => self::zeros(&self.disk, left),
-                    _ => zeros.clone(),
-                };
-                let bytes = buffer.len() as u64;
-                writes.push((position, buffer));
-                position += bytes;
-            }
-            let writes = writes
-                .iter()
-                .map(|(position, zeros)| file.write_at(*position, zeros));
-            futures_util::future::try_join_all(writes)
-                .await
-                .map_err(StorageError::io("write", path))?;
-            if pace == Pace::Ahead {
-                // A commit's durable write waits for the device's cache to be emptied: never let much gather in it.
+            let (bytes, in_flight) = match pace {
+                Pace::Ahead if !self.spare_urgent.get() => {
+                    self.spare_due(position).await;
+                    (PREWRITE_AHEAD_BYTES, 1)
+                }
+                Pace::Ahead | Pace::Urgent => (PREWRITE_BYTES, PREWRITES_IN_FLIGHT),
+            };
+            position = self
+                .prewrite_part(&file, path, position, bytes, in_flight)
+                .await?;
+            if pace == Pace::Ahead && position - synced >= PREWRITE_SYNC_BYTES {
+                synced = position;
                 file.sync().await.map_err(StorageError::io("sync", path))?;
             }
         }
         file.sync().await.map_err(StorageError::io("sync", path))?;
         file.close().await.map_err(StorageError::io("close", path))
+    }
+
+    /// Writes a few pieces of zeros at once; returns where the next one goes.
+    async fn prewrite_part(
+        &self,
+        file: &D::File,
+        path: &Path,
+        mut position: u64,
+        bytes: usize,
+        in_flight: usize,
+    ) -> Result<u64, StorageError> {
+        let whole = zeros(&self.disk, bytes);
+        let mut writes = Vec::with_capacity(in_flight);
+        while writes.len() < in_flight && position < self.file_bytes {
+            let left = usize::try_from(self.file_bytes - position).unwrap_or(usize::MAX);
+            let buffer = if left < bytes {
+                zeros(&self.disk, left)
+            } else {
+                whole.clone()
+            };
+            let end = position + buffer.len() as u64;
+            writes.push((position, buffer));
+            position = end;
+        }
+        let writes = writes
+            .iter()
+            .map(|(position, zeros)| file.write_at(*position, zeros));
+        futures_util::future::try_join_all(writes)
+            .await
+            .map_err(StorageError::io("write", path))?;
+        Ok(position)
+    }
+
+    /// Waits until the file that is in use is so full that the spare should be behind `position`.
+    async fn spare_due(&self, position: u64) {
+        loop {
+            let seen = self.progress.version();
+            if position < self.spare_bytes_due() {
+                return;
+            }
+            self.progress.changed_since(seen).await;
+        }
     }
 
     fn path(&self, slot: u64) -> PathBuf {
