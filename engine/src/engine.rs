@@ -43,6 +43,8 @@ const MAIL_MAX: usize = 256;
 const MAIL_BATCH_MAX: usize = 512;
 /// Bytes of one shard's publishes on their way to other shards.
 const FORWARD_BYTES_MAX: usize = 32 << 20;
+/// Bytes of large frames that one shard's connections have begun to send, at least one of the largest.
+const RECEIVE_BYTES_MAX: usize = 64 << 20;
 /// Producers remembered for one partition.
 const PRODUCERS_MAX: usize = 10_000;
 /// Descriptors without which nothing works: files, rings and a few connections.
@@ -416,6 +418,7 @@ async fn run_shard(
         config: plan.native.clone(),
         clock,
         forward_budget: Rc::new(Semaphore::new(FORWARD_BYTES_MAX)),
+        receive_budget: Rc::new(Semaphore::new(RECEIVE_BYTES_MAX)),
         scratch: RefCell::new(CheckScratch::new()),
         stopping: Cell::new(false),
         stop: Signal::new(),

@@ -135,6 +135,15 @@ impl DiskBuffer {
             .map_or(0, |memory| memory.allocation.layout.size())
     }
 
+    /// Whether both are the same memory.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (&self.memory, &other.memory) {
+            (Some(one), Some(other)) => Rc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+
     /// Gives back the memory that this thread keeps for its next buffers.
     pub fn release_kept() {
         // Without a pool, at the end of a thread, nothing is kept.

@@ -69,8 +69,8 @@ pub enum ShardMessage {
     },
     /// More credit for a subscription.
     Credit(RemoteConnection, SubscriptionId, u64),
-    /// The end of a subscription.
-    Unsubscribe(RemoteConnection, SubscriptionId),
+    /// The end of a subscription, answered by the request's number behind the last delivery.
+    Unsubscribe(RemoteConnection, CorrelationId, SubscriptionId),
     /// A connection is gone with all its subscriptions.
     Closed(RemoteConnection),
     /// A frame for a connection of the receiver's.

@@ -272,7 +272,14 @@ impl<D: Disk, C: Clock, S: Spawn> Shard<D, C, S> {
             ShardMessage::Credit(from, subscription, bytes) => {
                 self.grant(from, subscription, bytes)
             }
-            ShardMessage::Unsubscribe(from, subscription) => self.unsubscribe(from, subscription),
+            ShardMessage::Unsubscribe(from, correlation, subscription) => {
+                self.unsubscribe(from, subscription);
+                let answer = Box::new(Message::Ok);
+                self.send(
+                    from.shard,
+                    ShardMessage::Frame(from.connection, correlation, answer),
+                );
+            }
             ShardMessage::Closed(from) => self.close_remote(from),
             ShardMessage::Frame(connection, correlation, message) => {
                 if let Some(peer) = self.peer(connection) {

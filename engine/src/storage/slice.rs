@@ -29,6 +29,18 @@ impl Slice {
         }
     }
 
+    /// What it keeps alive: all of its buffer.
+    #[must_use]
+    pub fn pinned_bytes(&self) -> usize {
+        self.buffer.allocated_bytes()
+    }
+
+    /// Whether both lie in the same buffer.
+    #[must_use]
+    pub fn shares_buffer(&self, other: &Self) -> bool {
+        self.buffer.is_same(&other.buffer)
+    }
+
     /// A part of this slice, `range` counted from its start.
     #[must_use]
     pub fn part(&self, range: Range<usize>) -> Self {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use futures_util::future::{Either, select};
-use gannet_wire::batch::{BatchError, CheckDepth, CheckScratch, check_batch};
+use gannet_wire::batch::{BatchError, CheckDepth, CheckScratch, Compression, check_batch};
 use gannet_wire::frame::{
     Frame, FrameDecoder, FrameLimits, Goodbye, Hello, HelloReply, Message, Publish, Subscribe,
     TopicCheck,
@@ -17,7 +17,7 @@ use gannet_wire::{CorrelationId, ErrorBody, ErrorCode, SubscriptionId};
 use super::NativeConfig;
 use super::outbox::Outbox;
 use crate::control::names::check_group_name;
-use crate::io::local::{Semaphore, Signal};
+use crate::io::local::{Semaphore, Signal, yield_once};
 use crate::io::uring_net::Connection;
 use crate::io::{Clock, Disk, Spawn};
 use crate::shard::log::CheckedBatch;
@@ -31,6 +31,12 @@ use crate::storage::PartitionKey;
 const PROTOCOL: u16 = 1;
 /// A read buffer of a connection that sends little.
 const READ_BYTES_MIN: usize = 4 << 10;
+/// What a connection may need for a frame without asking the shard's receive budget.
+const FRAME_BYTES_FREE: usize = 64 << 10;
+/// A peer that was silent for so many heartbeats is gone.
+const SILENT_HEARTBEATS_MAX: u32 = 3;
+/// A frame that has begun has arrived within so many heartbeats: what is there of it takes up the shard's memory.
+const FRAME_HEARTBEATS_MAX: u32 = 6;
 /// How long a stopping server waits for a connection's acknowledgements to leave.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -42,12 +48,38 @@ pub struct GatewayContext<C: Clock> {
     pub clock: C,
     /// Bytes on their way to other shards.
     pub forward_budget: Rc<Semaphore>,
+    /// Bytes of large frames of which only a part has arrived.
+    pub receive_budget: Rc<Semaphore>,
     /// For the check of compressed batches; used by one check at a time.
     pub scratch: RefCell<CheckScratch>,
     /// Set when the server stops.
     pub stopping: Cell<bool>,
     /// Notified when it does.
     pub stop: Signal,
+}
+
+/// What a connection holds of the receive budget; given back when dropped.
+#[derive(Default)]
+struct Charge {
+    held: Option<(Rc<Semaphore>, usize)>,
+}
+
+impl Charge {
+    /// Takes `bytes`, waiting for them, unless something is held for the frame at hand already.
+    async fn take(&mut self, budget: &Rc<Semaphore>, bytes: usize) {
+        if self.held.is_none() {
+            budget.acquire(bytes).await;
+            self.held = Some((budget.clone(), bytes));
+        }
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        if let Some((budget, bytes)) = &self.held {
+            budget.release(*bytes);
+        }
+    }
 }
 
 struct Session<D: Disk, C: Clock, S: Spawn> {
@@ -59,7 +91,12 @@ struct Session<D: Disk, C: Clock, S: Spawn> {
     requests: Rc<Semaphore>,
     /// By owner: a partition's shard need not be this one.
     subscriptions: RefCell<std::collections::HashMap<SubscriptionId, gannet_wire::ShardIndex>>,
+    /// When the peer was last heard, or was not listened to.
     heard: Cell<Duration>,
+    /// Whether it is listened to: while memory is short it is not, and its silence says nothing.
+    listening: Cell<bool>,
+    /// Since when a frame has been incomplete.
+    partial_since: Cell<Option<Duration>>,
 }
 
 /// Serves a connection until it ends, whoever ends it.
@@ -78,6 +115,8 @@ pub async fn serve<D: Disk, C: Clock, S: Spawn>(
     let session = Rc::new(Session {
         requests: Rc::new(Semaphore::new(context.config.requests_in_flight_max)),
         heard: Cell::new(context.clock.monotonic()),
+        listening: Cell::new(true),
+        partial_since: Cell::new(None),
         shard: shard.clone(),
         context,
         outbox: outbox.clone(),
@@ -113,13 +152,24 @@ async fn watch_silence<D: Disk, C: Clock, S: Spawn>(
     let heartbeat = session.context.config.heartbeat;
     let mut pings: u64 = 0;
     loop {
-        let silence = session
-            .context
-            .clock
-            .monotonic()
-            .saturating_sub(session.heard.get());
-        if silence >= heartbeat * 3 {
+        let now = session.context.clock.monotonic();
+        if !session.listening.get() {
+            session.heard.set(now);
+            session
+                .partial_since
+                .set(session.partial_since.get().and(Some(now)));
+        }
+        let silence = now.saturating_sub(session.heard.get());
+        let partial = session.partial_since.get();
+        if silence >= heartbeat * SILENT_HEARTBEATS_MAX {
             tracing::info!(peer = %connection.peer(), "a connection has been silent for too long: closing it");
+            connection.shutdown();
+            return;
+        }
+        if partial
+            .is_some_and(|since| now.saturating_sub(since) >= heartbeat * FRAME_HEARTBEATS_MAX)
+        {
+            tracing::info!(peer = %connection.peer(), "a connection did not finish a frame in time: closing it");
             connection.shutdown();
             return;
         }
@@ -171,24 +221,29 @@ impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
         });
         let mut received = BytesMut::new();
         let mut read_bytes = READ_BYTES_MIN;
+        let mut charge = Charge::default();
         loop {
             if !self.wait_for_room().await {
                 break;
             }
-            received.reserve(
-                read_bytes.max(decoder.missing_bytes().min(config.frame_bytes_max as usize)),
-            );
+            let missing = decoder.missing_bytes();
+            if missing > FRAME_BYTES_FREE {
+                charge.take(&self.context.receive_budget, missing).await;
+            }
+            received.reserve(read_bytes.max(missing));
             let stop = self.context.stop.version();
             if self.context.stopping.get() {
                 self.say_goodbye().await;
                 break;
             }
-            let read = match select(
+            self.listening.set(true);
+            let received_or_stopped = select(
                 pin!(connection.read(std::mem::take(&mut received))),
                 pin!(self.context.stop.changed_since(stop)),
             )
-            .await
-            {
+            .await;
+            self.listening.set(false);
+            let read = match received_or_stopped {
                 Either::Left(((result, buffer), _)) => {
                     received = buffer;
                     result
@@ -211,9 +266,13 @@ impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
             } else {
                 read_bytes
             };
-            if !self.handle_received(&mut decoder, &mut received).await {
+            let Some(frames) = self.handle_received(&mut decoder, &mut received).await else {
                 break;
+            };
+            if frames > 0 {
+                charge = Charge::default();
             }
+            self.note_partial_frame(frames, &received);
             if received.is_empty() && read < READ_BYTES_MIN {
                 read_bytes = READ_BYTES_MIN;
                 received = BytesMut::new();
@@ -259,31 +318,42 @@ impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
             .send(CorrelationId(0), Message::Goodbye(goodbye));
     }
 
-    /// Handles every whole frame. `false`: the connection is over.
+    /// Starts the clock of a frame of which only a part is there.
+    fn note_partial_frame(&self, frames: usize, received: &BytesMut) {
+        if received.is_empty() {
+            self.partial_since.set(None);
+        } else if frames > 0 || self.partial_since.get().is_none() {
+            self.partial_since.set(Some(self.context.clock.monotonic()));
+        }
+    }
+
+    /// Handles every whole frame, and says how many there were. `None`: the connection is over.
     async fn handle_received(
         self: &Rc<Self>,
         decoder: &mut FrameDecoder,
         received: &mut BytesMut,
-    ) -> bool {
+    ) -> Option<usize> {
+        let mut frames = 0;
         loop {
             match decoder.decode(received) {
                 Ok(Some(frame)) => {
+                    frames += 1;
                     if !self.handle(frame).await {
-                        return false;
+                        return None;
                     }
                     if self.outbox.publishes_in_flight()
                         >= self.context.config.publishes_in_flight_max
                         && !self.wait_for_room().await
                     {
-                        return false;
+                        return None;
                     }
                 }
-                Ok(None) => return true,
+                Ok(None) => return Some(frames),
                 Err(error) => {
                     let body =
                         ErrorBody::new(error.code(), format!("{error}; the connection is closed"));
                     self.outbox.send(error.correlation, Message::Error(body));
-                    return false;
+                    return None;
                 }
             }
         }
@@ -393,6 +463,10 @@ impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
             Ok(header) => header,
             Err(error) => return refuse(batch_refusal(&error)),
         };
+        if !matches!(header.header().compression(), Ok(Compression::None)) {
+            // A small frame may have taken long: the others of this shard come next.
+            yield_once().await;
+        }
         let owner = self.shard.owner(key);
         if owner == self.shard.index() {
             if !self.shard.log.admits() {
@@ -509,11 +583,10 @@ impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
                 Message::Ok
             }
             Some(owner) => {
-                self.shard.send(
-                    owner,
-                    ShardMessage::Unsubscribe(self.as_remote(), subscription),
-                );
-                Message::Ok
+                // Its owner answers, behind what it has sent before.
+                let message =
+                    ShardMessage::Unsubscribe(self.as_remote(), correlation, subscription);
+                return self.shard.send(owner, message);
             }
             None => Message::Error(ErrorBody::of_code(ErrorCode::SubscriptionUnknown)),
         };

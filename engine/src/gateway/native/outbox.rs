@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::io::IoSlice;
+use std::ops::Deref;
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
@@ -19,10 +20,11 @@ const DELIVER_HEAD_BYTES: usize = 32;
 
 /// The sending side of one connection. Filled by requests that end, emptied by the connection's writer.
 pub(super) struct Outbox {
+    /// Not encoded yet, so that many leave in one frame.
     acks: RefCell<Vec<PublishAck>>,
-    frames: RefCell<BytesMut>,
-    deliveries: RefCell<VecDeque<Delivery>>,
-    /// For the bytes in `frames` and `deliveries`, and those being written.
+    /// In the order in which it is to be sent: the end of a subscription must not overtake its deliveries.
+    queue: RefCell<VecDeque<Queued>>,
+    /// For the bytes in `queue`, and those being written.
     room: Room,
     publishes_in_flight: Cell<usize>,
     /// Publishes at other shards: how much they hold of this shard's budget.
@@ -37,6 +39,12 @@ pub(super) struct Outbox {
     changed: Signal,
 }
 
+enum Queued {
+    /// Encoded frames, back to back.
+    Frames(BytesMut),
+    Delivery(Delivery),
+}
+
 struct Delivery {
     head: [u8; DELIVER_HEAD_BYTES],
     batches: Batches,
@@ -44,15 +52,22 @@ struct Delivery {
 
 enum Batches {
     /// Of this shard's memory.
-    Slices(Vec<Slice>),
+    Slices(Vec<Body>),
     /// From another shard.
     Copied(ShardIndex, Bytes),
 }
 
+/// Batches of a delivery.
+enum Body {
+    /// Where they lie.
+    Shared(Slice),
+    /// Copied out: they would have kept alive far more than they are.
+    Copied(Bytes),
+}
+
 /// What is written with one call, and keeps alive what it points to.
 pub(super) struct Parcel {
-    frames: BytesMut,
-    deliveries: VecDeque<Delivery>,
+    queued: VecDeque<Queued>,
     bytes: usize,
 }
 
@@ -60,8 +75,7 @@ impl Outbox {
     pub(super) fn new(forward_budget: Rc<Semaphore>, buffer_bytes_max: usize) -> Rc<Self> {
         Rc::new(Self {
             acks: RefCell::default(),
-            frames: RefCell::default(),
-            deliveries: RefCell::default(),
+            queue: RefCell::default(),
             room: Room::new(buffer_bytes_max),
             publishes_in_flight: Cell::new(0),
             forwarded: RefCell::default(),
@@ -130,15 +144,10 @@ impl Outbox {
         loop {
             let seen = self.changed.version();
             self.encode_acks();
-            let frames = self.frames.take();
-            let deliveries = self.deliveries.take();
-            if !frames.is_empty() || !deliveries.is_empty() {
-                let bytes = frames.len() + deliveries.iter().map(Delivery::bytes).sum::<usize>();
-                return Some(Parcel {
-                    frames,
-                    deliveries,
-                    bytes,
-                });
+            let queued = self.queue.take();
+            if !queued.is_empty() {
+                let bytes = queued.iter().map(Queued::bytes).sum();
+                return Some(Parcel { queued, bytes });
             }
             if self.closing.get() {
                 return None;
@@ -157,19 +166,33 @@ impl Outbox {
         if acks.is_empty() {
             return;
         }
-        let mut frames = self.frames.borrow_mut();
-        let before = frames.len();
-        let mut writer = PublishAcksWriter::new(&mut frames);
-        for ack in acks.drain(..) {
-            writer.push(&ack);
+        self.append_frames(|frames| {
+            let mut writer = PublishAcksWriter::new(frames);
+            for ack in acks.drain(..) {
+                writer.push(&ack);
+            }
+            writer.finish();
+        });
+    }
+
+    /// Encodes frames to the end of the queue.
+    fn append_frames(&self, encode: impl FnOnce(&mut BytesMut)) {
+        let mut queue = self.queue.borrow_mut();
+        if !matches!(queue.back(), Some(Queued::Frames(_))) {
+            queue.push_back(Queued::Frames(BytesMut::new()));
         }
-        writer.finish();
-        self.room.hold(frames.len() - before);
+        if let Some(Queued::Frames(frames)) = queue.back_mut() {
+            let before = frames.len();
+            encode(frames);
+            self.room.hold(frames.len() - before);
+        }
     }
 
     fn push_delivery(&self, delivery: Delivery) {
         self.room.hold(delivery.bytes());
-        self.deliveries.borrow_mut().push_back(delivery);
+        self.queue
+            .borrow_mut()
+            .push_back(Queued::Delivery(delivery));
         self.changed.notify_all();
     }
 }
@@ -228,11 +251,9 @@ impl Peer for Outbox {
             }
             _ => {}
         }
-        let mut frames = self.frames.borrow_mut();
-        let before = frames.len();
-        encode(correlation, &message, &mut frames);
-        self.room.hold(frames.len() - before);
-        drop(frames);
+        // What was acknowledged before a Goodbye or an Error is heard before it.
+        self.encode_acks();
+        self.append_frames(|frames| encode(correlation, &message, frames));
         self.changed.notify_all();
     }
 
@@ -240,7 +261,7 @@ impl Peer for Outbox {
         let bytes = batches.iter().map(|batch| batch.len()).sum();
         self.push_delivery(Delivery {
             head: encode_deliver_head(subscription, next_offset, bytes),
-            batches: Batches::Slices(batches),
+            batches: Batches::Slices(unpinned(batches)),
         });
     }
 
@@ -262,42 +283,90 @@ impl Peer for Outbox {
     }
 }
 
+impl Queued {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Frames(frames) => frames.len(),
+            Self::Delivery(delivery) => delivery.bytes(),
+        }
+    }
+}
+
 impl Delivery {
     fn bytes(&self) -> usize {
         DELIVER_HEAD_BYTES
             + match &self.batches {
-                Batches::Slices(slices) => slices.iter().map(|slice| slice.len()).sum(),
+                Batches::Slices(bodies) => bodies.iter().map(|body| body.len()).sum(),
                 Batches::Copied(_, bytes) => bytes.len(),
             }
+    }
+}
+
+impl Deref for Body {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Shared(slice) => slice,
+            Self::Copied(bytes) => bytes,
+        }
     }
 }
 
 impl Parcel {
     /// The shards whose deliveries are in it, with how many bytes each.
     pub(super) fn senders(&self) -> impl Iterator<Item = (ShardIndex, usize)> {
-        self.deliveries
-            .iter()
-            .filter_map(|delivery| match &delivery.batches {
-                Batches::Slices(_) => None,
-                Batches::Copied(from, bytes) => Some((*from, bytes.len())),
-            })
+        self.queued.iter().filter_map(|queued| match queued {
+            Queued::Delivery(Delivery {
+                batches: Batches::Copied(from, bytes),
+                ..
+            }) => Some((*from, bytes.len())),
+            _ => None,
+        })
     }
 
     /// All of it, in the order it is to be sent.
     pub(super) fn slices(&self) -> Vec<IoSlice<'_>> {
-        let mut slices = Vec::with_capacity(1 + 2 * self.deliveries.len());
-        if !self.frames.is_empty() {
-            slices.push(IoSlice::new(&self.frames));
-        }
-        for delivery in &self.deliveries {
-            slices.push(IoSlice::new(&delivery.head));
-            match &delivery.batches {
-                Batches::Slices(batches) => {
-                    slices.extend(batches.iter().map(|batch| IoSlice::new(batch)))
+        let mut slices = Vec::with_capacity(2 * self.queued.len());
+        for queued in &self.queued {
+            match queued {
+                Queued::Frames(frames) => slices.push(IoSlice::new(frames)),
+                Queued::Delivery(delivery) => {
+                    slices.push(IoSlice::new(&delivery.head));
+                    match &delivery.batches {
+                        Batches::Slices(bodies) => {
+                            slices.extend(bodies.iter().map(|body| IoSlice::new(body)));
+                        }
+                        Batches::Copied(_, bytes) => slices.push(IoSlice::new(bytes)),
+                    }
                 }
-                Batches::Copied(_, bytes) => slices.push(IoSlice::new(bytes)),
             }
         }
         slices
     }
 }
+
+/// Copies out what would pin much more than itself: a batch of a slow partition lies in a commit with those of all the others, and a
+/// client that does not read would keep them all in memory. What takes up a fair part of its buffer stays where it is.
+fn unpinned(batches: Vec<Slice>) -> Vec<Body> {
+    let mut bodies = Vec::with_capacity(batches.len());
+    for neighbours in batches.chunk_by(Slice::shares_buffer) {
+        let bytes: usize = neighbours.iter().map(|batch| batch.len()).sum();
+        let pinned = neighbours.first().map_or(0, Slice::pinned_bytes);
+        if bytes * PINNED_FACTOR_MAX >= pinned {
+            bodies.extend(neighbours.iter().cloned().map(Body::Shared));
+        } else {
+            let mut copy = BytesMut::with_capacity(bytes);
+            for batch in neighbours {
+                copy.extend_from_slice(batch);
+            }
+            bodies.push(Body::Copied(copy.freeze()));
+        }
+    }
+    bodies
+}
+
+/// How much more than itself a delivery may keep in memory.
+const PINNED_FACTOR_MAX: usize = 4;
+
+#[cfg(test)]
+mod tests;
