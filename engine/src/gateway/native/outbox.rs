@@ -18,7 +18,7 @@ use crate::storage::slice::Slice;
 const DELIVER_HEAD_BYTES: usize = 32;
 
 /// The sending side of one connection. Filled by requests that end, emptied by the connection's writer.
-pub(super) struct Outbox {
+pub struct Outbox {
     acks: RefCell<Vec<PublishAck>>,
     frames: RefCell<BytesMut>,
     deliveries: RefCell<VecDeque<Delivery>>,
@@ -50,14 +50,16 @@ enum Batches {
 }
 
 /// What is written with one call, and keeps alive what it points to.
-pub(super) struct Parcel {
+pub struct Parcel {
     frames: BytesMut,
     deliveries: VecDeque<Delivery>,
     bytes: usize,
 }
 
 impl Outbox {
-    pub(super) fn new(forward_budget: Rc<Semaphore>, buffer_bytes_max: usize) -> Rc<Self> {
+    /// An empty one. `forward_budget`: what publishes on their way to other shards hold; `buffer_bytes_max`: above it nothing more is read.
+    #[must_use]
+    pub fn new(forward_budget: Rc<Semaphore>, buffer_bytes_max: usize) -> Rc<Self> {
         Rc::new(Self {
             acks: RefCell::default(),
             frames: RefCell::default(),
@@ -126,7 +128,7 @@ impl Outbox {
     }
 
     /// Waits for something to send; `None` when there is nothing and there will be nothing more.
-    pub(super) async fn next_parcel(&self) -> Option<Parcel> {
+    pub async fn next_parcel(&self) -> Option<Parcel> {
         loop {
             let seen = self.changed.version();
             self.encode_acks();
@@ -148,7 +150,7 @@ impl Outbox {
     }
 
     /// A parcel is with the kernel.
-    pub(super) fn sent(&self, parcel: &Parcel) {
+    pub fn sent(&self, parcel: &Parcel) {
         self.room.free(parcel.bytes);
     }
 
@@ -284,7 +286,8 @@ impl Parcel {
     }
 
     /// All of it, in the order it is to be sent.
-    pub(super) fn slices(&self) -> Vec<IoSlice<'_>> {
+    #[must_use]
+    pub fn slices(&self) -> Vec<IoSlice<'_>> {
         let mut slices = Vec::with_capacity(1 + 2 * self.deliveries.len());
         if !self.frames.is_empty() {
             slices.push(IoSlice::new(&self.frames));
