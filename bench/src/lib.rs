@@ -1,4 +1,6 @@
-//! What Gannet costs: criterion benches of the hot path (`benches/`) and, in [`subject`], what they work on.
+//! What Gannet costs: criterion benches of the hot path (`benches/`), and `gannet-numbers`, which sets a broker's figures against the limits of the machine it runs on.
+//!
+//! [`subject`] makes what the benches work on; [`numbers`] is the program.
 
 #![cfg_attr(
     test,
@@ -8,4 +10,5 @@
     )
 )]
 
+pub mod numbers;
 pub mod subject;
