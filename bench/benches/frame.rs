@@ -17,6 +17,10 @@ use gannet_wire::frame::{
 };
 use gannet_wire::{CorrelationId, Offset, SubscriptionId, Timestamp};
 
+/// The broker's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn decode(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("frame-decode");
     for (records, count) in [(1, 64), (64, 4)] {

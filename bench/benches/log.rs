@@ -15,6 +15,10 @@ use gannet_engine::shard::read::ReadCursor;
 use gannet_wire::Offset;
 use gannet_wire::batch::Compression;
 
+/// The broker's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// (records of a batch of 1,000 bytes each, batches published together).
 const SHAPES: [(u32, u64); 4] = [(1, 1), (1, 64), (64, 1), (64, 8)];
 /// A log takes at most this and is then thrown away, so that neither its journal file nor the memory that stands for the disk runs full.
