@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::num::{NonZeroU16, NonZeroU32};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -91,6 +91,9 @@ pub struct Options {
     /// Batches in flight for each producer and partition; the broker may allow fewer.
     #[arg(long, value_name = "BATCHES")]
     pub inflight: Option<NonZeroU32>,
+    /// What may wait in each producer's client; beyond it the producer waits. Without: room for twice the batches in flight to all partitions.
+    #[arg(long, value_name = "BYTES", value_parser = parse_room)]
+    pub buffer_bytes: Option<NonZeroU64>,
     /// The topic; created when there is none of that name. Without, one with a name of its own, deleted afterwards.
     #[arg(long)]
     pub topic: Option<String>,
@@ -143,4 +146,8 @@ impl FromStr for Rate {
             )),
         }
     }
+}
+
+fn parse_room(text: &str) -> Result<NonZeroU64, String> {
+    NonZeroU64::new(parse_bytes(text)?).ok_or_else(|| "there must be room for something".to_owned())
 }

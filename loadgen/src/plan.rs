@@ -69,6 +69,8 @@ pub struct Batching {
     pub linger: Duration,
     /// Batches in flight for each producer and partition; the client's default without.
     pub inflight: Option<u32>,
+    /// What may wait in one producer's client; what the batches in flight need without.
+    pub buffer_bytes: Option<u64>,
 }
 
 impl Batching {
@@ -83,6 +85,9 @@ impl Batching {
     /// How much may wait in one producer's client, so that a latency measured as fast as it goes is the broker's more than that of a long queue in front of it.
     #[must_use]
     pub fn buffer_bytes(&self, record_bytes: usize, partitions: u32, producers: u32) -> u64 {
+        if let Some(bytes) = self.buffer_bytes {
+            return bytes;
+        }
         // Twice the room of the batches in flight: the next ones fill while these are under way.
         let batch_bytes = self
             .batch_records
@@ -115,6 +120,7 @@ impl Plan {
             batch_records: options.batch_records.map(Into::into),
             linger: Duration::from_micros(options.linger_us),
             inflight: options.inflight.map(Into::into),
+            buffer_bytes: options.buffer_bytes.map(Into::into),
         };
         let is_default = options.rate.is_none() && options.duration.is_none();
         let phases = if is_default {
@@ -327,6 +333,17 @@ mod tests {
             }
             .records_in_turn(1000),
             1
+        );
+    }
+
+    #[test]
+    fn a_buffer_that_is_asked_for_does_not_grow_with_the_partitions() {
+        let batching = plan(&["--buffer-bytes", "4MiB"]).unwrap().phases[0].batching;
+        assert_eq!(batching.buffer_bytes(1000, 10_000, 1), 4 << 20);
+        assert_eq!(batching.buffer_bytes(1000, 2, 1), 4 << 20);
+        assert!(
+            CommandLine::try_parse_from(["gannet-loadgen", "--buffer-bytes", "0"]).is_err(),
+            "a client without room sends nothing"
         );
     }
 

@@ -45,6 +45,20 @@ impl ProcessUsage {
     }
 }
 
+/// What the process with this id has made the disks read so far; what the page cache answers is not in it.
+///
+/// # Errors
+/// When it is gone, `/proc` is not readable, or the kernel does not count it.
+pub fn disk_read_bytes(pid: u32) -> io::Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/io"))?;
+    read_bytes_of_io(&text).ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("/proc/{pid}/io has no read_bytes"),
+        )
+    })
+}
+
 /// How long the machine's cores were busy and idle, summed over them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MachineUsage {
@@ -109,6 +123,13 @@ fn bytes_of_status(status: &str, key: &str) -> Option<u64> {
     Some(kib * 1024)
 }
 
+fn read_bytes_of_io(text: &str) -> Option<u64> {
+    let number = text
+        .lines()
+        .find_map(|line| line.strip_prefix("read_bytes:"))?;
+    number.trim().parse().ok()
+}
+
 fn machine_of_stat(stat: &str) -> Option<MachineUsage> {
     let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
     let ticks: Vec<u64> = line
@@ -146,6 +167,13 @@ mod tests {
         assert_eq!(bytes_of_status(status, "VmRSS:"), Some(1 << 20));
         assert_eq!(bytes_of_status(status, "VmHWM:"), Some(2 << 20));
         assert_eq!(bytes_of_status(status, "VmSwap:"), None);
+    }
+
+    #[test]
+    fn what_the_disks_read_is_not_what_was_read_from_the_cache() {
+        let io = "rchar: 9000\nwchar: 10\nsyscr: 5\nsyscw: 1\nread_bytes: 4096\nwrite_bytes: 0\n";
+        assert_eq!(read_bytes_of_io(io), Some(4096));
+        assert_eq!(read_bytes_of_io("rchar: 9000\n"), None);
     }
 
     #[test]

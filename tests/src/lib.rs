@@ -9,5 +9,5 @@ mod server;
 pub use contents::{Contents, connect, numbers, publish_numbers, read_all, read_kept};
 pub use machine::{LoopDisk, TestUser, another_real_disk, as_root, real_text_file, skipped};
 pub use peer::RawPeer;
-pub use program::{client, data_dir, ends, gannet, load_generator};
+pub use program::{client, data_dir, ends, gannet, load_generator, numbers_program};
 pub use server::{Server, serve};

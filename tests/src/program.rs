@@ -17,7 +17,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 #[must_use]
 pub fn gannet() -> PathBuf {
     static BUILT: Once = Once::new();
-    built(&BUILT, "gannet-engine", "gannet")
+    built(&BUILT, "gannet-engine", "gannet", &["wire", "engine"])
 }
 
 /// The program `gannet-loadgen` of this build, as [`gannet`].
@@ -27,16 +27,28 @@ pub fn gannet() -> PathBuf {
 #[must_use]
 pub fn load_generator() -> PathBuf {
     static BUILT: Once = Once::new();
-    built(&BUILT, "gannet-loadgen", "gannet-loadgen")
+    let sources = ["wire", "engine", "loadgen"];
+    built(&BUILT, "gannet-loadgen", "gannet-loadgen", &sources)
+}
+
+/// The program `gannet-numbers` of this build, as [`gannet`].
+///
+/// # Panics
+/// When it cannot be built.
+#[must_use]
+pub fn numbers_program() -> PathBuf {
+    static BUILT: Once = Once::new();
+    let sources = ["wire", "engine", "loadgen", "bench/src"];
+    built(&BUILT, "gannet-bench", "gannet-numbers", &sources)
 }
 
 /// Cargo is asked only when it is needed: for one package it chooses other features of the dependencies than for the whole
 /// workspace, and would make them all again.
-fn built(once: &Once, package: &str, name: &str) -> PathBuf {
+fn built(once: &Once, package: &str, name: &str, sources: &[&str]) -> PathBuf {
     let profile = profile_dir();
     let program = profile.join(name);
     once.call_once(|| {
-        if is_fresh(&program) {
+        if is_fresh(&program, sources) {
             return;
         }
         let mut build = Command::new(env!("CARGO"));
@@ -63,15 +75,15 @@ fn profile_dir() -> PathBuf {
         .to_owned()
 }
 
-/// Whether a program is newer than every source it could be made from.
-fn is_fresh(program: &Path) -> bool {
+/// Whether a program is newer than every source it is made from; they lie in these folders.
+fn is_fresh(program: &Path, sources: &[&str]) -> bool {
     let Ok(made) = program.metadata().and_then(|metadata| metadata.modified()) else {
         return false;
     };
     let workspace = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    ["wire", "engine", "loadgen"]
+    sources
         .iter()
-        .all(|package| newest_source(&workspace.join(package)).is_some_and(|newest| newest <= made))
+        .all(|folder| newest_source(&workspace.join(folder)).is_some_and(|newest| newest <= made))
 }
 
 fn newest_source(dir: &Path) -> Option<SystemTime> {

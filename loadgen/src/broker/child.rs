@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::interrupt::RemovedWhenInterrupted;
 use super::{HOST_COMMAND, LISTENING};
-use crate::usage::ProcessUsage;
+use crate::usage::{ProcessUsage, disk_read_bytes};
 
 /// How long a broker may take to end after it was asked to.
 const STOP_MAX: Duration = Duration::from_secs(30);
@@ -117,6 +117,14 @@ impl OwnBroker {
     /// When it is gone.
     pub fn usage(&self) -> io::Result<ProcessUsage> {
         ProcessUsage::of(self.pid)
+    }
+
+    /// What this process of it has made the disk read so far.
+    ///
+    /// # Errors
+    /// When it is gone, or the kernel does not count it.
+    pub fn disk_read_bytes(&self) -> io::Result<u64> {
+        disk_read_bytes(self.pid)
     }
 
     /// Whether it still runs.

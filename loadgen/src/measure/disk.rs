@@ -17,6 +17,8 @@ const LARGE_BLOCK_BYTES: usize = 1 << 20;
 const SYNC_FILE_BYTES: u64 = 64 << 20;
 /// Writes in flight when the bandwidth is measured.
 const BANDWIDTH_DEPTH: u64 = 4;
+/// ... and transfers in flight when it is measured both ways.
+const SEQUENTIAL_DEPTH: u64 = 8;
 
 /// Why the disk could not be measured.
 #[derive(Debug, thiserror::Error)]
@@ -79,26 +81,90 @@ pub fn write_bandwidth(directory: &Path, file_bytes: u64) -> Result<f64, DiskErr
     })
 }
 
+/// How fast the disk takes and gives large blocks in order, in bytes a second.
+#[derive(Clone, Copy, Debug)]
+pub struct SequentialBandwidth {
+    /// Writes over blocks written before, the sync at the end included.
+    pub write: f64,
+    /// Reads of the same blocks.
+    pub read: f64,
+}
+
+/// Writes and then reads a file of `file_bytes` in blocks of 1 MiB with O_DIRECT, in order, eight in flight, over and over for `duration` each way.
+///
+/// # Errors
+/// [`DiskError`].
+pub fn sequential_bandwidth(
+    directory: &Path,
+    file_bytes: u64,
+    duration: Duration,
+) -> Result<SequentialBandwidth, DiskError> {
+    let blocks = (file_bytes / LARGE_BLOCK_BYTES as u64).max(SEQUENTIAL_DEPTH);
+    measured_in(directory, |file_path| {
+        write_ahead(file_path, blocks * LARGE_BLOCK_BYTES as u64)?;
+        let start = Instant::now();
+        // At least one transfer, so that there is a figure however little time there is.
+        let on_time = |index: u64| index == 0 || start.elapsed() < duration;
+        let written = transfer_blocks(file_path, blocks, SEQUENTIAL_DEPTH, on_time, write_block)?;
+        open_direct(file_path, OFlags::empty())?.sync_data()?;
+        let write = bandwidth(written, start);
+        let start = Instant::now();
+        let on_time = |index: u64| index == 0 || start.elapsed() < duration;
+        let read = transfer_blocks(file_path, blocks, SEQUENTIAL_DEPTH, on_time, read_block)?;
+        Ok(SequentialBandwidth {
+            write,
+            read: bandwidth(read, start),
+        })
+    })
+}
+
+fn bandwidth(blocks: u64, since: Instant) -> f64 {
+    (blocks * LARGE_BLOCK_BYTES as u64) as f64 / since.elapsed().as_secs_f64()
+}
+
 /// All blocks, in order, several in flight.
 fn write_blocks(file_path: &Path, blocks: u64) -> io::Result<()> {
+    let once = |index| index < blocks;
+    transfer_blocks(file_path, blocks, BANDWIDTH_DEPTH, once, write_block).map(|_| ())
+}
+
+fn write_block(file: &File, block: &mut AlignedBlock, position: u64) -> io::Result<()> {
+    file.write_all_at(block.bytes(), position)
+}
+
+fn read_block(file: &File, block: &mut AlignedBlock, position: u64) -> io::Result<()> {
+    file.read_exact_at(block.bytes_mut(), position)
+}
+
+/// Transfers one block after the other with `depth` in flight, from the first again behind the last, as long as `goes_on` says of the next one's number; gives how many there were.
+fn transfer_blocks(
+    file_path: &Path,
+    blocks: u64,
+    depth: u64,
+    goes_on: impl Fn(u64) -> bool + Sync,
+    transfer: impl Fn(&File, &mut AlignedBlock, u64) -> io::Result<()> + Sync,
+) -> io::Result<u64> {
     let next = AtomicU64::new(0);
-    let write = || -> io::Result<()> {
+    let transfer_some = || -> io::Result<u64> {
         let file = open_direct(file_path, OFlags::empty())?;
-        let block = AlignedBlock::new(LARGE_BLOCK_BYTES);
+        let mut block = AlignedBlock::new(LARGE_BLOCK_BYTES);
+        let mut done = 0;
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
-            if index >= blocks {
-                return Ok(());
+            if !goes_on(index) {
+                return Ok(done);
             }
-            file.write_all_at(block.bytes(), index * LARGE_BLOCK_BYTES as u64)?;
+            transfer(&file, &mut block, index % blocks * LARGE_BLOCK_BYTES as u64)?;
+            done += 1;
         }
     };
     std::thread::scope(|scope| {
-        let writers: Vec<_> = (0..BANDWIDTH_DEPTH).map(|_| scope.spawn(write)).collect();
-        writers.into_iter().try_for_each(|writer| {
-            writer
+        let threads: Vec<_> = (0..depth).map(|_| scope.spawn(transfer_some)).collect();
+        threads.into_iter().try_fold(0, |sum, thread| {
+            let done = thread
                 .join()
-                .unwrap_or_else(|_| Err(io::Error::other("a writing thread panicked")))
+                .unwrap_or_else(|_| Err(io::Error::other("a thread at the disk panicked")));
+            Ok(sum + done?)
         })
     })
 }
@@ -133,6 +199,7 @@ fn measured_in<T>(
 fn open_direct(file_path: &Path, flags: OFlags) -> io::Result<File> {
     let flags = (OFlags::DIRECT | flags).bits();
     OpenOptions::new()
+        .read(true)
         .write(true)
         .custom_flags(flags.cast_signed())
         .open(file_path)
@@ -159,6 +226,10 @@ impl AlignedBlock {
 
     fn bytes(&self) -> &[u8] {
         &self.room[self.start..self.start + self.block_bytes]
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.room[self.start..self.start + self.block_bytes]
     }
 }
 

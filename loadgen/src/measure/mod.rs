@@ -3,5 +3,7 @@
 mod disk;
 mod network;
 
-pub use disk::{DiskError, sync_write_latency, write_bandwidth};
+pub use disk::{
+    DiskError, SequentialBandwidth, sequential_bandwidth, sync_write_latency, write_bandwidth,
+};
 pub use network::ping_pong;

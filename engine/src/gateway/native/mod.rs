@@ -1,7 +1,7 @@
 //! The native protocol, as `wire/PROTOCOL.md` specifies it.
 
 mod connection;
-mod outbox;
+pub mod outbox;
 
 use std::time::Duration;
 

@@ -19,7 +19,7 @@ use crate::storage::slice::Slice;
 const DELIVER_HEAD_BYTES: usize = 32;
 
 /// The sending side of one connection. Filled by requests that end, emptied by the connection's writer.
-pub(super) struct Outbox {
+pub struct Outbox {
     /// Not encoded yet, so that many leave in one frame.
     acks: RefCell<Vec<PublishAck>>,
     /// In the order in which it is to be sent: the end of a subscription must not overtake its deliveries.
@@ -66,13 +66,15 @@ enum Body {
 }
 
 /// What is written with one call, and keeps alive what it points to.
-pub(super) struct Parcel {
+pub struct Parcel {
     queued: VecDeque<Queued>,
     bytes: usize,
 }
 
 impl Outbox {
-    pub(super) fn new(forward_budget: Rc<Semaphore>, buffer_bytes_max: usize) -> Rc<Self> {
+    /// An empty one. `forward_budget`: what publishes on their way to other shards hold; `buffer_bytes_max`: above it nothing more is read.
+    #[must_use]
+    pub fn new(forward_budget: Rc<Semaphore>, buffer_bytes_max: usize) -> Rc<Self> {
         Rc::new(Self {
             acks: RefCell::default(),
             queue: RefCell::default(),
@@ -140,7 +142,7 @@ impl Outbox {
     }
 
     /// Waits for something to send; `None` when there is nothing and there will be nothing more.
-    pub(super) async fn next_parcel(&self) -> Option<Parcel> {
+    pub async fn next_parcel(&self) -> Option<Parcel> {
         loop {
             let seen = self.changed.version();
             self.encode_acks();
@@ -157,7 +159,7 @@ impl Outbox {
     }
 
     /// A parcel is with the kernel.
-    pub(super) fn sent(&self, parcel: &Parcel) {
+    pub fn sent(&self, parcel: &Parcel) {
         self.room.free(parcel.bytes);
     }
 
@@ -325,7 +327,8 @@ impl Parcel {
     }
 
     /// All of it, in the order it is to be sent.
-    pub(super) fn slices(&self) -> Vec<IoSlice<'_>> {
+    #[must_use]
+    pub fn slices(&self) -> Vec<IoSlice<'_>> {
         let mut slices = Vec::with_capacity(2 * self.queued.len());
         for queued in &self.queued {
             match queued {

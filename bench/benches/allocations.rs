@@ -1,0 +1,325 @@
+//! Allocations on a record's way through the broker: how many a batch and a record cost, and the proof that none is made for each record.
+//!
+//! Every step is given batches of the very same size that hold ever more records. What it allocates may depend on batches, commits and
+//! bytes; as soon as it depends on the records, this program panics.
+#![allow(unsafe_code, reason = "an allocator that counts is an unsafe trait")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::io::Write;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use gannet_bench::subject::{NullDisk, OneLog, PARTITION, checked, published_frames, value};
+use gannet_engine::gateway::native::outbox::Outbox;
+use gannet_engine::io::DiskBufferMut;
+use gannet_engine::io::local::Semaphore;
+use gannet_engine::io::sim::{SimClock, SimExecutor};
+use gannet_engine::shard::log::CheckedBatch;
+use gannet_engine::shard::read::ReadCursor;
+use gannet_engine::shard::subscribe::Peer;
+use gannet_engine::storage::commit::{BatchStamp, CommitIdentity, CommitWriter, commit_bytes};
+use gannet_engine::storage::slice::Slice;
+use gannet_engine::storage::{Generation, Lsn};
+use gannet_wire::batch::{
+    BatchBuilder, BatchLimits, CheckDepth, CheckScratch, Compression, Records, check_batch,
+};
+use gannet_wire::frame::{FrameDecoder, FrameLimits};
+use gannet_wire::{LeaderEpoch, Offset, SubscriptionId, Timestamp};
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// SAFETY: every call goes to the system's allocator unchanged. What is not forwarded here comes to `alloc`, and is counted so.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: the caller's promises are the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises are the same.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// What this thread allocates in `work`.
+fn allocations<T>(work: impl FnOnce() -> T) -> (u64, T) {
+    let before = ALLOCATIONS.get();
+    let output = work();
+    (ALLOCATIONS.get() - before, output)
+}
+
+/// Records of a batch, from few to many.
+const RECORDS: [u32; 4] = [1, 10, 100, 1000];
+/// Bytes of the values of a batch and of what a record adds to them: the same for all.
+const BODY_BYTES: usize = 16 << 10;
+/// A record adds one end to its value.
+const END_BYTES: usize = 4;
+/// Batches in each step.
+const BATCHES: usize = 32;
+
+fn batch(records: u32, compression: Compression) -> Bytes {
+    let count = records as usize;
+    let values_bytes = BODY_BYTES - END_BYTES * count;
+    let mut builder = BatchBuilder::new(BatchLimits::default());
+    for number in 0..count {
+        // The last one takes what the division leaves.
+        let bytes = if number + 1 == count {
+            values_bytes - values_bytes / count * number
+        } else {
+            values_bytes / count
+        };
+        builder
+            .push(Timestamp(1), None, Some(&value(number as u64, bytes)), &[])
+            .expect("the batch has room");
+    }
+    builder.build(compression, None)
+}
+
+fn main() {
+    let lines = [
+        ("frame decode", counts(decode)),
+        (
+            "check, full",
+            counts(|records| check(records, Compression::None)),
+        ),
+        (
+            "check, full, lz4",
+            counts(|records| check(records, Compression::Lz4)),
+        ),
+        (
+            "check, full, zstd",
+            counts(|records| check(records, Compression::Zstd)),
+        ),
+        ("append", counts(|records| Journey::of(records).append)),
+        ("commit staging", counts(stage)),
+        (
+            "commit, write and release",
+            counts(|records| Journey::of(records).commit),
+        ),
+        ("tail read", counts(|records| Journey::of(records).read)),
+        (
+            "deliver slices",
+            counts(|records| Journey::of(records).deliver),
+        ),
+    ];
+    // A consumer that copies each record: it must show, or nothing above would either.
+    let canary = counts(copy_records);
+    print(&lines, &canary).expect("there is a standard output");
+    for (step, counts) in &lines {
+        assert!(
+            counts.iter().all(|count| count == &counts[0]),
+            "{step}: allocations for {BATCHES} batches of {RECORDS:?} records are {counts:?}, and must not grow with the records"
+        );
+    }
+    assert!(
+        canary[3] - canary[0] >= u64::from(RECORDS[3] - RECORDS[0]) * BATCHES as u64,
+        "copying every record was not counted: {canary:?}"
+    );
+}
+
+fn counts(step: impl Fn(u32) -> u64) -> [u64; 4] {
+    RECORDS.map(step)
+}
+
+fn print(lines: &[(&str, [u64; 4])], canary: &[u64; 4]) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(
+        out,
+        "allocations for each batch of {} KiB (for each record), {BATCHES} batches together\n",
+        BODY_BYTES >> 10
+    )?;
+    write!(out, "{:<28}", "records in a batch")?;
+    for records in RECORDS {
+        write!(out, "{records:>20}")?;
+    }
+    writeln!(out)?;
+    let canary = ("(copying every record)", *canary);
+    for (step, counts) in lines.iter().chain([&canary]) {
+        write!(out, "{step:<28}")?;
+        for (count, records) in counts.iter().zip(RECORDS) {
+            let batch = *count as f64 / BATCHES as f64;
+            let cell = format!("{batch:.2} ({:.4})", batch / f64::from(records));
+            write!(out, "{cell:>20}")?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+fn decode(records: u32) -> u64 {
+    let mut received = published_frames(&batch(records, Compression::None), BATCHES as u64);
+    let mut decoder = FrameDecoder::new(FrameLimits::default());
+    let (count, decoded) = allocations(|| {
+        let mut decoded = 0;
+        while let Some(_frame) = decoder
+            .decode(&mut received)
+            .expect("the frames were just encoded")
+        {
+            decoded += 1;
+        }
+        decoded
+    });
+    assert_eq!(decoded, BATCHES);
+    count
+}
+
+fn check(records: u32, compression: Compression) -> u64 {
+    let batch = batch(records, compression);
+    let mut scratch = CheckScratch::new();
+    let mut check = || {
+        check_batch(
+            &batch,
+            &BatchLimits::default(),
+            CheckDepth::Full,
+            &mut scratch,
+        )
+        .expect("the batch was just built")
+    };
+    // The scratch grows with the first one, and is a shard's for ever.
+    check();
+    allocations(|| {
+        for _ in 0..BATCHES {
+            check();
+        }
+    })
+    .0
+}
+
+fn stage(records: u32) -> u64 {
+    let batch = batch(records, Compression::None);
+    let mut buffer = DiskBufferMut::heap(commit_bytes(BATCHES, BATCHES * batch.len()));
+    let identity = CommitIdentity {
+        generation: Generation(1),
+        lsn: Lsn(1),
+        position: 8192,
+        durable_lsn: Lsn(0),
+        append_time: Timestamp(1),
+        previous_checksum: 0,
+    };
+    allocations(|| {
+        let mut writer = CommitWriter::new(&mut buffer, identity, BATCHES);
+        let mut base_offset = Offset(0);
+        for _ in 0..BATCHES {
+            let stamp = BatchStamp {
+                key: PARTITION,
+                base_offset,
+                record_count: records,
+                append_time: Timestamp(1),
+                leader_epoch: LeaderEpoch(0),
+            };
+            writer.batch(&batch, &stamp);
+            base_offset.0 += u64::from(records);
+        }
+        writer.finish()
+    })
+    .0
+}
+
+/// What the batches cost on their way through a shard, from the check behind them to the system call before them.
+struct Journey {
+    append: u64,
+    commit: u64,
+    read: u64,
+    deliver: u64,
+}
+
+impl Journey {
+    fn of(records: u32) -> Self {
+        let batch = batch(records, Compression::None);
+        let executor = SimExecutor::new(1);
+        let one: OneLog<NullDisk, SimClock> = executor
+            .block_on(OneLog::start(NullDisk, executor.clock()))
+            .expect("nothing can be wrong with this disk");
+        let log = one.log.clone();
+        let mut commits = Box::pin(async move { log.run_commits().await });
+        // Once before: the first commit is what queues grow at.
+        publish(&one, arrivals(&batch));
+        commit(&one, commits.as_mut(), BATCHES as u64);
+
+        let arrivals = arrivals(&batch);
+        let (append, ()) = allocations(|| publish(&one, arrivals));
+        let (commit, ()) = allocations(|| commit(&one, commits.as_mut(), 2 * BATCHES as u64));
+        let from = Offset(BATCHES as u64 * u64::from(records));
+        let (read, slices) = allocations(|| {
+            let mut cursor = ReadCursor::at(from);
+            now(one.log.read(&one.slot, &mut cursor, usize::MAX)).expect("it is in memory")
+        });
+        assert_eq!(slices.len(), BATCHES);
+        Self {
+            append,
+            commit,
+            read,
+            deliver: deliver(slices),
+        }
+    }
+}
+
+fn arrivals(batch: &Bytes) -> Vec<CheckedBatch> {
+    (0..BATCHES).map(|_| checked(batch)).collect()
+}
+
+fn publish(one: &OneLog<NullDisk, SimClock>, arrivals: Vec<CheckedBatch>) {
+    for (token, batch) in (0..).zip(arrivals) {
+        one.publish(batch, token);
+    }
+}
+
+/// Lets the log commit until so many batches are acknowledged.
+fn commit<T>(
+    one: &OneLog<NullDisk, SimClock>,
+    mut commits: Pin<&mut impl Future<Output = T>>,
+    acked: u64,
+) {
+    while one.acks.acked() < acked {
+        let polled = commits
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()));
+        assert!(polled.is_pending(), "the log ended");
+    }
+}
+
+fn deliver(slices: Vec<Slice>) -> u64 {
+    let outbox = Outbox::new(Rc::new(Semaphore::new(1)), usize::MAX);
+    let (count, parts) = allocations(|| {
+        outbox.deliver(SubscriptionId(1), Offset(0), slices);
+        let parcel = now(outbox.next_parcel()).expect("a delivery was pushed");
+        let parts = parcel.slices().len();
+        outbox.sent(&parcel);
+        parts
+    });
+    // The head, and each batch where it lies.
+    assert_eq!(parts, 1 + BATCHES);
+    count
+}
+
+fn copy_records(records: u32) -> u64 {
+    let opened = Records::open(batch(records, Compression::None)).expect("it was just built");
+    allocations(|| {
+        for _ in 0..BATCHES {
+            for (_, record) in &opened {
+                std::hint::black_box(record.value.map(<[u8]>::to_vec));
+            }
+        }
+    })
+    .0
+}
+
+/// The output of a future that is ready when it is first polled.
+fn now<T>(future: impl Future<Output = T>) -> T {
+    let mut context = Context::from_waker(Waker::noop());
+    match std::pin::pin!(future).poll(&mut context) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("it waits for something"),
+    }
+}

@@ -1,0 +1,150 @@
+//! The command line.
+
+use std::num::NonZeroU16;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use gannet_loadgen::options::HostOptions;
+use gannet_loadgen::units::{parse_bytes, parse_duration};
+
+/// Measures what this machine's loopback and disk can do, then a Gannet broker on it, and prints the ratios with the bar that each is to reach.
+///
+/// It starts brokers of its own, each on a new directory of a real disk, and removes everything it wrote. Nothing else should run on the machine meanwhile.
+///
+/// The exit status is 0 when everything was measured, whether the bars were reached or not; 1 when a record was lost or changed on the way; 2 when something could not be measured;
+/// 130 when interrupted.
+#[derive(Debug, Parser)]
+#[command(name = "gannet-numbers", version, max_term_width = 110)]
+pub struct CommandLine {
+    /// What to do other than to measure.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// What to measure.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// What this program does other than to measure; for itself only.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Hosts a broker until the parent ends it or dies.
+    #[command(hide = true, name = gannet_loadgen::broker::HOST_COMMAND)]
+    HostBroker(HostOptions),
+}
+
+/// The options of a run.
+#[derive(Clone, Debug, Args)]
+pub struct Options {
+    /// How long each figure is measured.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
+    pub seconds: Duration,
+    /// How much is stored before the broker is killed, started again and read from.
+    #[arg(long, value_name = "BYTES", default_value = "1GiB", value_parser = parse_bytes)]
+    pub stored: u64,
+    /// How many partitions stand for many.
+    #[arg(long, default_value_t = 10_000)]
+    pub partitions: u32,
+    /// Largest batch of the saturated load; the bar is for 64 KiB or more.
+    #[arg(long, value_name = "BYTES", default_value = "256KiB", value_parser = parse_bytes)]
+    pub batch_bytes: u64,
+    /// Producers of the saturated loads, each with a thread and a connection of its own.
+    #[arg(long, default_value_t = 1)]
+    pub producers: u32,
+    /// Most bytes of records in any one row, so that the disk does not fill up. Never more than a quarter of what is free.
+    #[arg(long, value_name = "BYTES", default_value = "8GiB", value_parser = parse_bytes)]
+    pub bytes_max: u64,
+    /// Shards (cores) of the broker; its own default without.
+    #[arg(long)]
+    pub shards: Option<NonZeroU16>,
+    /// Where the brokers keep their data: in a new directory in here, removed afterwards. Without: $TMPDIR, /var/tmp or beside this program, whichever is on a real disk.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Write the report to this file as JSON.
+    #[arg(long, value_name = "FILE.json")]
+    pub report: Option<PathBuf>,
+    /// Everything in a few seconds, to see that it works: the figures mean nothing. Overrides --seconds, --stored, --partitions and --bytes-max.
+    #[arg(long)]
+    pub tiny: bool,
+}
+
+/// How much is done for each row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Scale {
+    /// How long a figure is measured, in milliseconds.
+    pub row_ms: u64,
+    /// How much is stored before the kill.
+    pub stored_bytes: u64,
+    /// How many partitions stand for many.
+    pub partitions: u32,
+    /// Most bytes of records in a row.
+    pub bytes_max: u64,
+}
+
+impl Scale {
+    /// What the options ask for, within what the disk has room for.
+    #[must_use]
+    pub fn new(options: &Options, free_bytes: u64) -> Self {
+        let asked = if options.tiny {
+            Self::TINY
+        } else {
+            Self {
+                row_ms: u64::try_from(options.seconds.as_millis())
+                    .unwrap_or(u64::MAX)
+                    .max(ROW_MS_MIN),
+                stored_bytes: options.stored,
+                partitions: options.partitions.max(1),
+                bytes_max: options.bytes_max,
+            }
+        };
+        // Every byte may lie in the journal and in a segment for a while.
+        let room = free_bytes / 4;
+        Self {
+            bytes_max: asked.bytes_max.min(room),
+            ..asked
+        }
+    }
+
+    /// How long a figure is measured.
+    #[must_use]
+    pub fn row(&self) -> Duration {
+        Duration::from_millis(self.row_ms)
+    }
+
+    const TINY: Self = Self {
+        row_ms: 400,
+        stored_bytes: 16 << 20,
+        partitions: 200,
+        bytes_max: 64 << 20,
+    };
+}
+
+/// Below this a load is over before it has begun.
+const ROW_MS_MIN: u64 = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scale(arguments: &[&str], free_bytes: u64) -> Scale {
+        let line = CommandLine::try_parse_from([&["gannet-numbers"], arguments].concat()).unwrap();
+        Scale::new(&line.options, free_bytes)
+    }
+
+    #[test]
+    fn a_tiny_run_overrides_what_else_is_asked_for() {
+        let tiny = scale(&["--tiny", "--seconds", "1h", "--stored", "1GiB"], u64::MAX);
+        assert_eq!(tiny, Scale::TINY);
+    }
+
+    #[test]
+    fn a_nearly_full_disk_bounds_every_row() {
+        assert_eq!(scale(&[], 4 << 30).bytes_max, 1 << 30);
+        assert_eq!(scale(&[], u64::MAX).bytes_max, 8 << 30);
+    }
+
+    #[test]
+    fn no_time_at_all_is_still_some() {
+        assert_eq!(scale(&["--seconds", "0"], u64::MAX).row_ms, ROW_MS_MIN);
+    }
+}

@@ -1,0 +1,246 @@
+//! Brokers to measure, each on a directory of its own, and loads to put on them.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use gannet_loadgen::broker::{OwnBroker, RemovedWhenInterrupted};
+use gannet_loadgen::client::WireConnect;
+use gannet_loadgen::options::Rate;
+use gannet_loadgen::plan::{Batching, PhasePlan, Plan};
+use gannet_loadgen::progress::ProgressLine;
+use gannet_loadgen::report::{Durability, PhaseReport};
+use gannet_loadgen::run::{Run, failures, notes};
+
+use super::options::{Options, Scale};
+use super::row::NoFigure;
+use super::session::{NumbersError, io_error};
+use super::{RECORD_BYTES, RECORD_OVERHEAD_BYTES};
+
+/// What fills the records: the same in each run.
+const SEED: u64 = 7;
+const WARM_UP_MAX: Duration = Duration::from_secs(1);
+/// Lines of a broker's log that are repeated.
+const LOGGED_ERRORS_MAX: usize = 3;
+
+/// A load of publishes, and of consuming them meanwhile when there are consumers.
+#[derive(Clone, Debug)]
+pub(super) struct Load {
+    /// Its name in notes and failures, and its topic's.
+    pub(super) name: &'static str,
+    pub(super) partitions: u32,
+    pub(super) producers: u32,
+    pub(super) consumers: u32,
+    pub(super) rate: Rate,
+    /// Warm-up included.
+    pub(super) duration: Duration,
+    pub(super) warm_up: Duration,
+    pub(super) bytes_max: u64,
+    pub(super) batching: Batching,
+}
+
+/// What a load came to.
+#[derive(Clone, Debug)]
+pub(super) struct Loaded {
+    /// Over the measured time.
+    pub(super) phase: PhaseReport,
+    /// Bytes of records acknowledged, the warm-up's too.
+    pub(super) acked_bytes: u64,
+}
+
+/// See the module's text.
+pub(super) struct Workbench<'a> {
+    pub(super) options: &'a Options,
+    pub(super) scale: Scale,
+    pub(super) progress: ProgressLine,
+    /// What went wrong with records and brokers: a sentence each.
+    pub(super) failures: Vec<String>,
+    /// What a reader of the figures should know.
+    pub(super) notes: Vec<String>,
+    directory: &'a Path,
+    removed: RemovedWhenInterrupted,
+    runs: u32,
+}
+
+impl<'a> Workbench<'a> {
+    pub(super) fn new(
+        options: &'a Options,
+        scale: Scale,
+        directory: &'a Path,
+        removed: RemovedWhenInterrupted,
+    ) -> Self {
+        Self {
+            options,
+            scale,
+            progress: ProgressLine::new(),
+            failures: Vec::new(),
+            notes: Vec::new(),
+            directory,
+            removed,
+            runs: 0,
+        }
+    }
+
+    /// Starts a broker on the directory of that name, new or left by [`Workbench::stop`].
+    pub(super) fn start(&mut self, name: &str) -> Result<OwnBroker, NumbersError> {
+        let directory = self.directory_of(name);
+        std::fs::create_dir_all(&directory).map_err(io_error("making a broker's directory"))?;
+        let shards = self.options.shards.map(Into::into);
+        Ok(OwnBroker::start(&directory, shards, self.removed.clone())?)
+    }
+
+    /// Stops a broker; its directory stays.
+    pub(super) fn stop(&mut self, broker: OwnBroker) -> Result<(), NumbersError> {
+        let errors = broker.logged_errors().into_iter().take(LOGGED_ERRORS_MAX);
+        self.failures
+            .extend(errors.map(|line| format!("a broker logged an error: {line}")));
+        Ok(broker.stop()?)
+    }
+
+    /// Stops a broker and removes all it wrote.
+    pub(super) fn clear(&mut self, name: &str, broker: OwnBroker) -> Result<(), NumbersError> {
+        self.stop(broker)?;
+        std::fs::remove_dir_all(self.directory_of(name))
+            .map_err(io_error("removing a broker's directory"))
+    }
+
+    /// Puts a load on a broker, and notes what a reader of its figures should know.
+    pub(super) fn measure(
+        &mut self,
+        broker: &mut OwnBroker,
+        load: &Load,
+    ) -> Result<Loaded, NumbersError> {
+        let loaded = self.load(broker, load)?;
+        let notes = notes(std::slice::from_ref(&loaded.phase), cores());
+        self.notes.extend(notes);
+        Ok(loaded)
+    }
+
+    /// Puts a load on a broker. What it does to the records is checked as always.
+    pub(super) fn load(
+        &mut self,
+        broker: &mut OwnBroker,
+        load: &Load,
+    ) -> Result<Loaded, NumbersError> {
+        let connect = self.connect(broker, load.name, load.partitions)?;
+        let plan = load.plan();
+        self.runs += 1;
+        let run = Run::new(
+            &plan,
+            &connect,
+            Some(broker),
+            &mut self.progress,
+            self.runs,
+            SEED,
+        );
+        let outcome = run.execute()?;
+        let failed = failures(&outcome, plan.durability);
+        self.failures.extend(
+            failed
+                .into_iter()
+                .map(|what| format!("{}: {what}", load.name)),
+        );
+        let phase = outcome
+            .phases
+            .into_iter()
+            .next_back()
+            .ok_or_else(|| NoFigure(load.name.to_owned()))?;
+        Ok(Loaded {
+            phase,
+            acked_bytes: outcome.acked * RECORD_BYTES as u64,
+        })
+    }
+
+    /// Connects to a broker's topic, which is made when there is none of that name.
+    pub(super) fn connect(
+        &self,
+        broker: &OwnBroker,
+        topic: &str,
+        partitions: u32,
+    ) -> Result<WireConnect, NumbersError> {
+        let address = broker.address().to_string();
+        let topic = topic.replace(|letter: char| !letter.is_ascii_alphanumeric(), "-");
+        WireConnect::open(&address, &topic, partitions, Durability::Durable)
+            .map_err(NumbersError::client("making a topic"))
+    }
+
+    /// As fast as it goes, in batches of about `batch_bytes`.
+    pub(super) fn saturated(&self, name: &'static str, partitions: u32, batch_bytes: u64) -> Load {
+        Load {
+            name,
+            partitions,
+            producers: self.options.producers.max(1),
+            consumers: 0,
+            rate: Rate::Max,
+            duration: self.scale.row(),
+            warm_up: (self.scale.row() / 4).min(WARM_UP_MAX),
+            bytes_max: self.scale.bytes_max,
+            batching: whole_batches(batch_bytes),
+        }
+    }
+
+    fn directory_of(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+}
+
+/// Cores that this process may use.
+pub(super) fn cores() -> u32 {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32)
+}
+
+impl Load {
+    fn plan(&self) -> Plan {
+        Plan {
+            phases: vec![PhasePlan {
+                name: self.name,
+                rate: self.rate,
+                duration: self.duration,
+                warm_up: self.warm_up,
+                bytes_max: Some(self.bytes_max),
+                batching: self.batching,
+            }],
+            producers: self.producers,
+            consumers: self.consumers,
+            partitions: self.partitions,
+            record_bytes: RECORD_BYTES,
+            durability: Durability::Durable,
+            kill: false,
+            reread: false,
+            limits: false,
+        }
+    }
+}
+
+/// Batches that leave full: bounded by records, so that none waits for a record that does not fit.
+fn whole_batches(batch_bytes: u64) -> Batching {
+    let batch_bytes = u32::try_from(batch_bytes).unwrap_or(u32::MAX);
+    Batching {
+        batch_bytes,
+        batch_records: Some((batch_bytes / (RECORD_BYTES as u32 + RECORD_OVERHEAD_BYTES)).max(1)),
+        linger: Duration::ZERO,
+        inflight: None,
+        buffer_bytes: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::subject::batch_of;
+    use gannet_wire::batch::Compression;
+
+    #[test]
+    fn a_whole_batch_of_records_fits_its_bytes() {
+        for batch_bytes in [16 << 10, 64 << 10, 256 << 10] {
+            let batching = whole_batches(batch_bytes);
+            let records = batching.batch_records.unwrap();
+            let bytes = batch_of(records, RECORD_BYTES, Compression::None).len() as u64;
+            assert!(bytes <= batch_bytes, "{records} records take {bytes}");
+            assert!(
+                bytes > batch_bytes * 9 / 10,
+                "{records} records take {bytes}"
+            );
+            assert_eq!(batching.records_in_turn(RECORD_BYTES), u64::from(records));
+        }
+    }
+}
