@@ -34,6 +34,7 @@ use crate::shard::recover::{ShardIdentity, sweep_shared};
 use crate::shard::requests::{Shard, ShardBounds, ShardParts};
 use crate::shard::start::{open_catalogue, start_log};
 use crate::storage::layout::DataDir;
+use crate::storage::record_log::ROTATE_BYTES_MIN;
 use crate::storage::{SegmentId, StorageError};
 
 /// Orders that wait for a shard.
@@ -599,6 +600,7 @@ fn shard_plan(config: &Config, budgets: &Budgets, index: ShardIndex) -> ShardPla
             direct_chunk_bytes_max: bytes(storage.direct_bytes_min * 4),
             directs_in_flight_max: 4,
             segment_bytes_max: storage.segment_bytes_max,
+            checkpoint_bytes_min: ROTATE_BYTES_MIN,
             flush_write_bytes: bytes(storage.flush_write_bytes),
             flush_writes_in_flight_max: storage.flush_writes_in_flight_max as usize,
             tail_cache_bytes: flush_bytes,

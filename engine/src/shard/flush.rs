@@ -319,7 +319,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             .take()
             .expect("the flusher alone writes checkpoints");
         log.append(&record.encode()).await?;
-        if log.wants_snapshot() {
+        if log.wants_snapshot(self.config.checkpoint_bytes_min) {
             // What is on disk is the truth: put together again, it is the next log's snapshot.
             let dir = self.data.shard(self.layout, self.shard);
             let loaded = RecordLog::load(&self.disk, &dir, CHECKPOINT_NAME).await?;

@@ -71,6 +71,8 @@ pub struct LogConfig {
     pub directs_in_flight_max: usize,
     /// A segment is sealed at this size.
     pub segment_bytes_max: u64,
+    /// A checkpoint's log begins anew once more than this, and more than twice its snapshot, was appended.
+    pub checkpoint_bytes_min: u64,
     /// One write of the flusher.
     pub flush_write_bytes: usize,
     /// Writes of the flusher in flight.
