@@ -290,9 +290,14 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             unrecorded.retain(|(lsn, _)| *lsn > target);
             recorded.sort_by_key(|run| run.base_offset);
             recorded.retain(|run| run.next_offset > state.log_start());
+            // IMPORTANT: what lies above the target says where the log stood, never what lies below it: batches that went straight to a
+            // segment, and fences, stand in no tail after a replay, and what a checkpoint takes for free is given out again.
             let next_offset = state
                 .tail
-                .next_offset_at(target)
+                .base_offset_above(target)
+                .into_iter()
+                .chain(unrecorded.iter().map(|(_, run)| run.base_offset))
+                .min()
                 .unwrap_or(state.durable_offset());
             partitions
                 .push(state.record(next_offset, recorded.iter().map(RunRecord::from).collect()));
