@@ -196,6 +196,8 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         let slot = slot.clone();
         let present = self.direct_segments.borrow_mut().remove(&key);
         if let Some(mut segment) = present {
+            // Retention may drop the last run of this segment while the chunk is on its way to it.
+            self.claim_segment(segment.segment);
             if segment.position() < self.segment_bytes_max(&slot)
                 && let Some(position) = segment.take(bytes as u64)
             {
@@ -221,7 +223,9 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             return Box::pin(async move {
                 if segment.position() >= log.segment_bytes_max(&slot) {
                     segment.write_index().await?;
+                    log.unlink(vec![(slot.key(), segment.segment)]).await?;
                     segment = log.create_segment(&slot).await?;
+                    log.claim_segment(segment.segment);
                 }
                 log.reserve_with_patience(&mut segment, bytes as u64)
                     .await?;
@@ -241,6 +245,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         Box::pin(async move {
             log.limit_open_segments().await?;
             let mut segment = log.create_segment(&slot).await?;
+            log.claim_segment(segment.segment);
             log.reserve_with_patience(&mut segment, bytes as u64)
                 .await?;
             let position = segment.take(bytes as u64).expect("room was reserved");
@@ -253,6 +258,11 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 segment: Some(segment),
             })
         })
+    }
+
+    /// Keeps a segment from being unlinked until the chunk that is on its way to it is a run that counts.
+    fn claim_segment(&self, segment: SegmentRef) {
+        *self.segment_runs.borrow_mut().entry(segment).or_insert(0) += 1;
     }
 
     async fn write_chunk(

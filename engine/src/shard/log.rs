@@ -304,6 +304,10 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             completion.complete(Outcome::Failed(refusal));
             return;
         }
+        if self.ready.borrow().is_empty() {
+            // The first of its commit: what came with it is as late, and retention must not find it older than it is.
+            self.observe_clock();
+        }
         let header = batch.header.header();
         let now = self.append_clock.borrow().now();
         let appended = slot.state.borrow_mut().append(
@@ -783,7 +787,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 complete_published(batch.completion, batch.base_offset, batch.append_time);
             }
             Arrival::Direct(chunk) => {
-                self.count_run(&mut state, chunk.run);
+                self.count_claimed_run(&mut state, chunk.run);
                 slot.unrecorded.borrow_mut().push_back((lsn, chunk.run));
                 for batch in &chunk.batches {
                     state.batch_durable(TailBatch {

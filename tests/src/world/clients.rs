@@ -274,6 +274,11 @@ impl Client {
             let state = slot.state.borrow();
             (state.log_start().0, state.durable_offset().0)
         };
+        let now_ms = self.shared.now_ms();
+        self.shared
+            .model
+            .borrow_mut()
+            .saw_log_start(key, log_start, now_ms);
         let start = match self.random.below(6) {
             0 => Start::Latest,
             1 | 2 => Start::Offset(Offset(self.random.between(log_start, end))),
