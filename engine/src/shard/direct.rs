@@ -282,7 +282,15 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
     async fn create_segment(&self, slot: &Slot) -> Result<OpenSegment<D>, StorageError> {
         loop {
             let id = self.segment_ids.borrow_mut().allocate();
-            match OpenSegment::create(&self.disk, &self.data, id, Some(slot.key())).await {
+            match OpenSegment::create(
+                &self.disk,
+                &self.data,
+                &self.segment_dirs,
+                id,
+                Some(slot.key()),
+            )
+            .await
+            {
                 Err(error) if error.is_disk_full() => self.wait_for_space(&error).await,
                 other => return other,
             }

@@ -210,7 +210,8 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 }
                 self.limit_flush_segments().await?;
                 let id = self.segment_ids.borrow_mut().allocate();
-                OpenSegment::create(&self.disk, &self.data, id, Some(key)).await?
+                OpenSegment::create(&self.disk, &self.data, &self.segment_dirs, id, Some(key))
+                    .await?
             }
         };
         self.reserve_with_patience(&mut segment, backlog.bytes)
@@ -245,7 +246,8 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         backlogs: &[Backlog],
     ) -> Result<Vec<(Rc<Slot>, Run)>, StorageError> {
         let id = self.segment_ids.borrow_mut().allocate();
-        let mut segment = OpenSegment::create(&self.disk, &self.data, id, None).await?;
+        let mut segment =
+            OpenSegment::create(&self.disk, &self.data, &self.segment_dirs, id, None).await?;
         let bytes = backlogs.iter().map(|backlog| backlog.bytes).sum();
         self.reserve_with_patience(&mut segment, bytes).await?;
         let mut writer = self.segment_writer(&segment);

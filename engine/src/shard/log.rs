@@ -32,7 +32,7 @@ use crate::storage::append_clock::{AppendClock, WallClock};
 use crate::storage::commit::{BatchStamp, CommitIdentity, CommitWriter, EntryKind, commit_bytes};
 use crate::storage::journal::Journal;
 use crate::storage::layout::DataDir;
-use crate::storage::open_segment::OpenSegment;
+use crate::storage::open_segment::{OpenSegment, SegmentDirs};
 use crate::storage::reader::SegmentReader;
 use crate::storage::record_log::RecordLog;
 use crate::storage::recovery::Cut;
@@ -121,6 +121,7 @@ pub struct ShardLog<D: Disk, C: Clock> {
     pub(super) layout_incarnation: u32,
     pub(super) direct_segments: RefCell<BTreeMap<PartitionKey, OpenSegment<D>>>,
     pub(super) flush_segments: RefCell<BTreeMap<PartitionKey, OpenSegment<D>>>,
+    pub(super) segment_dirs: SegmentDirs,
     pub(super) reader: SegmentReader<D>,
 
     ready: RefCell<VecDeque<Rc<Slot>>>,
@@ -237,6 +238,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             layout_incarnation: parts.layout_incarnation,
             direct_segments: RefCell::default(),
             flush_segments: RefCell::default(),
+            segment_dirs: SegmentDirs::default(),
             reader,
             ready: RefCell::default(),
             large: RefCell::default(),

@@ -1,6 +1,8 @@
 //! A segment that is being written, and the stream of bytes into it.
 
-use std::path::PathBuf;
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use futures_util::StreamExt;
@@ -31,18 +33,56 @@ pub struct OpenSegment<D: Disk> {
     pub index: SegmentIndex,
 }
 
+/// The directories of segments whose names are durable, as this life knows.
+///
+/// That a directory exists says nothing: a life that was killed may have made it, or a task of this one that has not synced it yet. A power
+/// cut takes such a directory away, and with it every segment in it.
+#[derive(Debug, Default)]
+pub struct SegmentDirs {
+    durable: RefCell<HashSet<PathBuf>>,
+}
+
+impl SegmentDirs {
+    /// Makes a directory and its parents up to the data directory, and all their names durable.
+    async fn make<D: Disk>(
+        &self,
+        disk: &D,
+        data: &DataDir,
+        dir: &Path,
+    ) -> Result<(), StorageError> {
+        if self.durable.borrow().contains(dir) {
+            return Ok(());
+        }
+        disk.create_dir_all(dir)
+            .await
+            .map_err(StorageError::io("create", dir))?;
+        let below_root = |dir: &&Path| *dir != data.root() && dir.starts_with(data.root());
+        for named in dir.ancestors().take_while(below_root) {
+            if self.durable.borrow().contains(named) {
+                break;
+            }
+            let parent = named.parent().unwrap_or(data.root());
+            disk.sync_dir(parent)
+                .await
+                .map_err(StorageError::io("sync", parent))?;
+        }
+        let made = dir.ancestors().take_while(below_root).map(Path::to_owned);
+        self.durable.borrow_mut().extend(made);
+        Ok(())
+    }
+}
+
 impl<D: Disk> OpenSegment<D> {
     /// Creates the file with its header; the name is durable when this returns.
     pub async fn create(
         disk: &D,
         data: &DataDir,
+        dirs: &SegmentDirs,
         id: SegmentId,
         owner: Option<PartitionKey>,
     ) -> Result<Self, StorageError> {
         let dir = data.segment_dir(owner);
-        disk.create_dir_all(&dir)
-            .await
-            .map_err(StorageError::io("create", &dir))?;
+        dirs.make(disk, data, &dir).await?;
         let path = data.segment(owner, id);
         let file = disk
             .open(&path, OpenMode::CreateNew)
