@@ -13,11 +13,11 @@ use gannet_wire::{Offset, Timestamp};
 use super::log::ShardLog;
 use super::slot::{BatchArrival, DirectBatch, DirectChunk, Slot};
 use crate::io::{BLOCK_BYTES, Clock, Disk, DiskFile};
-use crate::storage::StorageError;
 use crate::storage::index::SegmentIndex;
 use crate::storage::open_segment::OpenSegment;
 use crate::storage::segment::{DirectProducer, Run, SegmentRef, aligned_bytes};
 use crate::storage::slice::Slice;
+use crate::storage::{PartitionKey, StorageError};
 
 /// A chunk that is durable in its segment.
 pub(super) struct DirectDone<D: Disk> {
@@ -224,7 +224,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 if segment.position() >= log.segment_bytes_max(&slot) {
                     segment.write_index().await?;
                     log.unlink(vec![(slot.key(), segment.segment)]).await?;
-                    segment = log.create_segment(&slot).await?;
+                    segment = log.create_segment(Some(slot.key())).await?;
                     log.claim_segment(segment.segment);
                 }
                 log.reserve_with_patience(&mut segment, bytes as u64)
@@ -244,7 +244,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         let log = self.clone();
         Box::pin(async move {
             log.limit_open_segments().await?;
-            let mut segment = log.create_segment(&slot).await?;
+            let mut segment = log.create_segment(Some(slot.key())).await?;
             log.claim_segment(segment.segment);
             log.reserve_with_patience(&mut segment, bytes as u64)
                 .await?;
@@ -279,18 +279,14 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         segment.sync().await
     }
 
-    async fn create_segment(&self, slot: &Slot) -> Result<OpenSegment<D>, StorageError> {
+    /// A new segment of a partition, or one for many. A full disk only delays it.
+    pub(super) async fn create_segment(
+        &self,
+        owner: Option<PartitionKey>,
+    ) -> Result<OpenSegment<D>, StorageError> {
         loop {
             let id = self.segment_ids.borrow_mut().allocate();
-            match OpenSegment::create(
-                &self.disk,
-                &self.data,
-                &self.segment_dirs,
-                id,
-                Some(slot.key()),
-            )
-            .await
-            {
+            match OpenSegment::create(&self.disk, &self.data, &self.segment_dirs, id, owner).await {
                 Err(error) if error.is_disk_full() => self.wait_for_space(&error).await,
                 other => return other,
             }

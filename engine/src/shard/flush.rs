@@ -209,9 +209,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                     sealed.write_index().await?;
                 }
                 self.limit_flush_segments().await?;
-                let id = self.segment_ids.borrow_mut().allocate();
-                OpenSegment::create(&self.disk, &self.data, &self.segment_dirs, id, Some(key))
-                    .await?
+                self.create_segment(Some(key)).await?
             }
         };
         self.reserve_with_patience(&mut segment, backlog.bytes)
@@ -245,9 +243,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         self: &Rc<Self>,
         backlogs: &[Backlog],
     ) -> Result<Vec<(Rc<Slot>, Run)>, StorageError> {
-        let id = self.segment_ids.borrow_mut().allocate();
-        let mut segment =
-            OpenSegment::create(&self.disk, &self.data, &self.segment_dirs, id, None).await?;
+        let mut segment = self.create_segment(None).await?;
         let bytes = backlogs.iter().map(|backlog| backlog.bytes).sum();
         self.reserve_with_patience(&mut segment, bytes).await?;
         let mut writer = self.segment_writer(&segment);
@@ -334,7 +330,14 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             .borrow_mut()
             .take()
             .expect("the flusher alone writes checkpoints");
-        log.append(&record.encode()).await?;
+        let encoded = record.encode();
+        loop {
+            match log.reserve(encoded.len()).await {
+                Err(error) if error.is_disk_full() => self.wait_for_space(&error).await,
+                other => break other?,
+            }
+        }
+        log.append(&encoded).await?;
         if log.wants_snapshot(self.config.checkpoint_bytes_min) {
             // What is on disk is the truth: put together again, it is the next log's snapshot.
             let dir = self.data.shard(self.layout, self.shard);
@@ -344,14 +347,22 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 path: dir.display().to_string(),
                 what: fault.to_string(),
             })?;
-            log = RecordLog::start(
+            let started = RecordLog::start(
                 &self.disk,
                 &dir,
                 CHECKPOINT_NAME,
                 log.sequence() + 1,
                 &state.to_record().encode(),
             )
-            .await?;
+            .await;
+            match started {
+                Ok(new) => log = new,
+                // The one there is goes on.
+                Err(error) if error.is_disk_full() => {
+                    tracing::warn!(%error, "the disk is full: a checkpoint's log goes on without a new snapshot");
+                }
+                Err(error) => return Err(error),
+            }
         }
         *self.checkpoint.borrow_mut() = Some(log);
         Ok(())

@@ -84,15 +84,12 @@ impl<D: Disk> OpenSegment<D> {
         let dir = data.segment_dir(owner);
         dirs.make(disk, data, &dir).await?;
         let path = data.segment(owner, id);
-        let file = disk
-            .open(&path, OpenMode::CreateNew)
-            .await
-            .map_err(StorageError::io("create", &path))?;
-        let mut header = disk.buffer(BLOCK_BYTES);
-        SegmentHeader { id, owner }.write(&mut header);
-        file.write_at(0, &header.freeze())
-            .await
-            .map_err(StorageError::io("write", &path))?;
+        let created = create_file(disk, &path, SegmentHeader { id, owner }).await;
+        if created.is_err() {
+            // Nobody will ever write to it: it would only take room.
+            let _ = disk.remove(&path).await;
+        }
+        let file = created?;
         disk.sync_dir(&dir)
             .await
             .map_err(StorageError::io("sync", &dir))?;
@@ -182,8 +179,19 @@ impl<D: Disk> OpenSegment<D> {
             .map_err(StorageError::io("sync", &self.path))
     }
 
-    /// Writes the index beside it. Not synced: an index that is lost is made again.
+    /// Writes the index beside it. Not synced: an index that is lost is made again. So is one that a full disk has no room for.
     pub async fn write_index(&self) -> Result<(), StorageError> {
+        match self.write_index_file().await {
+            Err(error) if error.is_disk_full() => {
+                tracing::warn!(%error, "the disk is full: a segment stays without its index, which is made again when it is needed");
+                let _ = self.disk.remove(&self.index_path).await;
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    async fn write_index_file(&self) -> Result<(), StorageError> {
         let bytes = self.index.encode();
         let mut buffer = self.disk.buffer(bytes.len().next_multiple_of(BLOCK_BYTES));
         let (body, filler) = buffer.split_at_mut(bytes.len());
@@ -207,6 +215,23 @@ impl<D: Disk> OpenSegment<D> {
             .await
             .map_err(StorageError::io("close", &self.index_path))
     }
+}
+
+async fn create_file<D: Disk>(
+    disk: &D,
+    path: &Path,
+    header: SegmentHeader,
+) -> Result<D::File, StorageError> {
+    let file = disk
+        .open(path, OpenMode::CreateNew)
+        .await
+        .map_err(StorageError::io("create", path))?;
+    let mut block = disk.buffer(BLOCK_BYTES);
+    header.write(&mut block);
+    file.write_at(0, &block.freeze())
+        .await
+        .map_err(StorageError::io("write", path))?;
+    Ok(file)
 }
 
 /// Gathers bytes into large writes, a few in flight.

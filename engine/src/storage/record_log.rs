@@ -48,6 +48,7 @@ pub struct RecordLog<D: Disk> {
     copies: [D::File; 2],
     index: u64,
     position: u64,
+    reserved_bytes: u64,
     snapshot_bytes: u64,
 }
 
@@ -131,8 +132,16 @@ impl<D: Disk> RecordLog<D> {
             copies: [first, second],
             index: 0,
             position: 0,
+            reserved_bytes: 0,
             snapshot_bytes: 0,
         };
+        if let Err(error) = log.reserve(snapshot.len()).await {
+            // Without a record it says nothing, and would only take room.
+            for copy in COPIES {
+                let _ = log.disk.remove(&copy_path(&log.stem, sequence, copy)).await;
+            }
+            return Err(error);
+        }
         log.append(snapshot).await?;
         log.snapshot_bytes = log.position;
         log.disk
@@ -151,6 +160,21 @@ impl<D: Disk> RecordLog<D> {
             }
         }
         Ok(log)
+    }
+
+    /// Makes sure that the disk has room for a record of so many bytes. Nothing is written: after an error it can be tried again.
+    pub async fn reserve(&mut self, record_bytes: usize) -> Result<(), StorageError> {
+        let bytes = (HEAD_BYTES + record_bytes).next_multiple_of(BLOCK_BYTES) as u64;
+        let end = self.position + bytes;
+        if end > self.reserved_bytes {
+            for copy in &self.copies {
+                copy.allocate(end)
+                    .await
+                    .map_err(StorageError::io("allocate", &self.stem))?;
+            }
+            self.reserved_bytes = end;
+        }
+        Ok(())
     }
 
     /// Appends a record; when this returns, both copies are durable. After an error the log must not be used again.
