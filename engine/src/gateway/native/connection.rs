@@ -237,13 +237,12 @@ impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
                 break;
             }
             self.listening.set(true);
-            let received_or_stopped = select(
+            let read = match select(
                 pin!(connection.read(std::mem::take(&mut received))),
                 pin!(self.context.stop.changed_since(stop)),
             )
-            .await;
-            self.listening.set(false);
-            let read = match received_or_stopped {
+            .await
+            {
                 Either::Left(((result, buffer), _)) => {
                     received = buffer;
                     result
@@ -251,6 +250,7 @@ impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
                 // The server stops: whatever arrives now is not heard any more.
                 Either::Right(_) => continue,
             };
+            self.listening.set(false);
             let read = match read {
                 Ok(0) => break,
                 Ok(read) => read,
