@@ -140,6 +140,7 @@ fn config() -> LogConfig {
         mark_interval: Duration::from_secs(3600),
         unflushed_bytes_max: NEVER,
         flush_bytes: NEVER,
+        checkpoint_bytes_min: NEVER,
         flush_interval: Duration::from_secs(3600),
         flush_round_bytes_max: NEVER,
         own_segment_bytes_min: 256 << 10,
