@@ -2,16 +2,19 @@
 //!
 //! Everything here belongs to the executor it was made on, except what says that it is `Send`.
 
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use glommio::GlommioError;
 use glommio::io::{DmaFile, OpenOptions};
 
+use super::local::Signal;
 use super::{
     BLOCK_BYTES, Clock, DirEntry, Disk, DiskBuffer, DiskBufferMut, DiskFile, OpenMode, Spawn,
 };
@@ -263,11 +266,50 @@ pub(super) fn plain_error(error: GlommioError<()>) -> io::Error {
     }
 }
 
-/// Runs what would block off the shard.
+/// Runs what would block off the shard. What has begun is seen to its end, even if nobody waits for it any more: glommio's thread panics
+/// when its executor is gone before the answer.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    glommio::executor().spawn_blocking(work).await
+    let in_flight = BLOCKING.with(Rc::clone);
+    if in_flight.ending.get() {
+        // The executor is about to end, and whoever asked with it.
+        return std::future::pending().await;
+    }
+    in_flight.count.set(in_flight.count.get() + 1);
+    let done = glommio::spawn_local(async move {
+        let result = glommio::executor().spawn_blocking(work).await;
+        in_flight.count.set(in_flight.count.get() - 1);
+        in_flight.changed.notify_all();
+        result
+    });
+    let cancelled = || Err(io::Error::other("the executor is ending"));
+    done.detach().await.unwrap_or_else(cancelled)
+}
+
+/// Waits until no blocking work is under way on this executor, and lets none begin any more.
+pub(super) async fn end_blocking() {
+    let in_flight = BLOCKING.with(Rc::clone);
+    in_flight.ending.set(true);
+    loop {
+        let seen = in_flight.changed.version();
+        if in_flight.count.get() == 0 {
+            return;
+        }
+        in_flight.changed.changed_since(seen).await;
+    }
+}
+
+/// Blocking work of the executor of this thread.
+#[derive(Default)]
+struct Blocking {
+    count: Cell<usize>,
+    ending: Cell<bool>,
+    changed: Signal,
+}
+
+thread_local! {
+    static BLOCKING: Rc<Blocking> = Rc::default();
 }
 
 fn check_aligned(position: u64, bytes: usize) {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
 
-use super::uring::plain_error;
+use super::uring::{end_blocking, plain_error};
 
 /// What the process exits with after a shard panicked (`EX_SOFTWARE` of sysexits).
 pub const SHARD_PANIC_EXIT_STATUS: i32 = 70;
@@ -106,7 +106,9 @@ where
                 for heartbeat in 0..HEARTBEATS {
                     glommio::spawn_local(beat(heartbeat)).detach();
                 }
-                body().await
+                let output = body().await;
+                end_blocking().await;
+                output
             });
             // Once more round the ring, so that files that were dropped are closed.
             executor.run(async {});
