@@ -30,8 +30,9 @@ use crate::io::{Clock, Disk, Spawn};
 use crate::partition::ProducerLimits;
 use crate::shard::log::{LogConfig, ShardLog};
 use crate::shard::mail::{Outgoing, ShardMessage, ShardReady};
-use crate::shard::recover::{ShardIdentity, lay_out, sweep_shared};
+use crate::shard::recover::{ShardIdentity, lay_out};
 use crate::shard::requests::{Shard, ShardBounds, ShardParts};
+use crate::shard::sweep::{OwnSegments, sweep_deleted_topics, sweep_own, sweep_shared};
 use crate::storage::layout::DataDir;
 use crate::storage::{SegmentId, StorageError};
 
@@ -195,8 +196,9 @@ impl Engine {
                 }
             }
         }
-        if let Some(first) = inlets.first() {
-            let _ = first.send(ShardOrder::Sweep(shared));
+        let mut shared = Some(shared);
+        for inlet in &inlets {
+            let _ = inlet.send(ShardOrder::Sweep(shared.take()));
         }
         let (stop, stopped) = watch::channel(false);
         let connections_max = usize::try_from(budgets.connections_max).unwrap_or(usize::MAX);
@@ -399,7 +401,10 @@ async fn run_shard(
         elapsed_ms = u64::try_from((clock.monotonic() - started).as_millis()).unwrap_or(u64::MAX),
         "the shard has recovered"
     );
-    let incarnation = state.incarnation;
+    let mut found = Some(Found {
+        catalogue: state.clone(),
+        own: log.own_segments(),
+    });
     let outgoing: Vec<Rc<Outgoing>> = (0..plan.shards).map(|_| Rc::default()).collect();
     let shard = Shard::new(ShardParts {
         index: plan.index,
@@ -470,12 +475,14 @@ async fn run_shard(
                 }
             }
             Ok(ShardOrder::Sweep(live)) => {
-                let (disk, data, shard) = (disk.clone(), data.clone(), shard.clone());
+                let (disk, data) = (disk.clone(), data.clone());
+                let (shard, found) = (shard.clone(), found.take());
                 UringSpawn.spawn(async move {
-                    match sweep_shared(&disk, &data, &live, incarnation).await {
+                    let Some(found) = found else { return };
+                    match found.sweep(&disk, &data, shard.index(), live).await {
                         Ok(0) => {}
                         Ok(removed) => {
-                            tracing::info!(removed, "segments that nothing refers to were removed")
+                            tracing::info!(removed, "files that nothing refers to were removed")
                         }
                         Err(error) => shard.fail(error),
                     }
@@ -522,6 +529,33 @@ async fn run_shard(
                 );
             }
         }
+    }
+}
+
+/// What a shard found at its start: what the sweep goes by.
+struct Found {
+    catalogue: CatalogueState,
+    own: OwnSegments,
+}
+
+impl Found {
+    /// `shared`: for the catalogue's owner, the shared segments that all shards need.
+    async fn sweep<D: Disk>(
+        self,
+        disk: &D,
+        data: &DataDir,
+        shard: ShardIndex,
+        shared: Option<HashSet<SegmentId>>,
+    ) -> Result<u64, StorageError> {
+        let Self { catalogue, own } = &self;
+        let mut removed = 0;
+        if let Some(shared) = shared {
+            removed += sweep_shared(disk, data, &shared, catalogue.incarnation).await?;
+            removed += sweep_deleted_topics(disk, data, catalogue).await?;
+        }
+        let owns = |key| catalogue.layout.owner(key) == shard;
+        removed += sweep_own(disk, data, catalogue, owns, own).await?;
+        Ok(removed)
     }
 }
 

@@ -46,7 +46,9 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 self.seal_all().await?;
                 return Ok(());
             }
-            if self.flush_wanted.take() && (self.has_unflushed() || self.expiry_due()) {
+            if self.flush_wanted.take()
+                && (self.has_unflushed() || self.expiry_due() || !self.topics_to_drop().is_empty())
+            {
                 self.flush_round().await?;
                 if self.unflushed_bytes.get() >= self.config.flush_bytes {
                     self.flush_wanted.set(true);
@@ -268,9 +270,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         runs: Vec<(Rc<Slot>, Run)>,
     ) -> Result<(), StorageError> {
         for (slot, run) in runs {
-            if slot.is_deleted() {
-                continue;
-            }
+            // Those of a topic that was deleted meanwhile too: they are let go of below.
             self.count_run(&mut slot.state.borrow_mut(), run);
             // Its LSN is the round's: in no case may an earlier checkpoint have it.
             slot.unrecorded.borrow_mut().push_back((target, run));
@@ -297,6 +297,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             partitions
                 .push(state.record(next_offset, recorded.iter().map(RunRecord::from).collect()));
         }
+        let topics_dropped = self.topics_to_drop();
         let record = CheckpointRecord {
             version: CHECKPOINT_VERSION,
             flushed_lsn: target.0,
@@ -305,9 +306,10 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             append_clock_ms: self.append_clock.borrow().now().0,
             cuts: cut_records(&self.live_cuts(target)),
             partitions,
-            topics_dropped: self.topics_dropped.take(),
+            topics_dropped: topics_dropped.iter().map(|topic| topic.id().0).collect(),
         };
         self.write_checkpoint(&record).await?;
+        expired.extend(self.topics_checkpointed(&topics_dropped));
         self.round_durable(target, slots).await?;
         self.unlink(expired).await
     }

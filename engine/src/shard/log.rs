@@ -24,6 +24,7 @@ use super::direct::DirectFuture;
 use super::slot::{
     Arrival, BatchArrival, CommitArrival, Completion, Outcome, Slot, WaitingDuplicate,
 };
+use super::topics::{DroppedTopic, topic_deleted};
 use crate::cursor::CommittedOffset;
 use crate::io::local::Signal;
 use crate::io::{Clock, Disk, DiskBuffer, DiskFile};
@@ -141,7 +142,7 @@ pub struct ShardLog<D: Disk, C: Clock> {
     pub(super) flush_wanted: Cell<bool>,
     pub(super) flush_rounds: Cell<u64>,
     pub(super) disk_full: Cell<bool>,
-    pub(super) topics_dropped: RefCell<Vec<u64>>,
+    pub(super) topics_dropped: RefCell<Vec<Rc<DroppedTopic>>>,
     pub(super) expiries:
         RefCell<std::collections::BinaryHeap<std::cmp::Reverse<(i64, PartitionKey)>>>,
 
@@ -391,10 +392,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
     /// Why nothing can be appended now, if so.
     fn refusal(&self, slot: &Slot) -> Option<ErrorBody> {
         if slot.is_deleted() {
-            return Some(ErrorBody::new(
-                ErrorCode::TopicDeleted,
-                format!("topic {} was deleted", slot.topic().name),
-            ));
+            return Some(topic_deleted(slot));
         }
         if self.stopping.get() {
             return Some(ErrorBody::of_code(ErrorCode::ServerStopping));
@@ -766,6 +764,12 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         range: std::ops::Range<usize>,
         slot: &Rc<Slot>,
     ) {
+        if slot.is_deleted() {
+            for completion in arrival.into_completions() {
+                completion.complete(Outcome::Failed(topic_deleted(slot)));
+            }
+            return;
+        }
         let mut state = slot.state.borrow_mut();
         match arrival {
             Arrival::Batch(batch) => {
@@ -821,6 +825,12 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
     pub(super) fn want_flush(&self) {
         self.flush_wanted.set(true);
         self.flush.notify_all();
+    }
+
+    /// Bytes of batches that wait for a commit or a chunk.
+    #[cfg(test)]
+    pub(super) fn gathered_bytes(&self) -> usize {
+        self.gathered_bytes.get()
     }
 
     pub(super) fn take_gathered(&self, bytes: usize) {

@@ -10,4 +10,8 @@ pub mod requests;
 pub mod room;
 pub mod slot;
 pub mod subscribe;
+pub mod sweep;
 mod topics;
+
+#[cfg(test)]
+mod tests;

@@ -518,6 +518,10 @@ impl<D: Disk, C: Clock, S: Spawn> Shard<D, C, S> {
                 self.log.drop_topic(id);
                 Ok(Answer::Done)
             }
+            Ask::ReleaseTopic(id) => {
+                self.log.topic_released(id).await;
+                Ok(Answer::Done)
+            }
             Ask::Describe(keys) => keys
                 .into_iter()
                 .map(|key| self.describe_partition(key))
@@ -595,11 +599,25 @@ impl<D: Disk, C: Clock, S: Spawn> Shard<D, C, S> {
             let Some(topic) = catalogue.delete(name).await? else {
                 return Ok(Err(no_topic(name)));
             };
-            // The tombstone is durable; only now are its files touched.
             self.tell_all(|| Ask::DropTopic(topic.id)).await;
+            // Behind the answer: the tombstone is durable, so that a start would finish it.
+            let shard = self.clone();
+            self.spawn
+                .spawn(async move { shard.remove_topic_files(topic.id).await });
             Ok(Ok(()))
         })
         .await
+    }
+
+    /// Once no shard needs them any more, the files of a deleted topic go.
+    async fn remove_topic_files(self: Rc<Self>, topic: TopicId) {
+        self.tell_all(|| Ask::ReleaseTopic(topic)).await;
+        match self.log.remove_topic(topic).await {
+            Ok(removed) => {
+                tracing::info!(topic = %topic, removed, "the files of a deleted topic are gone")
+            }
+            Err(error) => self.fail(error),
+        }
     }
 
     /// One change of the catalogue at a time. A failed write is final for the broker.
