@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
-use futures_util::future::LocalBoxFuture;
+use futures_util::future::{Either, LocalBoxFuture, select};
 use futures_util::stream::FuturesUnordered;
 use gannet_wire::batch::CheckedHeader;
 use gannet_wire::frame::Durability;
@@ -160,6 +160,9 @@ pub struct ShardLog<D: Disk, C: Clock> {
     pub(super) flush_done: Signal,
     stopping: Cell<bool>,
     commits_ended: Cell<bool>,
+    /// Why nothing can be made durable any more.
+    pub(super) failure: RefCell<Option<ErrorBody>>,
+    pub(super) failed: Signal,
 }
 
 /// A released commit whose batches are in memory.
@@ -263,6 +266,8 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             flush_done: Signal::new(),
             stopping: Cell::new(false),
             commits_ended: Cell::new(false),
+            failure: RefCell::new(None),
+            failed: Signal::new(),
         })
     }
 
@@ -283,7 +288,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
     pub async fn admitted(&self) {
         loop {
             let seen = self.room.version();
-            if self.admits() || self.stopping.get() {
+            if self.admits() || self.stopping.get() || self.failure.borrow().is_some() {
                 return;
             }
             self.want_flush();
@@ -394,6 +399,9 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         if slot.is_deleted() {
             return Some(topic_deleted(slot));
         }
+        if let Some(failure) = &*self.failure.borrow() {
+            return Some(failure.clone());
+        }
         if self.stopping.get() {
             return Some(ErrorBody::of_code(ErrorCode::ServerStopping));
         }
@@ -448,8 +456,18 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         }
     }
 
-    /// Runs until [`ShardLog::stop`] and until everything gathered is durable. An error is final: nothing more is acknowledged.
+    /// Runs until [`ShardLog::stop`] and until everything gathered is durable. An error is final: nothing more is acknowledged. Ends as well when
+    /// storage failed elsewhere ([`ShardLog::fail`]); what was on its way is then dropped, and with it who waits for it is told.
     pub async fn run_commits(self: &Rc<Self>) -> Result<(), StorageError> {
+        // It is notified once, perhaps before this begins.
+        let failed = self.failed.changed_since(0);
+        match select(pin!(self.commit_all()), pin!(failed)).await {
+            Either::Left((result, _)) => result,
+            Either::Right(_) => Ok(()),
+        }
+    }
+
+    async fn commit_all(self: &Rc<Self>) -> Result<(), StorageError> {
         let mut writes: FuturesUnordered<Write> = FuturesUnordered::new();
         let mut directs: FuturesUnordered<DirectFuture<D>> = FuturesUnordered::new();
         let mut submitted: VecDeque<Submitted> = VecDeque::new();

@@ -235,10 +235,7 @@ impl<D: Disk, C: Clock, S: Spawn> Shard<D, C, S> {
                     outgoing: self.outgoing_to(from.shard),
                     connection: from.connection,
                 });
-                let completion = Completion {
-                    sink: peer,
-                    token: correlation.0,
-                };
+                let completion = Completion::new(peer, correlation.0);
                 match self.local_slot(key) {
                     Some(slot) => self.publish(
                         &slot,
@@ -787,10 +784,7 @@ impl<D: Disk, C: Clock, S: Spawn> Shard<D, C, S> {
             changed: Signal::new(),
         });
         for (key, offset) in offsets {
-            let completion = Completion {
-                sink: gate.clone(),
-                token: 0,
-            };
+            let completion = Completion::new(gate.clone(), 0);
             match self.local_slot(key) {
                 Some(slot) => self.log.commit_offset(&slot, offset, completion),
                 None => completion.complete(Outcome::Failed(unknown_here(key))),

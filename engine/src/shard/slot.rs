@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use gannet_wire::batch::ProducerStamp;
 use gannet_wire::frame::Durability;
-use gannet_wire::{ErrorBody, LeaderEpoch, Offset, Timestamp};
+use gannet_wire::{ErrorBody, ErrorCode, LeaderEpoch, Offset, Timestamp};
 
 use crate::control::catalogue::Topic;
 use crate::cursor::CommittedOffset;
@@ -44,19 +44,41 @@ pub trait CompletionSink {
     fn complete(&self, token: u64, outcome: Outcome);
 }
 
-/// Who is to be told.
-#[derive(Clone)]
+/// Who is to be told, exactly once. One that is dropped without a word, because whatever held it cannot go on, tells that storage failed.
 pub struct Completion {
-    /// The taker.
-    pub sink: Rc<dyn CompletionSink>,
-    /// What it knows the request by.
-    pub token: u64,
+    sink: Option<Rc<dyn CompletionSink>>,
+    token: u64,
 }
 
 impl Completion {
+    /// `sink` knows the request by `token`.
+    #[must_use]
+    pub fn new(sink: Rc<dyn CompletionSink>, token: u64) -> Self {
+        Self {
+            sink: Some(sink),
+            token,
+        }
+    }
+
     /// Tells.
-    pub fn complete(&self, outcome: Outcome) {
-        self.sink.complete(self.token, outcome);
+    pub fn complete(mut self, outcome: Outcome) {
+        self.tell(outcome);
+    }
+
+    fn tell(&mut self, outcome: Outcome) {
+        if let Some(sink) = self.sink.take() {
+            sink.complete(self.token, outcome);
+        }
+    }
+}
+
+impl Drop for Completion {
+    fn drop(&mut self) {
+        if self.sink.is_some() {
+            self.tell(Outcome::Failed(ErrorBody::of_code(
+                ErrorCode::StorageFailed,
+            )));
+        }
     }
 }
 

@@ -144,17 +144,24 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         shared
     }
 
-    /// Nothing more can be made durable: whoever waits hears so.
+    /// Nothing more can be made durable, and nothing more is taken: whoever waits hears so. What is in a commit or a chunk ends with
+    /// [`ShardLog::run_commits`], which this ends.
     pub fn fail(&self, error: &StorageError) {
         let body = ErrorBody::new(ErrorCode::StorageFailed, error.to_string());
-        for slot in self.slots.borrow().values() {
-            let mut pending = slot.pending.borrow_mut();
-            for batch in std::mem::take(&mut pending.batches) {
-                if let Some(completion) = batch.completion {
-                    completion.complete(Outcome::Failed(body.clone()));
-                }
+        self.failure
+            .borrow_mut()
+            .get_or_insert_with(|| body.clone());
+        let mut slots: Vec<Rc<Slot>> = self.slots.borrow().values().cloned().collect();
+        slots.sort_unstable_by_key(|slot| slot.key());
+        for slot in slots {
+            let (waiting, bytes) = slot.pending.borrow_mut().abandon();
+            self.take_gathered(bytes);
+            for completion in waiting {
+                completion.complete(Outcome::Failed(body.clone()));
             }
         }
+        self.failed.notify_all();
+        self.room.notify_all();
     }
 
     /// The shared segments that this shard has runs in.

@@ -72,7 +72,7 @@ fn a_topic_deleted_in_the_middle_of_a_flush_leaves_nothing() {
 }
 
 /// Requests of every kind for a topic: batches that wait, that are in a commit, in a chunk; duplicates; offsets.
-fn ask_all_kinds(world: &mut World, topic: u64) {
+pub(super) fn ask_all_kinds(world: &mut World, topic: u64) {
     for sequence in 0..3 {
         world.publish_as(key(topic, 0), producer(9, 0, sequence));
     }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod deletion;
+mod failure;
 mod sweep;
 
 use std::cell::RefCell;
@@ -166,16 +167,28 @@ impl World {
         );
         let (log, _) = executor.block_on(recovered).unwrap();
         let ended = Rc::new(RefCell::new(Vec::new()));
-        let (spawner, of_commits, of_flushes) = (executor.spawner(), ended.clone(), ended.clone());
-        let (commits, flushes, marks) = (log.clone(), log.clone(), log.clone());
-        spawner.spawn(async move {
-            let result = commits.run_commits().await;
-            of_commits.borrow_mut().push(result);
+        let spawner = executor.spawner();
+        let watched = |log: &Rc<SimLog>, result: Result<(), StorageError>| {
+            if let Err(error) = &result {
+                log.fail(error);
+            }
+            result
+        };
+        spawner.spawn({
+            let (log, ended) = (log.clone(), ended.clone());
+            async move {
+                let result = log.run_commits().await;
+                ended.borrow_mut().push(watched(&log, result));
+            }
         });
-        spawner.spawn(async move {
-            let result = flushes.run_flushes().await;
-            of_flushes.borrow_mut().push(result);
+        spawner.spawn({
+            let (log, ended) = (log.clone(), ended.clone());
+            async move {
+                let result = log.run_flushes().await;
+                ended.borrow_mut().push(watched(&log, result));
+            }
         });
+        let marks = log.clone();
         spawner.spawn(async move { marks.run_marks().await });
         Self {
             executor,
@@ -212,10 +225,7 @@ impl World {
     fn completion(&mut self) -> Completion {
         let token = self.requests;
         self.requests += 1;
-        Completion {
-            sink: self.answers.clone(),
-            token,
-        }
+        Completion::new(self.answers.clone(), token)
     }
 
     fn publish_bytes(&mut self, slot: &Rc<Slot>, bytes: Bytes) {
