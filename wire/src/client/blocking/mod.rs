@@ -227,7 +227,8 @@ impl Client {
         Producer::open(self.clone(), &topic, identity, &config)
     }
 
-    /// A consumer of a topic's partitions, with a connection to each shard that owns one of them.
+    /// A consumer of a topic's partitions, with a connection to each shard that owns one of them. Once this returns, it is settled where each
+    /// partition begins: with [`Start::Latest`], whatever is published from now on comes.
     ///
     /// # Errors
     /// A partition does not exist, the broker refuses or cannot be reached.
