@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use gannet_wire::ShardIndex;
 use gannet_wire::batch::{BatchLimits, CheckScratch};
+use gannet_wire::frame::TopicSettings;
 use tokio::sync::watch;
 
 use crate::control::accept::{ShardOrder, accept_all};
@@ -810,6 +811,14 @@ fn shard_plan(config: &Config, budgets: &Budgets, index: ShardIndex) -> ShardPla
         },
         bounds: ShardBounds {
             partitions_max: config.topics.partitions_max,
+            partitions_default: config.topics.partitions_default,
+            topic_defaults: TopicSettings {
+                durability: config.topics.durability,
+                // -1 is no limit.
+                retention_ms: u64::try_from(config.topics.retention_ms).ok(),
+                retention_bytes: u64::try_from(config.topics.retention_bytes).ok(),
+                ..TopicSettings::default()
+            },
             connection_buffer_bytes_max: bytes(network.connection_buffer_bytes_max),
         },
     }

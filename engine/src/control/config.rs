@@ -160,9 +160,6 @@ pub struct TopicsConfig {
     /// Silence after which a producer is forgotten.
     #[serde(with = "values::milliseconds")]
     pub producer_expiry_ms: u64,
-    /// How long an `accepted` record may wait for the journal.
-    #[serde(with = "values::milliseconds")]
-    pub accepted_interval_ms: u64,
 }
 
 /// `[runtime]`
@@ -253,7 +250,6 @@ impl Default for TopicsConfig {
             retention_bytes: -1,
             durability: Durability::Durable,
             producer_expiry_ms: 24 * 60 * 60 * 1000,
-            accepted_interval_ms: 10,
         }
     }
 }

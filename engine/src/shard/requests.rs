@@ -9,8 +9,8 @@ use bytes::{Bytes, BytesMut};
 use futures_util::future::join_all;
 use gannet_wire::frame::{
     CommittedOffset as WireOffset, Durability, Message, OffsetLookupReply, OffsetsReply,
-    PartitionDescription, ProducerReply, Start, Subscribe, Subscribed, TopicCreate,
-    TopicDescription, TopicEntry, TopicList, TopicListReply,
+    PARTITIONS_DEFAULT, PartitionDescription, ProducerReply, Start, Subscribe, Subscribed,
+    TopicCreate, TopicDescription, TopicEntry, TopicList, TopicListReply, TopicSettings,
 };
 use gannet_wire::{
     CorrelationId, ErrorBody, ErrorCode, Offset, PartitionIndex, ProducerEpoch, ProducerId,
@@ -40,6 +40,10 @@ const PRODUCER_IDS_MAX: u32 = 1 << 24;
 pub struct ShardBounds {
     /// Partitions of one topic.
     pub partitions_max: u32,
+    /// Partitions of a topic whose maker does not say.
+    pub partitions_default: u32,
+    /// What a topic is like whose maker does not say.
+    pub topic_defaults: TopicSettings,
     /// Bytes of this shard's deliveries that may wait for a connection which another shard serves.
     pub connection_buffer_bytes_max: usize,
 }
@@ -563,15 +567,20 @@ impl<D: Disk, C: Clock, S: Spawn> Shard<D, C, S> {
     async fn create_topic(self: &Rc<Self>, create: TopicCreate) -> Result<Arc<Topic>, ErrorBody> {
         crate::control::names::check_topic_name(&create.name)
             .map_err(|sentence| ErrorBody::new(ErrorCode::TopicNameInvalid, sentence))?;
-        if create.partitions == 0 || create.partitions > self.bounds.partitions_max {
+        let partitions = match create.partitions {
+            PARTITIONS_DEFAULT => self.bounds.partitions_default,
+            partitions => partitions,
+        };
+        if partitions > self.bounds.partitions_max {
             return Err(ErrorBody::new(
                 ErrorCode::TopicSettingsInvalid,
                 format!(
                     "a topic has 1 to {} partitions, not {}",
-                    self.bounds.partitions_max, create.partitions
+                    self.bounds.partitions_max, partitions
                 ),
             ));
         }
+        let settings = create.options.resolve(&self.bounds.topic_defaults);
         self.change_catalogue(async |catalogue| {
             if catalogue.state().names.contains_key(&create.name) {
                 return Ok(Err(ErrorBody::new(
@@ -581,7 +590,7 @@ impl<D: Disk, C: Clock, S: Spawn> Shard<D, C, S> {
             }
             let topic = Arc::new(
                 catalogue
-                    .create(create.name.clone(), create.partitions, create.settings)
+                    .create(create.name.clone(), partitions, settings)
                     .await?,
             );
             // Known everywhere before its maker hears of it.

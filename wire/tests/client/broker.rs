@@ -405,7 +405,8 @@ impl Connection {
                 if state.topics.iter().any(|topic| topic.name == create.name) {
                     Message::Error(ErrorBody::of_code(ErrorCode::TopicExists))
                 } else {
-                    state.create(&create.name, create.partitions, create.settings);
+                    let settings = create.options.resolve(&TopicSettings::default());
+                    state.create(&create.name, create.partitions.max(1), settings);
                     state.describe(&create.name, shards)
                 }
             }

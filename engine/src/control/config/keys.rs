@@ -117,7 +117,7 @@ const fn range(least: u64, most: u64) -> Option<RangeInclusive<i64>> {
     Some(RangeInclusive::new(least as i64, most as i64))
 }
 
-static KEYS: [ConfigKey; 40] = [
+static KEYS: [ConfigKey; 39] = [
     ConfigKey {
         name: "listen",
         default: "\"127.0.0.1:7470\"",
@@ -389,7 +389,7 @@ static KEYS: [ConfigKey; 40] = [
         name: "topics.durability",
         default: "\"durable\"",
         unit: "level",
-        trades: "What an ack means in topics that do not say: \"durable\" is on the disk; \"accepted\" is in memory, sooner, and a crash may lose what was acked in the last accepted_interval_ms.",
+        trades: "What an ack means in topics that do not say: \"durable\" is on the disk; \"accepted\" is in memory, sooner, and a crash may lose what no commit has written yet: it goes with the next one, which begins as soon as the device is free.",
         bounds: "Consumers see only what is on the disk, either way.",
         range: None,
     },
@@ -400,14 +400,6 @@ static KEYS: [ConfigKey; 40] = [
         trades: "Silence after which a producer's sequences are forgotten; a resend after that is answered with an error instead of being recognized as a duplicate.",
         bounds: "Memory: what network.producer_inflight_max takes, for every producer seen in that time.",
         range: range(1_000, 365 * 24 * 60 * 60 * 1000),
-    },
-    ConfigKey {
-        name: "topics.accepted_interval_ms",
-        default: "\"10 ms\"",
-        unit: MILLISECONDS,
-        trades: "How long a record of an `accepted` topic may wait for the journal. Longer makes fewer and larger commits; shorter loses less at a crash and delivers sooner.",
-        bounds: "What a crash can take of an `accepted` topic's acked records.",
-        range: range(0, 60_000),
     },
     ConfigKey {
         name: "runtime.busy_poll_us",
