@@ -2,6 +2,7 @@
 
 mod direct;
 mod flush;
+mod forwarded;
 pub mod log;
 pub mod mail;
 pub mod read;

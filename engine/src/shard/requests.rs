@@ -1,7 +1,7 @@
 //! A shard as the others see it: what belongs to its partitions is done here, what belongs elsewhere is asked for there.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ use gannet_wire::{
     ShardIndex, SubscriptionId, TopicId,
 };
 
+use super::forwarded::ForwardedPublish;
 use super::log::{CheckedBatch, ShardLog};
 use super::mail::{Answer, Ask, ConnectionId, Outgoing, RemoteConnection, ShardMessage};
 use super::room::Room;
@@ -64,6 +65,8 @@ pub struct Shard<D: Disk, C: Clock, S: Spawn> {
     catalogue: Option<RefCell<Option<Catalogue<D>>>>,
     catalogue_turn: Semaphore,
     outgoing: Vec<Rc<Outgoing>>,
+    /// Publishes of other shards' connections that wait for memory.
+    pub(super) forwarded: RefCell<VecDeque<ForwardedPublish>>,
     peers: RefCell<HashMap<ConnectionId, Weak<dyn Peer>>>,
     subscriptions: RefCell<HashMap<(RemoteConnection, SubscriptionId), Rc<Subscription>>>,
     /// What waits for connections that other shards serve.
@@ -118,6 +121,7 @@ impl<D: Disk, C: Clock, S: Spawn> Shard<D, C, S> {
                 .map(|catalogue| RefCell::new(Some(catalogue))),
             catalogue_turn: Semaphore::new(1),
             outgoing: parts.outgoing,
+            forwarded: RefCell::default(),
             peers: RefCell::default(),
             subscriptions: RefCell::default(),
             remote_rooms: RefCell::default(),
@@ -240,18 +244,15 @@ impl<D: Disk, C: Clock, S: Spawn> Shard<D, C, S> {
                     connection: from.connection,
                 });
                 let completion = Completion::new(peer, correlation.0);
-                match self.local_slot(key) {
-                    Some(slot) => self.publish(
-                        &slot,
-                        CheckedBatch {
-                            bytes: batch,
-                            header,
-                        },
-                        durability,
-                        completion,
-                    ),
-                    None => completion.complete(Outcome::Failed(unknown_here(key))),
-                }
+                self.publish_forwarded(ForwardedPublish {
+                    key,
+                    batch: CheckedBatch {
+                        bytes: batch,
+                        header,
+                    },
+                    durability,
+                    completion,
+                });
             }
             ShardMessage::Published {
                 connection,
@@ -1015,7 +1016,7 @@ fn no_topic(name: &str) -> ErrorBody {
     )
 }
 
-fn unknown_here(key: PartitionKey) -> ErrorBody {
+pub(super) fn unknown_here(key: PartitionKey) -> ErrorBody {
     ErrorBody::new(
         ErrorCode::TopicUnknown,
         format!(

@@ -4,6 +4,7 @@
 
 mod deletion;
 mod failure;
+mod forwarding;
 mod sweep;
 
 use std::cell::RefCell;
