@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use gannet_wire::ShardIndex;
 use gannet_wire::batch::{BatchLimits, CheckScratch};
+use gannet_wire::frame::TopicSettings;
 use tokio::sync::watch;
 
 use crate::control::accept::{ShardOrder, accept_all};
@@ -26,13 +27,14 @@ use crate::io::uring::{UringClock, UringDisk, UringSpawn};
 use crate::io::uring_exec::{ExecutorConfig, ExecutorHandle, start_executor};
 use crate::io::uring_mailbox::{Inlet, InletReceiver, MailboxSeat, inlet, mailboxes};
 use crate::io::uring_net::{Connection, ConnectionOptions};
-use crate::io::{Clock, Spawn};
+use crate::io::{Clock, Disk, Spawn};
 use crate::partition::ProducerLimits;
 use crate::shard::log::{LogConfig, ShardLog};
 use crate::shard::mail::{Outgoing, ShardMessage, ShardReady};
-use crate::shard::recover::{ShardIdentity, sweep_shared};
+use crate::shard::recover::ShardIdentity;
 use crate::shard::requests::{Shard, ShardBounds, ShardParts};
 use crate::shard::start::{open_catalogue, start_log};
+use crate::shard::sweep::{OwnSegments, sweep_deleted_topics, sweep_own, sweep_shared};
 use crate::storage::layout::DataDir;
 use crate::storage::record_log::ROTATE_BYTES_MIN;
 use crate::storage::{SegmentId, StorageError};
@@ -197,8 +199,9 @@ impl Engine {
                 }
             }
         }
-        if let Some(first) = inlets.first() {
-            let _ = first.send(ShardOrder::Sweep(shared));
+        let mut shared = Some(shared);
+        for inlet in &inlets {
+            let _ = inlet.send(ShardOrder::Sweep(shared.take()));
         }
         let (stop, stopped) = watch::channel(false);
         let connections_max = usize::try_from(budgets.connections_max).unwrap_or(usize::MAX);
@@ -407,7 +410,10 @@ async fn run_shard(
         elapsed_ms = u64::try_from((clock.monotonic() - started).as_millis()).unwrap_or(u64::MAX),
         "the shard has recovered"
     );
-    let incarnation = state.incarnation;
+    let mut found = Some(Found {
+        catalogue: state.clone(),
+        own: log.own_segments(),
+    });
     let outgoing: Vec<Rc<Outgoing>> = (0..plan.shards).map(|_| Rc::default()).collect();
     let shard = Shard::new(ShardParts {
         index: plan.index,
@@ -482,12 +488,14 @@ async fn run_shard(
                 }
             }
             Ok(ShardOrder::Sweep(live)) => {
-                let (disk, data, shard) = (disk.clone(), data.clone(), shard.clone());
+                let (disk, data) = (disk.clone(), data.clone());
+                let (shard, found) = (shard.clone(), found.take());
                 UringSpawn.spawn(async move {
-                    match sweep_shared(&disk, &data, &live, incarnation).await {
+                    let Some(found) = found else { return };
+                    match found.sweep(&disk, &data, shard.index(), live).await {
                         Ok(0) => {}
                         Ok(removed) => {
-                            tracing::info!(removed, "segments that nothing refers to were removed")
+                            tracing::info!(removed, "files that nothing refers to were removed")
                         }
                         Err(error) => shard.fail(error),
                     }
@@ -523,6 +531,33 @@ async fn run_shard(
                 }),
             )
         }
+    }
+}
+
+/// What a shard found at its start: what the sweep goes by.
+struct Found {
+    catalogue: CatalogueState,
+    own: OwnSegments,
+}
+
+impl Found {
+    /// `shared`: for the catalogue's owner, the shared segments that all shards need.
+    async fn sweep<D: Disk>(
+        self,
+        disk: &D,
+        data: &DataDir,
+        shard: ShardIndex,
+        shared: Option<HashSet<SegmentId>>,
+    ) -> Result<u64, StorageError> {
+        let Self { catalogue, own } = &self;
+        let mut removed = 0;
+        if let Some(shared) = shared {
+            removed += sweep_shared(disk, data, &shared, catalogue.incarnation).await?;
+            removed += sweep_deleted_topics(disk, data, catalogue).await?;
+        }
+        let owns = |key| catalogue.layout.owner(key) == shard;
+        removed += sweep_own(disk, data, catalogue, owns, own).await?;
+        Ok(removed)
     }
 }
 
@@ -589,6 +624,7 @@ fn shard_plan(config: &Config, budgets: &Budgets, index: ShardIndex) -> ShardPla
             commit_bytes_max: bytes(journal.commit_bytes_max),
             commits_in_flight_max: journal.commits_in_flight_max as usize,
             commit_gather_bytes: bytes(journal.commit_bytes_max / 4),
+            commit_interval: Duration::from_micros(journal.commit_interval_us),
             mark_interval: Duration::from_millis(journal.mark_interval_ms),
             unflushed_bytes_max: budgets.shard_unflushed_bytes_max,
             flush_bytes,
@@ -634,6 +670,14 @@ fn shard_plan(config: &Config, budgets: &Budgets, index: ShardIndex) -> ShardPla
         },
         bounds: ShardBounds {
             partitions_max: config.topics.partitions_max,
+            partitions_default: config.topics.partitions_default,
+            topic_defaults: TopicSettings {
+                durability: config.topics.durability,
+                // -1 is no limit.
+                retention_ms: u64::try_from(config.topics.retention_ms).ok(),
+                retention_bytes: u64::try_from(config.topics.retention_bytes).ok(),
+                ..TopicSettings::default()
+            },
             connection_buffer_bytes_max: bytes(network.connection_buffer_bytes_max),
         },
     }

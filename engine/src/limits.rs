@@ -51,6 +51,8 @@ pub const COMMIT_BYTES_MAX: usize = 2 << 20;
 pub const COMMITS_PER_JOURNAL_FILE_MIN: u64 = 4;
 /// Commits of one shard being written at once.
 pub const COMMITS_IN_FLIGHT_MAX: u64 = 64;
+/// The longest time that a publish may wait for others to share its commit.
+pub const COMMIT_INTERVAL_US_MAX: u64 = 100_000;
 /// The longest time between the last ack and the mark that proves it.
 pub const MARK_INTERVAL_MS_MAX: u64 = 1_000;
 

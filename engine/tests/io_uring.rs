@@ -268,6 +268,31 @@ mod executors {
         assert!(UringClock::new().wall_ms() > 1_700_000_000_000);
     }
 
+    #[test]
+    fn an_executor_ends_after_the_directory_operations_that_it_began() {
+        let dir = temp_dir();
+        let tree = dir.path().join("tree");
+        std::fs::create_dir(&tree).unwrap();
+        for file in 0..2_000 {
+            std::fs::write(tree.join(file.to_string()), b"").unwrap();
+        }
+        let (root, doomed) = (dir.path().to_owned(), tree.clone());
+        let executor = start_executor(config(), move || async move {
+            let disk = UringDisk::prepare(&root).await.unwrap();
+            let (begins, begun) = flume::bounded(1);
+            UringSpawn.spawn(async move {
+                let removal = disk.remove_dir_all(&doomed);
+                begins.send(()).unwrap();
+                removal.await.unwrap();
+            });
+            begun.recv_async().await.unwrap();
+            // The task that was woken last goes last: the removal is under way when this ends.
+            UringClock::new().sleep(Duration::ZERO).await;
+        });
+        executor.unwrap().join().unwrap();
+        assert!(!tree.exists(), "the removal was left in the middle");
+    }
+
     fn futures_channel() -> (flume::Sender<Duration>, flume::Receiver<Duration>) {
         flume::bounded(1)
     }

@@ -10,7 +10,8 @@ use gannet_tests::{
 use gannet_wire::batch::{BatchBuilder, BatchLimits, Compression};
 use gannet_wire::client::{ClientError, ConsumerConfig, Partitions};
 use gannet_wire::frame::{
-    Message, OffsetToCommit, OffsetsCommit, Publish, Start, Subscribe, TopicCreate, TopicSettings,
+    Message, OffsetToCommit, OffsetsCommit, Publish, Start, Subscribe, TopicCreate, TopicOptions,
+    TopicSettings,
 };
 use gannet_wire::{
     ErrorBody, ErrorCode, Fault, Offset, PartitionIndex, ShardIndex, SubscriptionId, Timestamp,
@@ -401,7 +402,7 @@ fn topics_partitions_offsets_and_groups_that_are_not_there_are_the_callers_typed
         Message::TopicCreate(TopicCreate {
             name: name.to_owned(),
             partitions,
-            settings: TopicSettings::default(),
+            options: TopicOptions::default(),
         })
     };
     let commit = |group: &str, partition| {
@@ -448,7 +449,6 @@ fn topics_partitions_offsets_and_groups_that_are_not_there_are_the_callers_typed
         (create("..", 1), ErrorCode::TopicNameInvalid),
         (create("a/b", 1), ErrorCode::TopicNameInvalid),
         (create("line\nbreak", 1), ErrorCode::TopicNameInvalid),
-        (create("none", 0), ErrorCode::TopicSettingsInvalid),
         (create("many", 16_385), ErrorCode::TopicSettingsInvalid),
         (commit("", 0), ErrorCode::GroupInvalid),
         (commit("a\u{7}b", 0), ErrorCode::GroupInvalid),

@@ -110,7 +110,16 @@ fn vectors() -> Vec<(&'static str, u64, Message)> {
             Message::TopicCreate(TopicCreate {
                 name: name(),
                 partitions: 12,
-                settings: settings(),
+                options: TopicOptions::from(&settings()),
+            }),
+        ),
+        (
+            "topic_create_defaults",
+            6,
+            Message::TopicCreate(TopicCreate {
+                name: name(),
+                partitions: PARTITIONS_DEFAULT,
+                options: TopicOptions::default(),
             }),
         ),
         ("topic_describe", 7, Message::TopicDescribe(name())),
@@ -291,6 +300,7 @@ fn every_kind_has_a_vector_and_every_vector_a_test() {
         .map(|(.., message)| message.kind() as u8)
         .collect();
     kinds.sort_unstable();
+    kinds.dedup();
     let all: Vec<u8> = FrameKind::ALL.iter().map(|kind| *kind as u8).collect();
     assert_eq!(kinds, all);
 }

@@ -137,6 +137,7 @@ fn config() -> LogConfig {
         commit_bytes_max: 1 << 20,
         commits_in_flight_max: 2,
         commit_gather_bytes: 256 << 10,
+        commit_interval: Duration::ZERO,
         mark_interval: Duration::from_secs(3600),
         unflushed_bytes_max: NEVER,
         flush_bytes: NEVER,

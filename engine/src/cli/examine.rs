@@ -1,7 +1,8 @@
 //! What `gannet inspect` and `gannet check` share: reading stored files while no broker runs, and judging them.
 //!
 //! The decisions are the broker's own: the scan and the plan of its recovery, the checks of its batches. Nothing is changed. Files
-//! are read, not mapped: a sector that cannot be read is then an answer, and not the end of the process.
+//! are mapped, but no page is touched before the kernel has said that it is there: a sector that cannot be read is an answer, and not the end of the
+//! process.
 
 pub(super) mod disk;
 pub(super) mod file;

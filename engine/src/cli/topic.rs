@@ -4,7 +4,8 @@ use std::io::{self, Write};
 
 use clap::{Args, Subcommand, ValueEnum};
 use gannet_wire::frame::{
-    Durability, TimestampSource, TopicCheck, TopicDescription, TopicEntry, TopicSettings,
+    Durability, PARTITIONS_DEFAULT, Retention, TimestampSource, TopicCheck, TopicDescription,
+    TopicEntry, TopicOptions,
 };
 use gannet_wire::limits::TOPIC_PARTITIONS_MAX;
 
@@ -28,29 +29,29 @@ enum TopicCommand {
     Delete(DeleteArgs),
 }
 
-/// Creates a topic.
+/// Creates a topic. What is not given here is as the server is configured (topics.*); what that came to is printed.
 #[derive(Debug, Args)]
 struct CreateArgs {
     /// Name of the topic
     name: String,
     /// How many partitions it has, for ever
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(TOPIC_PARTITIONS_MAX)))]
-    partitions: u32,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(TOPIC_PARTITIONS_MAX)))]
+    partitions: Option<u32>,
     /// When a publish that does not ask otherwise is acknowledged
-    #[arg(long, value_enum, default_value_t = DurabilityArg::Durable)]
-    durability: DurabilityArg,
+    #[arg(long, value_enum)]
+    durability: Option<DurabilityArg>,
     /// How long a record is kept: 7d, 12h, 90s, a number of milliseconds, or none for ever
-    #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = parse_retention_ms)]
-    retention: Retention,
+    #[arg(long, value_name = "DURATION", value_parser = parse_retention_ms)]
+    retention: Option<Retention>,
     /// How much of each partition is kept: 10GiB, a number of bytes, or none for no limit
-    #[arg(long, value_name = "SIZE", default_value = "none", value_parser = parse_retention_bytes)]
-    retention_bytes: Retention,
+    #[arg(long, value_name = "SIZE", value_parser = parse_retention_bytes)]
+    retention_bytes: Option<Retention>,
     /// How much of a batch is checked before it is stored. With header, a faulty producer can store what no consumer can read
-    #[arg(long, value_enum, default_value_t = CheckArg::Full)]
-    check: CheckArg,
+    #[arg(long, value_enum)]
+    check: Option<CheckArg>,
     /// Which timestamps lookups by time go by
-    #[arg(long, value_enum, default_value_t = TimestampsArg::Producer)]
-    timestamps: TimestampsArg,
+    #[arg(long, value_enum)]
+    timestamps: Option<TimestampsArg>,
     #[command(flatten)]
     server: ServerArgs,
 }
@@ -105,10 +106,6 @@ enum TimestampsArg {
     Append,
 }
 
-/// A limit of retention; `None`: no limit. Not an `Option`, which clap would take for an argument that may be left out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Retention(Option<u64>);
-
 pub(super) fn run(args: TopicArgs) -> Result<ExitStatus, Failure> {
     match args.command {
         TopicCommand::Create(args) => create(&args),
@@ -121,7 +118,11 @@ pub(super) fn run(args: TopicArgs) -> Result<ExitStatus, Failure> {
 fn create(args: &CreateArgs) -> Result<ExitStatus, Failure> {
     let client = args.server.connect()?;
     let topic = client
-        .create_topic(&args.name, args.partitions, &args.settings())
+        .create_topic(
+            &args.name,
+            args.partitions.unwrap_or(PARTITIONS_DEFAULT),
+            args.options(),
+        )
         .map_err(|error| args.server.failure(&error))?;
     super::quiet_when_the_reader_left(write_description(&topic, &mut io::stdout().lock()))
 }
@@ -151,19 +152,19 @@ fn delete(args: &DeleteArgs) -> Result<ExitStatus, Failure> {
 }
 
 impl CreateArgs {
-    fn settings(&self) -> TopicSettings {
-        TopicSettings {
-            durability: self.durability.into(),
-            check: match self.check {
+    fn options(&self) -> TopicOptions {
+        TopicOptions {
+            durability: self.durability.map(Durability::from),
+            check: self.check.map(|check| match check {
                 CheckArg::Full => TopicCheck::Full,
                 CheckArg::Header => TopicCheck::HeaderOnly,
-            },
-            timestamps: match self.timestamps {
+            }),
+            timestamps: self.timestamps.map(|timestamps| match timestamps {
                 TimestampsArg::Producer => TimestampSource::Producer,
                 TimestampsArg::Append => TimestampSource::Append,
-            },
-            retention_ms: self.retention.0,
-            retention_bytes: self.retention_bytes.0,
+            }),
+            retention_ms: self.retention,
+            retention_bytes: self.retention_bytes,
         }
     }
 }
@@ -190,11 +191,11 @@ fn parse_retention(
     parse: fn(&str) -> Result<i64, String>,
 ) -> Result<Retention, String> {
     if text == "none" {
-        return Ok(Retention(None));
+        return Ok(Retention::Unlimited);
     }
     match u64::try_from(parse(text)?) {
         Ok(0) | Err(_) => Err("that would keep nothing; none keeps everything".to_owned()),
-        Ok(limit) => Ok(Retention(Some(limit))),
+        Ok(limit) => Ok(Retention::Limit(limit)),
     }
 }
 
@@ -271,7 +272,7 @@ fn write_description(topic: &TopicDescription, out: &mut impl Write) -> io::Resu
 
 #[cfg(test)]
 mod tests {
-    use gannet_wire::frame::PartitionDescription;
+    use gannet_wire::frame::{PartitionDescription, TopicSettings};
     use gannet_wire::{LeaderEpoch, Offset, PartitionIndex, ShardIndex, TopicId};
 
     use super::*;
@@ -329,12 +330,12 @@ mod tests {
 
     #[test]
     fn retention_is_a_limit_or_none_and_never_nothing() {
-        assert_eq!(parse_retention_ms("7d"), Ok(Retention(Some(604_800_000))));
+        assert_eq!(parse_retention_ms("7d"), Ok(Retention::Limit(604_800_000)));
         assert_eq!(
             parse_retention_bytes("10GiB"),
-            Ok(Retention(Some(10 << 30)))
+            Ok(Retention::Limit(10 << 30))
         );
-        assert_eq!(parse_retention_bytes("none"), Ok(Retention(None)));
+        assert_eq!(parse_retention_bytes("none"), Ok(Retention::Unlimited));
         assert!(parse_retention_ms("0").is_err());
         assert!(parse_retention_ms("soon").is_err());
     }

@@ -30,8 +30,8 @@ const HELLO_PEEK_BYTES: usize = HELLO_SHARD_AT + 2;
 pub enum ShardOrder {
     /// Serve this connection.
     Serve(TcpStream, ConnectionTicket),
-    /// Every shard serves: these shared segments are in use, others from before can go. To the catalogue's owner only.
-    Sweep(std::collections::HashSet<crate::storage::SegmentId>),
+    /// Every shard serves: what nothing refers to can go. The shared segments that are in use, for the catalogue's owner alone.
+    Sweep(Option<std::collections::HashSet<crate::storage::SegmentId>>),
     /// Answer what was accepted, close the connections, and say so.
     Drain,
     /// Every shard has drained: make everything durable and end.

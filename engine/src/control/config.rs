@@ -63,6 +63,8 @@ pub struct JournalConfig {
     pub commit_bytes_max: u64,
     /// Commits of one shard being written at once.
     pub commits_in_flight_max: u32,
+    /// While commits follow each other, so much time lies between the beginnings of two small ones, in microseconds.
+    pub commit_interval_us: u64,
     /// Age of the last unmarked ack at which a mark is written.
     #[serde(with = "values::milliseconds")]
     pub mark_interval_ms: u64,
@@ -160,9 +162,6 @@ pub struct TopicsConfig {
     /// Silence after which a producer is forgotten.
     #[serde(with = "values::milliseconds")]
     pub producer_expiry_ms: u64,
-    /// How long an `accepted` record may wait for the journal.
-    #[serde(with = "values::milliseconds")]
-    pub accepted_interval_ms: u64,
 }
 
 /// `[runtime]`
@@ -200,6 +199,7 @@ impl Default for JournalConfig {
             file_bytes: 64 * MIB,
             commit_bytes_max: MIB,
             commits_in_flight_max: 4,
+            commit_interval_us: 250,
             mark_interval_ms: 10,
         }
     }
@@ -250,7 +250,6 @@ impl Default for TopicsConfig {
             retention_bytes: -1,
             durability: Durability::Durable,
             producer_expiry_ms: 24 * 60 * 60 * 1000,
-            accepted_interval_ms: 10,
         }
     }
 }

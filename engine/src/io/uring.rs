@@ -2,6 +2,7 @@
 //!
 //! Everything here belongs to the executor it was made on, except what says that it is `Send`.
 
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
@@ -15,6 +16,7 @@ use compio::buf::{IntoInner, IoBuf, IoBufMut, SetLen};
 use compio::driver::op::{ReadAt, Sync, WriteAt};
 use compio::runtime::submit;
 
+use super::local::Signal;
 use super::{
     BLOCK_BYTES, Clock, DirEntry, Disk, DiskBuffer, DiskBufferMut, DiskFile, OpenMode, Spawn,
 };
@@ -250,14 +252,56 @@ impl Spawn for UringSpawn {
     }
 }
 
-/// Runs what would block off the shard.
+/// Runs what would block off the shard. What has begun is seen to its end, even if nobody waits for it any more: glommio's thread panics
+/// when its executor is gone before the answer.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    match compio::runtime::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(_) => unreachable!("a panic ends the process, and nothing cancels this"),
+    let in_flight = BLOCKING.with(Rc::clone);
+    if in_flight.ending.get() {
+        // The executor is about to end, and whoever asked with it.
+        return std::future::pending().await;
     }
+    in_flight.count.set(in_flight.count.get() + 1);
+    let (done, result) = flume::bounded(1);
+    // A task of its own: whoever asks may stop waiting, and the work is to be counted to its end.
+    compio::runtime::spawn(async move {
+        let result = compio::runtime::spawn_blocking(work).await;
+        in_flight.count.set(in_flight.count.get() - 1);
+        in_flight.changed.notify_all();
+        let _ = done.send(result);
+    })
+    .detach();
+    match result.recv_async().await {
+        Ok(Ok(result)) => result,
+        // A panic ends the process by itself.
+        Ok(Err(_)) | Err(_) => Err(io::Error::other("the executor is ending")),
+    }
+}
+
+/// Waits until no blocking work is under way on this executor, and lets none begin any more.
+pub(super) async fn end_blocking() {
+    let in_flight = BLOCKING.with(Rc::clone);
+    in_flight.ending.set(true);
+    loop {
+        let seen = in_flight.changed.version();
+        if in_flight.count.get() == 0 {
+            return;
+        }
+        in_flight.changed.changed_since(seen).await;
+    }
+}
+
+/// Blocking work of the executor of this thread.
+#[derive(Default)]
+struct Blocking {
+    count: Cell<usize>,
+    ending: Cell<bool>,
+    changed: Signal,
+}
+
+thread_local! {
+    static BLOCKING: Rc<Blocking> = Rc::default();
 }
 
 fn check_aligned(position: u64, bytes: usize) {

@@ -14,6 +14,8 @@ use compio::driver::ProactorBuilder;
 use compio::runtime::{JoinError, Runtime, RuntimeBuilder};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
+use super::uring::end_blocking;
+
 /// What the process exits with after a shard panicked (`EX_SOFTWARE` of sysexits).
 pub const SHARD_PANIC_EXIT_STATUS: i32 = 70;
 
@@ -99,7 +101,16 @@ where
                     return None;
                 }
             };
-            Some(run(&executor, body(), config.spin_before_park))
+            let output = run(
+                &executor,
+                async move {
+                    let output = body().await;
+                    end_blocking().await;
+                    output
+                },
+                config.spin_before_park,
+            );
+            Some(output)
         })?;
     match started.recv() {
         Ok(Ok(())) => Ok(ExecutorHandle { thread }),

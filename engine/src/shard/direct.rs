@@ -11,7 +11,8 @@ use futures_util::stream::FuturesUnordered;
 use gannet_wire::{Offset, Timestamp};
 
 use super::log::ShardLog;
-use super::slot::{BatchArrival, DirectBatch, DirectChunk, Slot};
+use super::slot::{BatchArrival, DirectBatch, DirectChunk, Outcome, Slot};
+use super::topics::topic_deleted;
 use crate::io::{BLOCK_BYTES, Clock, Disk, DiskFile};
 use crate::storage::index::SegmentIndex;
 use crate::storage::open_segment::OpenSegment;
@@ -89,6 +90,16 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             segment,
         } = done;
         let mut pending = slot.pending.borrow_mut();
+        if slot.is_deleted() {
+            // All that is left of the others is how many are on their way.
+            pending.directs.pop_front();
+            drop((pending, segment));
+            for completion in chunk.into_completions() {
+                completion.complete(Outcome::Failed(topic_deleted(&slot)));
+            }
+            slot.changed.notify_all();
+            return;
+        }
         if let Some(segment) = segment {
             pending.opening_segment = false;
             self.direct_segments
@@ -310,7 +321,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
     /// Seals open segments of partitions while there are too many.
     async fn limit_open_segments(&self) -> Result<(), StorageError> {
         loop {
-            let sealed = {
+            let (sealed, _in_use) = {
                 let mut open = self.direct_segments.borrow_mut();
                 if open.len() < self.config.open_files_max {
                     return Ok(());
@@ -318,7 +329,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 let Some(key) = open.keys().next().copied() else {
                     return Ok(());
                 };
-                open.remove(&key)
+                (open.remove(&key), self.slot(key).map(|slot| slot.in_use()))
             };
             if let Some(sealed) = sealed {
                 sealed.write_index().await?;

@@ -46,7 +46,9 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 self.seal_all().await?;
                 return Ok(());
             }
-            if self.flush_wanted.take() && (self.has_unflushed() || self.expiry_due()) {
+            if self.flush_wanted.take()
+                && (self.has_unflushed() || self.expiry_due() || !self.topics_to_drop().is_empty())
+            {
                 self.flush_round().await?;
                 if self.unflushed_bytes.get() >= self.config.flush_bytes {
                     self.flush_wanted.set(true);
@@ -272,9 +274,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         runs: Vec<(Rc<Slot>, Run)>,
     ) -> Result<(), StorageError> {
         for (slot, run) in runs {
-            if slot.is_deleted() {
-                continue;
-            }
+            // Those of a topic that was deleted meanwhile too: they are let go of below.
             self.count_run(&mut slot.state.borrow_mut(), run);
             // Its LSN is the round's: in no case may an earlier checkpoint have it.
             slot.unrecorded.borrow_mut().push_back((target, run));
@@ -309,6 +309,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 recorded.iter().map(RunRecord::from).collect(),
             ));
         }
+        let topics_dropped = self.topics_to_drop();
         let record = CheckpointRecord {
             version: CHECKPOINT_VERSION,
             flushed_lsn: target.0,
@@ -317,7 +318,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             append_clock_ms: self.append_clock.borrow().now().0,
             cuts: cut_records(&self.live_cuts(target)),
             partitions,
-            topics_dropped: self.topics_dropped.take(),
+            topics_dropped: topics_dropped.iter().map(|topic| topic.id().0).collect(),
         };
         self.write_checkpoint(&record).await?;
         // Only now: a log start that a reader was told of never goes back.
@@ -326,6 +327,8 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             let runs = slot.state.borrow_mut().advance_log_start(log_start);
             dropped.extend(runs.into_iter().map(|run| (slot.key(), run.segment)));
         }
+        let released = self.topics_checkpointed(&topics_dropped);
+        dropped.extend(released.into_iter().map(|(key, run)| (key, run.segment)));
         self.round_durable(target, slots).await?;
         self.unlink(dropped).await
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
-use futures_util::future::LocalBoxFuture;
+use futures_util::future::{Either, LocalBoxFuture, select};
 use futures_util::stream::FuturesUnordered;
 use gannet_wire::batch::CheckedHeader;
 use gannet_wire::frame::Durability;
@@ -24,6 +24,7 @@ use super::direct::DirectFuture;
 use super::slot::{
     Arrival, BatchArrival, CommitArrival, Completion, Outcome, Slot, WaitingDuplicate,
 };
+use super::topics::{DroppedTopic, topic_deleted};
 use crate::cursor::CommittedOffset;
 use crate::io::local::Signal;
 use crate::io::{Clock, Disk, DiskBuffer, DiskFile};
@@ -51,6 +52,8 @@ pub struct LogConfig {
     pub commits_in_flight_max: usize,
     /// While a write is in flight, the next one waits until so much has gathered.
     pub commit_gather_bytes: usize,
+    /// While commits follow each other, so much lies between the beginnings of two small ones.
+    pub commit_interval: Duration,
     /// How long an acknowledged commit may stand without a mark above it.
     pub mark_interval: Duration,
     /// What is in memory and not in segments, at most; beyond it publishers wait.
@@ -135,6 +138,10 @@ pub struct ShardLog<D: Disk, C: Clock> {
     /// The highest `durable_lsn` that a submitted commit states.
     stated_lsn: Cell<Lsn>,
     mark_wanted: Cell<bool>,
+    /// When the newest commit was submitted.
+    submitted_at: Cell<Duration>,
+    /// Whether something was waiting already when the last write ended: more is likely to come.
+    crowded: Cell<bool>,
     pub(super) flushed_lsn: Cell<Lsn>,
     /// Commits whose batches are in memory, oldest first: not flushed yet, then those kept for readers are in `cached`.
     pub(super) unflushed: RefCell<VecDeque<Recent>>,
@@ -144,7 +151,7 @@ pub struct ShardLog<D: Disk, C: Clock> {
     pub(super) flush_wanted: Cell<bool>,
     pub(super) flush_rounds: Cell<u64>,
     pub(super) disk_full: Cell<bool>,
-    pub(super) topics_dropped: RefCell<Vec<u64>>,
+    pub(super) topics_dropped: RefCell<Vec<Rc<DroppedTopic>>>,
     pub(super) expiries:
         RefCell<std::collections::BinaryHeap<std::cmp::Reverse<(i64, PartitionKey)>>>,
 
@@ -162,6 +169,9 @@ pub struct ShardLog<D: Disk, C: Clock> {
     pub(super) flush_done: Signal,
     stopping: Cell<bool>,
     commits_ended: Cell<bool>,
+    /// Why nothing can be made durable any more.
+    pub(super) failure: RefCell<Option<ErrorBody>>,
+    pub(super) failed: Signal,
 }
 
 /// A released commit whose batches are in memory.
@@ -248,6 +258,8 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             released_data_lsn: Cell::new(parts.end_lsn),
             stated_lsn: Cell::new(parts.end_lsn),
             mark_wanted: Cell::new(false),
+            submitted_at: Cell::new(Duration::ZERO),
+            crowded: Cell::new(false),
             flushed_lsn: Cell::new(parts.flushed_lsn),
             unflushed: RefCell::new(parts.unflushed),
             cached: RefCell::default(),
@@ -266,6 +278,8 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             flush_done: Signal::new(),
             stopping: Cell::new(false),
             commits_ended: Cell::new(false),
+            failure: RefCell::new(None),
+            failed: Signal::new(),
         })
     }
 
@@ -286,7 +300,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
     pub async fn admitted(&self) {
         loop {
             let seen = self.room.version();
-            if self.admits() || self.stopping.get() {
+            if self.admits() || self.stopping.get() || self.failure.borrow().is_some() {
                 return;
             }
             self.want_flush();
@@ -399,10 +413,10 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
     /// Why nothing can be appended now, if so.
     fn refusal(&self, slot: &Slot) -> Option<ErrorBody> {
         if slot.is_deleted() {
-            return Some(ErrorBody::new(
-                ErrorCode::TopicDeleted,
-                format!("topic {} was deleted", slot.topic().name),
-            ));
+            return Some(topic_deleted(slot));
+        }
+        if let Some(failure) = &*self.failure.borrow() {
+            return Some(failure.clone());
         }
         if self.stopping.get() {
             return Some(ErrorBody::of_code(ErrorCode::ServerStopping));
@@ -458,15 +472,26 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         }
     }
 
-    /// Runs until [`ShardLog::stop`] and until everything gathered is durable. An error is final: nothing more is acknowledged.
+    /// Runs until [`ShardLog::stop`] and until everything gathered is durable. An error is final: nothing more is acknowledged. Ends as well when
+    /// storage failed elsewhere ([`ShardLog::fail`]); what was on its way is then dropped, and with it who waits for it is told.
     pub async fn run_commits(self: &Rc<Self>) -> Result<(), StorageError> {
+        // It is notified once, perhaps before this begins.
+        let failed = self.failed.changed_since(0);
+        match select(pin!(self.commit_all()), pin!(failed)).await {
+            Either::Left((result, _)) => result,
+            Either::Right(_) => Ok(()),
+        }
+    }
+
+    async fn commit_all(self: &Rc<Self>) -> Result<(), StorageError> {
         let mut writes: FuturesUnordered<Write> = FuturesUnordered::new();
         let mut directs: FuturesUnordered<DirectFuture<D>> = FuturesUnordered::new();
         let mut submitted: VecDeque<Submitted> = VecDeque::new();
         loop {
             let seen = self.work.version();
             self.start_directs(&mut directs);
-            while self.may_submit(writes.len()) {
+            let hold = self.hold();
+            while hold.is_none() && self.may_submit(writes.len()) {
                 let Some(items) = self.gather(directs.len()) else {
                     break;
                 };
@@ -484,6 +509,14 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 return Ok(());
             }
             let mut changed = pin!(self.work.changed_since(seen));
+            // With a write in flight its end comes first anyway.
+            let hold = hold.filter(|_| writes.is_empty());
+            let mut held = pin!(async {
+                match hold {
+                    Some(hold) => self.clock.sleep(hold).await,
+                    None => std::future::pending().await,
+                }
+            });
             let mut finished = Vec::new();
             let mut landed = Vec::new();
             poll_fn(|cx| {
@@ -494,7 +527,10 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                     landed.push(done);
                 }
                 if finished.is_empty() && landed.is_empty() {
-                    changed.as_mut().poll(cx)
+                    match held.as_mut().poll(cx) {
+                        Poll::Ready(()) => Poll::Ready(()),
+                        Poll::Pending => changed.as_mut().poll(cx),
+                    }
                 } else {
                     Poll::Ready(())
                 }
@@ -502,6 +538,9 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             .await;
             for done in landed {
                 self.direct_landed(done?);
+            }
+            if !finished.is_empty() {
+                self.crowded.set(!self.ready.borrow().is_empty());
             }
             for (lsn, result) in finished {
                 result.map_err(StorageError::io("write the journal in", self.data.root()))?;
@@ -560,6 +599,24 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
 
     fn mark_due(&self) -> bool {
         self.released_data_lsn.get() > self.stated_lsn.get()
+    }
+
+    /// How long what waits is to gather others still: while publishes keep coming, a commit for each would cost more system calls and wake-ups, here and
+    /// at the clients, than the records themselves.
+    fn hold(&self) -> Option<Duration> {
+        if !self.crowded.get()
+            || self.stopping.get()
+            || self.mark_wanted.get()
+            || self.gathered_bytes.get() >= self.config.commit_gather_bytes
+        {
+            return None;
+        }
+        let since = self
+            .clock
+            .monotonic()
+            .saturating_sub(self.submitted_at.get());
+        let left = self.config.commit_interval.saturating_sub(since);
+        (!left.is_zero()).then_some(left)
     }
 
     /// An idle device takes what there is at once; a busy one lets arrivals gather.
@@ -705,6 +762,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             self.spare_wanted.notify_all();
         }
         self.next_lsn.set(lsn.next());
+        self.submitted_at.set(self.clock.monotonic());
         self.stated_lsn.set(durable_lsn);
         submitted.push_back(Submitted {
             lsn,
@@ -774,6 +832,12 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         range: std::ops::Range<usize>,
         slot: &Rc<Slot>,
     ) {
+        if slot.is_deleted() {
+            for completion in arrival.into_completions() {
+                completion.complete(Outcome::Failed(topic_deleted(slot)));
+            }
+            return;
+        }
         let mut state = slot.state.borrow_mut();
         match arrival {
             Arrival::Batch(batch) => {
@@ -829,6 +893,12 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
     pub(super) fn want_flush(&self) {
         self.flush_wanted.set(true);
         self.flush.notify_all();
+    }
+
+    /// Bytes of batches that wait for a commit or a chunk.
+    #[cfg(test)]
+    pub(super) fn gathered_bytes(&self) -> usize {
+        self.gathered_bytes.get()
     }
 
     pub(super) fn take_gathered(&self, bytes: usize) {

@@ -107,6 +107,8 @@ pub enum Ask {
     AddTopic(Arc<Topic>),
     /// To every shard: the topic is gone.
     DropTopic(TopicId),
+    /// To every shard, after that: answer once it needs nothing of the topic's files any more.
+    ReleaseTopic(TopicId),
     /// To partitions' owners: how they are.
     Describe(Vec<PartitionKey>),
     /// To partitions' owners: store a group's offsets.

@@ -2,6 +2,7 @@
 
 mod direct;
 mod flush;
+mod forwarded;
 pub mod log;
 pub mod mail;
 pub mod read;
@@ -11,4 +12,8 @@ pub mod room;
 pub mod slot;
 pub mod start;
 pub mod subscribe;
+pub mod sweep;
 mod topics;
+
+#[cfg(test)]
+mod tests;

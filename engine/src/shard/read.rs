@@ -128,6 +128,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         bytes_max: usize,
     ) -> Result<Vec<Slice>, ReadError> {
         let key = slot.key();
+        let _in_use = slot.in_use();
         let position = match cursor.place {
             // The run may have grown since; where it begins tells that it is the same one.
             Some((known, position))
@@ -145,8 +146,11 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         };
         let mut read = match self.reader.read(key, &run, position, cursor.offset).await {
             Ok(read) => read,
-            Err(ReadFault::Damaged(fence)) => {
-                // Retention may have taken the segment meanwhile; then it is no damage.
+            Err(fault) => {
+                // The segment may have gone meanwhile, with its topic or by retention; then it is no damage.
+                if slot.is_deleted() {
+                    return Err(ReadError::Deleted);
+                }
                 let state = slot.state.borrow();
                 if cursor.offset < state.log_start() {
                     return Err(ReadError::OutOfRange {
@@ -155,9 +159,12 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                         next_offset: state.durable_offset(),
                     });
                 }
-                return Err(ReadError::Fenced(fence));
+                drop(state);
+                if let ReadFault::Unreadable(_, error) = &fault {
+                    tracing::error!(partition = %key, segment = %run.segment.id, position, %error, "a segment cannot be read");
+                }
+                return Err(read_error(fault));
             }
-            Err(ReadFault::Storage(error)) => return Err(error.into()),
         };
         // A chunk can hold more than the reader may have: what is left over is read again from the cache.
         let mut bytes = 0;
@@ -225,6 +232,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         slot: &Rc<Slot>,
         timestamp: Timestamp,
     ) -> Result<Offset, ReadError> {
+        let _in_use = slot.in_use();
         let by_append = slot.topic().settings.timestamps == TimestampSource::Append;
         let mut offset = slot.state.borrow().log_start();
         // Place after place in the order of offsets, each looked up anew: batches move from memory to segments meanwhile, and after a
@@ -324,7 +332,7 @@ fn offset_in_batch(batch: &Slice, timestamp: Timestamp, by_append: bool) -> Opti
 
 fn read_error(fault: ReadFault) -> ReadError {
     match fault {
-        ReadFault::Damaged(fence) => ReadError::Fenced(fence),
+        ReadFault::Damaged(fence) | ReadFault::Unreadable(fence, _) => ReadError::Fenced(fence),
         ReadFault::Storage(error) => ReadError::Storage(error),
     }
 }

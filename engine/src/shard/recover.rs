@@ -254,36 +254,6 @@ pub async fn lay_out<D: Disk>(
         .map_err(StorageError::io("sync", data.root()))
 }
 
-/// Removes shared segments that no partition has a run in, left by a crash or by partitions that moved between shards. `live`: of all shards.
-pub async fn sweep_shared<D: Disk>(
-    disk: &D,
-    data: &DataDir,
-    live: &HashSet<SegmentId>,
-    incarnation: u32,
-) -> Result<u64, StorageError> {
-    let dir = data.shared();
-    let entries = match disk.list(&dir).await {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
-        Err(error) => return Err(StorageError::io("list", &dir)(error)),
-    };
-    let mut removed = 0;
-    for entry in entries {
-        let Some(id) = DataDir::segment_of_name(&entry.name) else {
-            continue;
-        };
-        // What this life makes is not for the sweep.
-        if !live.contains(&id) && SegmentIds::incarnation_of(id) < incarnation {
-            let path = dir.join(&entry.name);
-            disk.remove(&path)
-                .await
-                .map_err(StorageError::io("remove", &path))?;
-            removed += 1;
-        }
-    }
-    Ok(removed)
-}
-
 fn load_state(dir: &Path, records: &[Vec<u8>]) -> Result<CheckpointState, StorageError> {
     CheckpointState::load(records).map_err(|fault| StorageError::Damaged {
         path: dir.display().to_string(),

@@ -1,7 +1,7 @@
 //! A shard as the others see it: what belongs to its partitions is done here, what belongs elsewhere is asked for there.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
@@ -9,14 +9,15 @@ use bytes::{Bytes, BytesMut};
 use futures_util::future::join_all;
 use gannet_wire::frame::{
     CommittedOffset as WireOffset, Durability, Message, OffsetLookupReply, OffsetsReply,
-    PartitionDescription, ProducerReply, Start, Subscribe, Subscribed, TopicCreate,
-    TopicDescription, TopicEntry, TopicList, TopicListReply,
+    PARTITIONS_DEFAULT, PartitionDescription, ProducerReply, Start, Subscribe, Subscribed,
+    TopicCreate, TopicDescription, TopicEntry, TopicList, TopicListReply, TopicSettings,
 };
 use gannet_wire::{
     CorrelationId, ErrorBody, ErrorCode, Offset, PartitionIndex, ProducerEpoch, ProducerId,
     ShardIndex, SubscriptionId, TopicId,
 };
 
+use super::forwarded::ForwardedPublish;
 use super::log::{CheckedBatch, ShardLog};
 use super::mail::{Answer, Ask, ConnectionId, Outgoing, RemoteConnection, ShardMessage};
 use super::room::Room;
@@ -40,6 +41,10 @@ const PRODUCER_IDS_MAX: u32 = 1 << 24;
 pub struct ShardBounds {
     /// Partitions of one topic.
     pub partitions_max: u32,
+    /// Partitions of a topic whose maker does not say.
+    pub partitions_default: u32,
+    /// What a topic is like whose maker does not say.
+    pub topic_defaults: TopicSettings,
     /// Bytes of this shard's deliveries that may wait for a connection which another shard serves.
     pub connection_buffer_bytes_max: usize,
 }
@@ -60,6 +65,8 @@ pub struct Shard<D: Disk, C: Clock, S: Spawn> {
     catalogue: Option<RefCell<Option<Catalogue<D>>>>,
     catalogue_turn: Semaphore,
     outgoing: Vec<Rc<Outgoing>>,
+    /// Publishes of other shards' connections that wait for memory.
+    pub(super) forwarded: RefCell<VecDeque<ForwardedPublish>>,
     peers: RefCell<HashMap<ConnectionId, Weak<dyn Peer>>>,
     subscriptions: RefCell<HashMap<(RemoteConnection, SubscriptionId), Rc<Subscription>>>,
     /// What waits for connections that other shards serve.
@@ -114,6 +121,7 @@ impl<D: Disk, C: Clock, S: Spawn> Shard<D, C, S> {
                 .map(|catalogue| RefCell::new(Some(catalogue))),
             catalogue_turn: Semaphore::new(1),
             outgoing: parts.outgoing,
+            forwarded: RefCell::default(),
             peers: RefCell::default(),
             subscriptions: RefCell::default(),
             remote_rooms: RefCell::default(),
@@ -235,22 +243,16 @@ impl<D: Disk, C: Clock, S: Spawn> Shard<D, C, S> {
                     outgoing: self.outgoing_to(from.shard),
                     connection: from.connection,
                 });
-                let completion = Completion {
-                    sink: peer,
-                    token: correlation.0,
-                };
-                match self.local_slot(key) {
-                    Some(slot) => self.publish(
-                        &slot,
-                        CheckedBatch {
-                            bytes: batch,
-                            header,
-                        },
-                        durability,
-                        completion,
-                    ),
-                    None => completion.complete(Outcome::Failed(unknown_here(key))),
-                }
+                let completion = Completion::new(peer, correlation.0);
+                self.publish_forwarded(ForwardedPublish {
+                    key,
+                    batch: CheckedBatch {
+                        bytes: batch,
+                        header,
+                    },
+                    durability,
+                    completion,
+                });
             }
             ShardMessage::Published {
                 connection,
@@ -525,6 +527,10 @@ impl<D: Disk, C: Clock, S: Spawn> Shard<D, C, S> {
                 self.log.drop_topic(id);
                 Ok(Answer::Done)
             }
+            Ask::ReleaseTopic(id) => {
+                self.log.topic_released(id).await;
+                Ok(Answer::Done)
+            }
             Ask::Describe(keys) => keys
                 .into_iter()
                 .map(|key| self.describe_partition(key))
@@ -569,15 +575,20 @@ impl<D: Disk, C: Clock, S: Spawn> Shard<D, C, S> {
     async fn create_topic(self: &Rc<Self>, create: TopicCreate) -> Result<Arc<Topic>, ErrorBody> {
         crate::control::names::check_topic_name(&create.name)
             .map_err(|sentence| ErrorBody::new(ErrorCode::TopicNameInvalid, sentence))?;
-        if create.partitions == 0 || create.partitions > self.bounds.partitions_max {
+        let partitions = match create.partitions {
+            PARTITIONS_DEFAULT => self.bounds.partitions_default,
+            partitions => partitions,
+        };
+        if partitions > self.bounds.partitions_max {
             return Err(ErrorBody::new(
                 ErrorCode::TopicSettingsInvalid,
                 format!(
                     "a topic has 1 to {} partitions, not {}",
-                    self.bounds.partitions_max, create.partitions
+                    self.bounds.partitions_max, partitions
                 ),
             ));
         }
+        let settings = create.options.resolve(&self.bounds.topic_defaults);
         self.change_catalogue(async |catalogue| {
             if catalogue.state().names.contains_key(&create.name) {
                 return Ok(Err(ErrorBody::new(
@@ -587,7 +598,7 @@ impl<D: Disk, C: Clock, S: Spawn> Shard<D, C, S> {
             }
             let topic = Arc::new(
                 catalogue
-                    .create(create.name.clone(), create.partitions, create.settings)
+                    .create(create.name.clone(), partitions, settings)
                     .await?,
             );
             // Known everywhere before its maker hears of it.
@@ -602,11 +613,25 @@ impl<D: Disk, C: Clock, S: Spawn> Shard<D, C, S> {
             let Some(topic) = catalogue.delete(name).await? else {
                 return Ok(Err(no_topic(name)));
             };
-            // The tombstone is durable; only now are its files touched.
             self.tell_all(|| Ask::DropTopic(topic.id)).await;
+            // Behind the answer: the tombstone is durable, so that a start would finish it.
+            let shard = self.clone();
+            self.spawn
+                .spawn(async move { shard.remove_topic_files(topic.id).await });
             Ok(Ok(()))
         })
         .await
+    }
+
+    /// Once no shard needs them any more, the files of a deleted topic go.
+    async fn remove_topic_files(self: Rc<Self>, topic: TopicId) {
+        self.tell_all(|| Ask::ReleaseTopic(topic)).await;
+        match self.log.remove_topic(topic).await {
+            Ok(removed) => {
+                tracing::info!(topic = %topic, removed, "the files of a deleted topic are gone")
+            }
+            Err(error) => self.fail(error),
+        }
     }
 
     /// One change of the catalogue at a time. A failed write is final for the broker.
@@ -782,10 +807,7 @@ impl<D: Disk, C: Clock, S: Spawn> Shard<D, C, S> {
             changed: Signal::new(),
         });
         for (key, offset) in offsets {
-            let completion = Completion {
-                sink: gate.clone(),
-                token: 0,
-            };
+            let completion = Completion::new(gate.clone(), 0);
             match self.local_slot(key) {
                 Some(slot) => self.log.commit_offset(&slot, offset, completion),
                 None => completion.complete(Outcome::Failed(unknown_here(key))),
@@ -1007,7 +1029,7 @@ fn no_topic(name: &str) -> ErrorBody {
     )
 }
 
-fn unknown_here(key: PartitionKey) -> ErrorBody {
+pub(super) fn unknown_here(key: PartitionKey) -> ErrorBody {
     ErrorBody::new(
         ErrorCode::TopicUnknown,
         format!(

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use gannet_wire::batch::ProducerStamp;
 use gannet_wire::frame::Durability;
-use gannet_wire::{ErrorBody, LeaderEpoch, Offset, Timestamp};
+use gannet_wire::{ErrorBody, ErrorCode, LeaderEpoch, Offset, Timestamp};
 
 use crate::control::catalogue::Topic;
 use crate::cursor::CommittedOffset;
@@ -44,19 +44,41 @@ pub trait CompletionSink {
     fn complete(&self, token: u64, outcome: Outcome);
 }
 
-/// Who is to be told.
-#[derive(Clone)]
+/// Who is to be told, exactly once. One that is dropped without a word, because whatever held it cannot go on, tells that storage failed.
 pub struct Completion {
-    /// The taker.
-    pub sink: Rc<dyn CompletionSink>,
-    /// What it knows the request by.
-    pub token: u64,
+    sink: Option<Rc<dyn CompletionSink>>,
+    token: u64,
 }
 
 impl Completion {
+    /// `sink` knows the request by `token`.
+    #[must_use]
+    pub fn new(sink: Rc<dyn CompletionSink>, token: u64) -> Self {
+        Self {
+            sink: Some(sink),
+            token,
+        }
+    }
+
     /// Tells.
-    pub fn complete(&self, outcome: Outcome) {
-        self.sink.complete(self.token, outcome);
+    pub fn complete(mut self, outcome: Outcome) {
+        self.tell(outcome);
+    }
+
+    fn tell(&mut self, outcome: Outcome) {
+        if let Some(sink) = self.sink.take() {
+            sink.complete(self.token, outcome);
+        }
+    }
+}
+
+impl Drop for Completion {
+    fn drop(&mut self) {
+        if self.sink.is_some() {
+            self.tell(Outcome::Failed(ErrorBody::of_code(
+                ErrorCode::StorageFailed,
+            )));
+        }
     }
 }
 
@@ -96,6 +118,14 @@ pub(super) struct DirectChunk {
     pub(super) allocated_bytes: usize,
 }
 
+impl DirectChunk {
+    /// Who waits for its batches.
+    pub(super) fn into_completions(self) -> Vec<Completion> {
+        let batches = self.batches.into_iter();
+        batches.filter_map(|batch| batch.completion).collect()
+    }
+}
+
 /// A group's offset on its way.
 pub(super) struct CommitArrival {
     pub(super) offset: CommittedOffset,
@@ -108,6 +138,17 @@ pub(super) enum Arrival {
     Batch(BatchArrival),
     Direct(DirectChunk),
     Committed(CommitArrival),
+}
+
+impl Arrival {
+    /// Who waits for it.
+    pub(super) fn into_completions(self) -> Vec<Completion> {
+        match self {
+            Self::Batch(batch) => batch.completion.into_iter().collect(),
+            Self::Direct(chunk) => chunk.into_completions(),
+            Self::Committed(commit) => vec![commit.completion],
+        }
+    }
 }
 
 /// A duplicate whose original is not durable yet.
@@ -165,6 +206,24 @@ impl Pending {
         self.batch_bytes -= batch.bytes.len();
         Some(Arrival::Batch(batch))
     }
+
+    /// Takes everything that waits, because nothing will become of it: who is to hear so, and the bytes of the batches. Chunks on their
+    /// way stay counted in `directs` until they land.
+    pub(super) fn abandon(&mut self) -> (Vec<Completion>, usize) {
+        let mut waiting: Vec<Completion> = Vec::new();
+        waiting.extend(self.commits.drain(..).map(|commit| commit.completion));
+        let mut chunks: Vec<DirectChunk> = self.landed.drain(..).collect();
+        self.directs
+            .retain_mut(|place| place.take().map(|chunk| chunks.push(chunk)).is_none());
+        waiting.extend(chunks.into_iter().flat_map(DirectChunk::into_completions));
+        waiting.extend(self.batches.drain(..).filter_map(|batch| batch.completion));
+        waiting.extend(
+            self.duplicates
+                .drain(..)
+                .map(|duplicate| duplicate.completion),
+        );
+        (waiting, std::mem::take(&mut self.batch_bytes))
+    }
 }
 
 /// An upper bound of an encoded [`crate::storage::segment::DirectRun`] without producers.
@@ -184,6 +243,8 @@ pub struct Slot {
     /// Rises when the durable end moves, and when the partition goes.
     pub changed: Signal,
     deleted: Cell<bool>,
+    /// Who is at work in its segments: readers, and what writes their indexes.
+    users: Cell<usize>,
     pub(super) flush_round: Cell<u64>,
     pub(super) expiry_queued: Cell<bool>,
 }
@@ -200,6 +261,7 @@ impl Slot {
             unrecorded: RefCell::default(),
             changed: Signal::new(),
             deleted: Cell::new(false),
+            users: Cell::new(0),
             flush_round: Cell::new(0),
             expiry_queued: Cell::new(false),
         })
@@ -226,5 +288,34 @@ impl Slot {
     pub(super) fn mark_deleted(&self) {
         self.deleted.set(true);
         self.changed.notify_all();
+    }
+
+    /// Says that somebody is at work in its segments, until the guard is dropped.
+    pub(super) fn in_use(self: &Rc<Self>) -> InUse {
+        self.users.set(self.users.get() + 1);
+        InUse(self.clone())
+    }
+
+    /// Waits until nobody is at work in its segments and no chunk is on its way there.
+    pub(super) async fn unused(&self) {
+        loop {
+            let seen = self.changed.version();
+            if self.users.get() == 0 && self.pending.borrow().directs.is_empty() {
+                return;
+            }
+            self.changed.changed_since(seen).await;
+        }
+    }
+}
+
+/// Keeps a deleted partition's segments from being let go of.
+pub(super) struct InUse(Rc<Slot>);
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.0.users.set(self.0.users.get() - 1);
+        if self.0.is_deleted() {
+            self.0.changed.notify_all();
+        }
     }
 }

@@ -13,7 +13,7 @@
 
 use std::path::{Path, PathBuf};
 
-use gannet_wire::{ShardIndex, TopicId};
+use gannet_wire::{PartitionIndex, ShardIndex, TopicId};
 
 use super::{PartitionKey, SegmentId};
 
@@ -93,6 +93,20 @@ impl DataDir {
     #[must_use]
     pub fn topic(&self, topic: TopicId) -> PathBuf {
         self.topics().join(format!("{:016x}", topic.0))
+    }
+
+    /// The id in the name of a topic's directory.
+    #[must_use]
+    pub fn topic_of_name(name: &str) -> Option<TopicId> {
+        let id = u64::from_str_radix(name, 16).ok().map(TopicId);
+        id.filter(|id| format!("{:016x}", id.0) == name)
+    }
+
+    /// The number in the name of a partition's directory.
+    #[must_use]
+    pub fn partition_of_name(name: &str) -> Option<PartitionIndex> {
+        let partition = name.parse().ok().map(PartitionIndex);
+        partition.filter(|partition| partition.to_string() == name)
     }
 
     /// A partition's directory.

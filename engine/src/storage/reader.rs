@@ -27,6 +27,9 @@ pub enum ReadFault {
     /// These offsets are lost: their bytes are not what was written, or cannot be read.
     #[error("offsets {from} to {to} are damaged on disk", from = .0.from, to = .0.to)]
     Damaged(Fence),
+    /// Neither can these be read; whoever knows of no reason for that has to say so aloud.
+    #[error("offsets {from} to {to} cannot be read: {1}", from = .0.from, to = .0.to)]
+    Unreadable(Fence, StorageError),
     /// The system failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -143,9 +146,10 @@ impl<D: Disk> SegmentReader<D> {
                 .unwrap_or(usize::MAX);
             let chunk = match self.chunk(key, run.segment, start, wanted.min(left)).await {
                 Ok(chunk) => chunk,
+                // What was read before it is given first; the next read meets it again.
+                Err(_) if !read.batches.is_empty() => return Ok(read),
                 Err(error) => {
-                    tracing::error!(partition = %key, segment = %run.segment.id, position = start, %error, "a segment cannot be read");
-                    return self.finish(read, run, offset);
+                    return Err(ReadFault::Unreadable(lost_from(offset, run), error));
                 }
             };
             let mut at = skip;
@@ -230,10 +234,7 @@ impl<D: Disk> SegmentReader<D> {
         offset: Offset,
     ) -> Result<SegmentRead, ReadFault> {
         if read.batches.is_empty() {
-            Err(ReadFault::Damaged(Fence {
-                from: offset,
-                to: run.next_offset,
-            }))
+            Err(ReadFault::Damaged(lost_from(offset, run)))
         } else {
             Ok(read)
         }
@@ -377,6 +378,13 @@ impl<D: Disk> SegmentReader<D> {
             .into_iter()
             .next()
             .unwrap_or_else(|| RunIndex::new(key)))
+    }
+}
+
+fn lost_from(offset: Offset, run: &Run) -> Fence {
+    Fence {
+        from: offset,
+        to: run.next_offset,
     }
 }
 

@@ -24,6 +24,14 @@ pub(super) fn draw_limits(random: &mut Random) -> LogConfig {
         commit_bytes_max: size(commit_bytes_max),
         commits_in_flight_max: size(random.between(1, 6)),
         commit_gather_bytes: size(pick(random, &[1, 4 * KIB, commit_bytes_max / 4])),
+        commit_interval: pick(
+            random,
+            &[
+                Duration::ZERO,
+                Duration::from_micros(250),
+                Duration::from_millis(5),
+            ],
+        ),
         mark_interval: Duration::from_millis(10),
         unflushed_bytes_max: pick(random, &[256 * KIB, 1024 * KIB]).max(2 * flush_bytes),
         flush_bytes,

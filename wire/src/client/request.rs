@@ -3,8 +3,8 @@
 use super::error::ClientError;
 use crate::frame::{
     CommittedOffset, Message, OffsetLookup, OffsetLookupReply, OffsetToCommit, OffsetsCommit,
-    OffsetsFetch, ProducerReply, Start, TopicCreate, TopicDescription, TopicList, TopicListReply,
-    TopicSettings,
+    OffsetsFetch, ProducerReply, Retention, Start, TopicCreate, TopicDescription, TopicList,
+    TopicListReply, TopicOptions,
 };
 use crate::ids::{Offset, PartitionIndex, TopicId};
 use crate::limits::{GROUP_NAME_BYTES_MAX, TOPIC_LIST_MAX, TOPIC_NAME_BYTES_MAX};
@@ -20,16 +20,19 @@ impl Request {
     pub(crate) fn topic_create(
         name: &str,
         partitions: u32,
-        settings: &TopicSettings,
+        options: TopicOptions,
     ) -> Result<Self, ClientError> {
-        let fits = |retention: Option<u64>| retention.is_none_or(|kept| kept <= i64::MAX as u64);
-        if !fits(settings.retention_ms) || !fits(settings.retention_bytes) {
+        let fits = |retention: Option<Retention>| {
+            let limit = retention.and_then(Retention::limit);
+            limit.is_none_or(|limit| limit <= i64::MAX as u64)
+        };
+        if !fits(options.retention_ms) || !fits(options.retention_bytes) {
             return Err(ClientError::InvalidArgument("a retention is over i64::MAX"));
         }
         let create = TopicCreate {
             name: checked_name(name)?,
             partitions,
-            settings: *settings,
+            options,
         };
         Ok(Self {
             message: Message::TopicCreate(create),

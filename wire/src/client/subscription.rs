@@ -124,6 +124,11 @@ impl Subscription {
         self.ended
     }
 
+    /// Whether its place is known, or it has none.
+    pub(crate) const fn has_begun(&self) -> bool {
+        self.position.is_some() || self.ended
+    }
+
     /// The request for a new connection: from the first offset not delivered yet.
     pub(crate) fn subscribe(&self, credit: u64) -> Message {
         Message::Subscribe(Subscribe {

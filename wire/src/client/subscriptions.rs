@@ -91,6 +91,11 @@ impl Subscriptions {
         self.ready.pop_front()
     }
 
+    /// Whether it is settled for each where it begins: whatever is published from then on comes.
+    pub(crate) fn have_begun(&self) -> bool {
+        self.by_id.values().all(|(one, _)| one.has_begun())
+    }
+
     /// Whether no more will come.
     pub(crate) fn have_ended(&self) -> bool {
         self.ready.is_empty() && self.by_id.values().all(|(one, _)| one.has_ended())

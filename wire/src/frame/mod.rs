@@ -25,8 +25,9 @@ pub use message::{
     Publish, PublishAck, Start, Subscribe, Subscribed, SubscriptionEnd,
 };
 pub use topic::{
-    Durability, PartitionDescription, TimestampSource, TopicCheck, TopicCreate, TopicDescription,
-    TopicEntry, TopicList, TopicListReply, TopicSettings,
+    Durability, PARTITIONS_DEFAULT, PartitionDescription, Retention, TimestampSource, TopicCheck,
+    TopicCreate, TopicDescription, TopicEntry, TopicList, TopicListReply, TopicOptions,
+    TopicSettings,
 };
 
 #[cfg(test)]

@@ -82,6 +82,25 @@ fn settings() -> impl Strategy<Value = TopicSettings> {
         )
 }
 
+fn options() -> impl Strategy<Value = TopicOptions> {
+    let retention = || option::of(option::of(stored()).prop_map(Retention::from));
+    (
+        option::of(settings()),
+        option::of(durability()),
+        retention(),
+        retention(),
+    )
+        .prop_map(
+            |(settings, durability, retention_ms, retention_bytes)| TopicOptions {
+                durability,
+                check: settings.map(|settings| settings.check),
+                timestamps: settings.map(|settings| settings.timestamps),
+                retention_ms,
+                retention_bytes,
+            },
+        )
+}
+
 fn partition_description() -> impl Strategy<Value = PartitionDescription> {
     (
         any::<u32>(),
@@ -209,11 +228,11 @@ fn handshake_message() -> impl Strategy<Value = Message> {
 
 fn topic_message() -> impl Strategy<Value = Message> {
     let name = || text(TOPIC_NAME_BYTES_MAX);
-    let create = (name(), any::<u32>(), settings()).prop_map(|(name, partitions, settings)| {
+    let create = (name(), any::<u32>(), options()).prop_map(|(name, partitions, options)| {
         Message::TopicCreate(TopicCreate {
             name,
             partitions,
-            settings,
+            options,
         })
     });
     let reply = (

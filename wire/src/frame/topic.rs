@@ -16,7 +16,7 @@ use crate::limits::{
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
 pub enum Durability {
-    /// The broker has it in memory and writes it within a stated time: a crash can lose it.
+    /// The broker has it in memory and writes it with the next commit: a crash can lose it.
     Accepted = 1,
     /// It is on the disk.
     Durable = 2,
@@ -114,15 +114,94 @@ impl Default for TopicSettings {
     }
 }
 
-/// Asks for a topic to be created. Answered by [`TopicDescription`].
+/// How long, or how much, a new topic keeps.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Retention {
+    /// Everything.
+    Unlimited,
+    /// Up to this limit, at most `i64::MAX`.
+    Limit(u64),
+}
+
+impl Retention {
+    /// The limit, if there is one.
+    #[must_use]
+    pub const fn limit(self) -> Option<u64> {
+        match self {
+            Self::Unlimited => None,
+            Self::Limit(limit) => Some(limit),
+        }
+    }
+}
+
+impl From<Option<u64>> for Retention {
+    fn from(limit: Option<u64>) -> Self {
+        limit.map_or(Self::Unlimited, Self::Limit)
+    }
+}
+
+/// What a new topic shall be like. What is `None` is as the broker is configured to make topics.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct TopicOptions {
+    /// When a publish that does not ask otherwise is acknowledged.
+    pub durability: Option<Durability>,
+    /// How much of a batch is checked before it is stored.
+    pub check: Option<TopicCheck>,
+    /// Which timestamp lookups by time go by.
+    pub timestamps: Option<TimestampSource>,
+    /// Milliseconds after its append that a record is kept at least.
+    pub retention_ms: Option<Retention>,
+    /// Bytes of each partition that are kept at least.
+    pub retention_bytes: Option<Retention>,
+}
+
+impl TopicOptions {
+    /// The settings they lead to.
+    #[must_use]
+    pub fn resolve(&self, defaults: &TopicSettings) -> TopicSettings {
+        let retention =
+            |option: Option<Retention>, default| option.map_or(default, Retention::limit);
+        TopicSettings {
+            durability: self.durability.unwrap_or(defaults.durability),
+            check: self.check.unwrap_or(defaults.check),
+            timestamps: self.timestamps.unwrap_or(defaults.timestamps),
+            retention_ms: retention(self.retention_ms, defaults.retention_ms),
+            retention_bytes: retention(self.retention_bytes, defaults.retention_bytes),
+        }
+    }
+}
+
+impl From<&Self> for TopicOptions {
+    fn from(options: &Self) -> Self {
+        *options
+    }
+}
+
+impl From<&TopicSettings> for TopicOptions {
+    /// Leaves nothing to the broker.
+    fn from(settings: &TopicSettings) -> Self {
+        Self {
+            durability: Some(settings.durability),
+            check: Some(settings.check),
+            timestamps: Some(settings.timestamps),
+            retention_ms: Some(settings.retention_ms.into()),
+            retention_bytes: Some(settings.retention_bytes.into()),
+        }
+    }
+}
+
+/// As a number of partitions: as many as the broker is configured to give new topics.
+pub const PARTITIONS_DEFAULT: u32 = 0;
+
+/// Asks for a topic to be created. Answered by [`TopicDescription`], which has what the broker's defaults came to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TopicCreate {
     /// The new topic's name.
     pub name: String,
-    /// How many partitions it has.
+    /// How many partitions it has, or [`PARTITIONS_DEFAULT`].
     pub partitions: u32,
     /// What it is like.
-    pub settings: TopicSettings,
+    pub options: TopicOptions,
 }
 
 /// A topic and its partitions: the body of TopicReply.
@@ -214,11 +293,82 @@ impl TopicSettings {
     }
 }
 
+impl TopicOptions {
+    fn decode(body: &mut FieldReader<'_>) -> Result<Self, FrameErrorKind> {
+        let durability = decode_option(body, "durability", Durability::from_u8)?;
+        let check = decode_option(body, "check", TopicCheck::from_u8)?;
+        let timestamps = decode_option(body, "timestamps", TimestampSource::from_u8)?;
+        body.reserved::<1>()?;
+        let retention_ms = decode_retention_option(body, "retention_ms")?;
+        let retention_bytes = decode_retention_option(body, "retention_bytes")?;
+        Ok(Self {
+            durability,
+            check,
+            timestamps,
+            retention_ms,
+            retention_bytes,
+        })
+    }
+
+    fn encode(&self, out: &mut BytesMut) {
+        out.put_u8(
+            self.durability
+                .map_or(DEFAULT, |durability| durability as u8),
+        );
+        out.put_u8(self.check.map_or(DEFAULT, |check| check as u8));
+        out.put_u8(
+            self.timestamps
+                .map_or(DEFAULT, |timestamps| timestamps as u8),
+        );
+        out.put_u8(0);
+        for retention in [self.retention_ms, self.retention_bytes] {
+            out.put_i64_le(retention.map_or(RETENTION_DEFAULT, |retention| {
+                retention_on_wire(retention.limit())
+            }));
+        }
+    }
+}
+
+/// In place of a choice: the broker's default.
+const DEFAULT: u8 = 0;
+/// In place of a retention: the broker's default.
+const RETENTION_DEFAULT: i64 = -2;
+
+fn decode_option<T>(
+    body: &mut FieldReader<'_>,
+    field: &'static str,
+    choice: fn(u8) -> Option<T>,
+) -> Result<Option<T>, FrameErrorKind> {
+    match body.u8()? {
+        DEFAULT => Ok(None),
+        byte => choice(byte).map(Some).ok_or_else(|| body.wrong(field)),
+    }
+}
+
+fn decode_retention_option(
+    body: &mut FieldReader<'_>,
+    field: &'static str,
+) -> Result<Option<Retention>, FrameErrorKind> {
+    match body.i64()? {
+        RETENTION_DEFAULT => Ok(None),
+        retention => read_retention(body, retention, field).map(|limit| Some(limit.into())),
+    }
+}
+
 fn decode_retention(
     body: &mut FieldReader<'_>,
     field: &'static str,
 ) -> Result<Option<u64>, FrameErrorKind> {
-    match body.i64()? {
+    let retention = body.i64()?;
+    read_retention(body, retention, field)
+}
+
+fn read_retention(
+    body: &FieldReader<'_>,
+    retention: i64,
+    field: &'static str,
+) -> Result<Option<u64>, FrameErrorKind> {
+    match retention {
         -1 => Ok(None),
         retention => u64::try_from(retention)
             .map(Some)
@@ -248,14 +398,14 @@ impl TopicCreate {
         Ok(Self {
             name: decode_name(body)?,
             partitions: body.u32()?,
-            settings: TopicSettings::decode(body)?,
+            options: TopicOptions::decode(body)?,
         })
     }
 
     pub(super) fn encode(&self, out: &mut BytesMut) {
         encode_name(&self.name, out);
         out.put_u32_le(self.partitions);
-        self.settings.encode(out);
+        self.options.encode(out);
     }
 }
 

@@ -64,6 +64,8 @@ pub(crate) struct State {
     pub(crate) pongs: u64,
     /// One entry for each greeted connection: the shard asked for.
     pub(crate) hellos: Vec<Option<ShardIndex>>,
+    /// How long a Subscribe takes.
+    pub(crate) subscribe_delay: Duration,
     /// One entry for each Subscribe.
     pub(crate) subscribes: Vec<Subscribe>,
     /// Bytes granted, first credit and later ones, over all subscriptions.
@@ -403,7 +405,8 @@ impl Connection {
                 if state.topics.iter().any(|topic| topic.name == create.name) {
                     Message::Error(ErrorBody::of_code(ErrorCode::TopicExists))
                 } else {
-                    state.create(&create.name, create.partitions, create.settings);
+                    let settings = create.options.resolve(&TopicSettings::default());
+                    state.create(&create.name, create.partitions.max(1), settings);
                     state.describe(&create.name, shards)
                 }
             }
@@ -445,6 +448,12 @@ impl Connection {
                 return;
             }
             Message::Subscribe(subscribe) => {
+                if !state.subscribe_delay.is_zero() {
+                    let delay = state.subscribe_delay;
+                    drop(state);
+                    thread::sleep(delay);
+                    state = self.shared.state.lock().unwrap();
+                }
                 state.subscribes.push(subscribe);
                 state.granted_bytes += subscribe.credit;
                 let topic = &state.topics[subscribe.topic.0 as usize - 1];

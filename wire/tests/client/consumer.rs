@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use gannet_wire::client::blocking::{Client, Consumer};
-use gannet_wire::client::{ClientError, ConsumerConfig, Delivery, Partitions, ProducerConfig};
+use gannet_wire::client::{
+    ClientConfig, ClientError, ConsumerConfig, Delivery, Partitions, ProducerConfig,
+};
 use gannet_wire::frame::Start;
 use gannet_wire::{ErrorCode, Offset, PartitionIndex};
 
@@ -99,6 +101,46 @@ fn latest_begins_behind_what_is_stored() {
     assert!(consumer.next(Duration::from_millis(5)).unwrap().is_none());
     publish(&client, 1, 10..20);
     assert_eq!(read(&mut consumer, 10), expected(0, 10..20));
+}
+
+#[test]
+fn what_is_published_after_a_consumer_was_made_at_latest_comes() {
+    let (broker, client) = filled(
+        Options {
+            shards: 2,
+            ..Options::default()
+        },
+        2,
+        10,
+    );
+    broker.state().subscribe_delay = Duration::from_millis(100);
+    let mut consumer = consume(&client, Start::Latest);
+    publish(&client, 2, 10..20);
+    let mut all = read(&mut consumer, 20);
+    all.sort();
+    let mut both: Vec<_> = (0..2)
+        .flat_map(|partition| expected(partition, 10..20))
+        .collect();
+    both.sort();
+    assert_eq!(all, both);
+}
+
+#[test]
+fn a_consumer_is_not_made_while_the_broker_does_not_say_where_it_begins() {
+    let (broker, _) = filled(Options::default(), 1, 10);
+    broker.state().subscribe_delay = SOON;
+    let impatient = ClientConfig {
+        request_timeout: Duration::from_secs(2),
+        ..quick()
+    };
+    let client = Client::connect(broker.address, impatient).unwrap();
+    let made = client.consumer(
+        "t",
+        Partitions::All,
+        Start::Latest,
+        ConsumerConfig::default(),
+    );
+    assert!(matches!(made, Err(ClientError::TimedOut(_))), "{made:?}");
 }
 
 #[test]

@@ -214,3 +214,32 @@ async fn an_ended_subscription_is_a_typed_error() {
         ClientError::Closed
     );
 }
+
+#[::tokio::test(flavor = "multi_thread")]
+async fn what_is_published_after_a_consumer_was_made_at_latest_comes() {
+    let broker = Broker::start(Options::default());
+    let (client, producer) = open(&broker, 1, one_by_one()).await;
+    send(&producer, 0, 0..10).await;
+    producer.flush().await.unwrap();
+    broker.state().subscribe_delay = Duration::from_millis(100);
+    let mut consumer = client
+        .consumer(
+            "t",
+            Partitions::All,
+            Start::Latest,
+            ConsumerConfig::default(),
+        )
+        .await
+        .unwrap();
+    send(&producer, 0, 10..20).await;
+    producer.flush().await.unwrap();
+    let mut values = Vec::new();
+    while values.len() < 10 {
+        let delivery = timeout(SOON, consumer.next()).await.unwrap().unwrap();
+        let texts = delivery
+            .iter()
+            .map(|(_, record)| record.value.unwrap().to_vec());
+        values.extend(texts.map(|text| String::from_utf8(text).unwrap()));
+    }
+    assert_eq!(values, numbers(10..20));
+}

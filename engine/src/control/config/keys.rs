@@ -110,6 +110,7 @@ fn wrap(text: &str) -> Vec<String> {
 }
 
 const BYTES: &str = "bytes";
+const MICROSECONDS: &str = "microseconds";
 const MILLISECONDS: &str = "milliseconds";
 
 const fn range(least: u64, most: u64) -> Option<RangeInclusive<i64>> {
@@ -165,6 +166,14 @@ static KEYS: [ConfigKey; 39] = [
         trades: "Commits of one shard on their way to the disk at once. More fill a disk that works in parallel; fewer gather larger commits.",
         bounds: "Memory: this times commit_bytes_max a shard.",
         range: range(1, most::COMMITS_IN_FLIGHT_MAX),
+    },
+    ConfigKey {
+        name: "journal.commit_interval_us",
+        default: "250",
+        unit: MICROSECONDS,
+        trades: "While publishes keep coming, so much time lies between the beginnings of two small commits. Longer gathers more in each: fewer writes, system calls and wake-ups of clients, a little more latency. A publish that finds the device idle and nothing else waiting is written at once, whatever this says, and so is a quarter of commit_bytes_max.",
+        bounds: "Latency: a publish waits so long at most for company.",
+        range: range(0, most::COMMIT_INTERVAL_US_MAX),
     },
     ConfigKey {
         name: "journal.mark_interval_ms",
@@ -389,7 +398,7 @@ static KEYS: [ConfigKey; 39] = [
         name: "topics.durability",
         default: "\"durable\"",
         unit: "level",
-        trades: "What an ack means in topics that do not say: \"durable\" is on the disk; \"accepted\" is in memory, sooner, and a crash may lose what was acked in the last accepted_interval_ms.",
+        trades: "What an ack means in topics that do not say: \"durable\" is on the disk; \"accepted\" is in memory, sooner, and a crash may lose what no commit has written yet: it goes with the next one, which begins as soon as the device is free.",
         bounds: "Consumers see only what is on the disk, either way.",
         range: None,
     },
@@ -402,17 +411,9 @@ static KEYS: [ConfigKey; 39] = [
         range: range(1_000, 365 * 24 * 60 * 60 * 1000),
     },
     ConfigKey {
-        name: "topics.accepted_interval_ms",
-        default: "\"10 ms\"",
-        unit: MILLISECONDS,
-        trades: "How long a record of an `accepted` topic may wait for the journal. Longer makes fewer and larger commits; shorter loses less at a crash and delivers sooner.",
-        bounds: "What a crash can take of an `accepted` topic's acked records.",
-        range: range(0, 60_000),
-    },
-    ConfigKey {
         name: "runtime.busy_poll_us",
         default: "0",
-        unit: "microseconds",
+        unit: MICROSECONDS,
         trades: "How long an idle core polls before it sleeps. 200 saves about 20 us of a durable publish's latency and keeps the core busy.",
         bounds: "CPU: with a steady trickle of requests, a whole core for each shard.",
         range: range(0, most::BUSY_POLL_US_MAX),

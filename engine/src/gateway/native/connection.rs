@@ -474,10 +474,7 @@ impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
             }
             match self.shard.local_slot(key) {
                 Some(slot) => {
-                    let completion = Completion {
-                        sink: self.outbox.clone(),
-                        token: correlation.0,
-                    };
+                    let completion = Completion::new(self.outbox.clone(), correlation.0);
                     self.shard.publish(
                         &slot,
                         CheckedBatch {

@@ -1,6 +1,6 @@
 //! Reads partitions as their records become durable.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -65,10 +65,15 @@ impl Consumer {
                 link: None,
                 desk,
                 subscriptions,
+                endings: VecDeque::new(),
             })
             .collect();
         for reader in &mut readers {
             reader.connect()?;
+        }
+        let deadline = Instant::now() + client.inner.config.request_timeout;
+        for reader in &mut readers {
+            reader.begin(deadline)?;
         }
         let source = match readers.len() {
             1 => Source::Shard(Box::new(readers.remove(0))),
@@ -169,6 +174,8 @@ struct ShardReader {
     link: Option<Link>,
     desk: Arc<Desk>,
     subscriptions: Subscriptions,
+    /// Subscriptions that ended before anybody asked for what comes.
+    endings: VecDeque<ClientError>,
 }
 
 impl ShardReader {
@@ -183,12 +190,29 @@ impl ShardReader {
         Ok(())
     }
 
+    /// Waits until the broker has said of each subscription where it begins. Only from then on does "latest" have a meaning.
+    fn begin(&mut self, deadline: Instant) -> Result<(), ClientError> {
+        while !self.subscriptions.have_begun() {
+            let Some(frame) = self.poll(deadline)? else {
+                return Err(ClientError::TimedOut("waiting for a subscription to begin"));
+            };
+            match self.subscriptions.handle_frame(frame) {
+                Err(ended @ ClientError::SubscriptionEnded { .. }) => self.endings.push_back(ended),
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
     fn next(
         &mut self,
         deadline: Instant,
         closed: &dyn Fn() -> bool,
     ) -> Result<Option<Delivery>, ClientError> {
         let mut outage = Outage::new(&self.config);
+        if let Some(ending) = self.endings.pop_front() {
+            return Err(ending);
+        }
         loop {
             if let Some(delivery) = self.subscriptions.poll() {
                 return Ok(Some(delivery));

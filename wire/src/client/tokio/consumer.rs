@@ -17,7 +17,7 @@ use crate::client::error::ClientError;
 use crate::client::hub::locked;
 use crate::client::subscription::Delivery;
 use crate::client::subscriptions::{GrantDesk, Subscriptions};
-use crate::frame::{Message, Start, TopicDescription, encode};
+use crate::frame::{Frame, Message, Start, TopicDescription, encode};
 use crate::ids::{CorrelationId, PartitionIndex, ShardIndex, SubscriptionId};
 
 /// Reads partitions of one topic, with a task for each shard that owns one of them. After a lost connection it
@@ -42,7 +42,7 @@ impl Consumer {
         let by_shard = Subscriptions::by_shard(topic, starts, credit_bytes, Arc::<Desk>::default)?;
         // Bounded by the credit: at most so many bytes of deliveries exist.
         let (sender, arrivals) = unbounded_channel();
-        let mut readers = JoinSet::new();
+        let mut opened = Vec::new();
         for (shard, (subscriptions, desk)) in by_shard {
             let mut reader = ShardReader {
                 addresses: client.inner.addresses.clone(),
@@ -53,6 +53,12 @@ impl Consumer {
                 sender: sender.clone(),
             };
             let link = reader.connect().await?;
+            opened.push((reader, link));
+        }
+        let deadline = Instant::now() + client.inner.config.request_timeout;
+        let mut readers = JoinSet::new();
+        for (mut reader, mut link) in opened {
+            reader.begin(&mut link, deadline).await?;
             readers.spawn(reader.run(link));
         }
         Ok(Self {
@@ -94,6 +100,42 @@ impl ShardReader {
             link.send(correlation, &subscribe).await?;
         }
         Ok(link)
+    }
+
+    /// Waits until the broker has said of each subscription where it begins. Only from then on does "latest" have a meaning.
+    async fn begin(&mut self, link: &mut Link, deadline: Instant) -> Result<(), ClientError> {
+        let mut out = BytesMut::new();
+        loop {
+            while let Some(frame) = link.poll(&mut out)? {
+                // Nobody can have dropped the consumer yet.
+                if let Some(Err(failure)) = self.hand_on(frame) {
+                    return Err(failure);
+                }
+            }
+            if self.subscriptions.have_begun() {
+                return link.write(&out).await;
+            }
+            if Instant::now() >= deadline {
+                return Err(ClientError::TimedOut("waiting for a subscription to begin"));
+            }
+            link.write(&out.split()).await?;
+            link.read(Some(deadline)).await?;
+        }
+    }
+
+    /// Hands on what a frame brings; `None` when nobody wants it any more.
+    fn hand_on(&mut self, frame: Frame) -> Option<Result<(), ClientError>> {
+        let handled = self.subscriptions.handle_frame(frame);
+        while let Some(delivery) = self.subscriptions.poll() {
+            self.sender.send(Ok(delivery)).ok()?;
+        }
+        match handled {
+            Err(ended @ ClientError::SubscriptionEnded { .. }) => {
+                self.sender.send(Err(ended)).ok()?;
+                Some(Ok(()))
+            }
+            other => Some(other),
+        }
     }
 
     async fn run(mut self, link: Link) {
@@ -144,24 +186,16 @@ impl ShardReader {
                         // It serves: the outage is over.
                         *lost_at = None;
                         *backoff = Backoff::new(&self.config.reconnect);
-                        let handled = self.subscriptions.handle_frame(frame);
-                        while let Some(delivery) = self.subscriptions.poll() {
-                            self.sender.send(Ok(delivery)).ok()?;
-                        }
-                        match handled {
-                            Err(ended @ ClientError::SubscriptionEnded { .. }) => {
-                                self.sender.send(Err(ended)).ok()?;
-                            }
-                            Err(failure) => return Some(failure),
-                            Ok(()) => {}
-                        }
-                        if self.subscriptions.have_ended() {
-                            return None;
+                        if let Err(failure) = self.hand_on(frame)? {
+                            return Some(failure);
                         }
                     }
                     Ok(None) => break,
                     Err(failure) => return Some(failure),
                 }
+            }
+            if self.subscriptions.have_ended() {
+                return None;
             }
             out.unsplit(self.desk.take());
             if let Err(failure) = link.write(&out.split()).await {

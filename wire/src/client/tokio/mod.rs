@@ -43,7 +43,7 @@ use super::error::ClientError;
 use super::request::{Reply, Request};
 use crate::frame::{
     CommittedOffset, HelloReply, OffsetLookupReply, Start, TopicDescription, TopicEntry,
-    TopicSettings,
+    TopicOptions,
 };
 use crate::ids::{CorrelationId, Offset, PartitionIndex, TopicId};
 use crate::limits::OFFSETS_MAX;
@@ -110,7 +110,10 @@ impl Client {
         &self.inner.hello
     }
 
-    /// Creates a topic.
+    /// Creates a topic. What the [`TopicOptions`] do not say, and the number of partitions if it is [`PARTITIONS_DEFAULT`], is as the broker is
+    /// configured; the description has what that came to. `&TopicSettings` leaves nothing to the broker.
+    ///
+    /// [`PARTITIONS_DEFAULT`]: crate::frame::PARTITIONS_DEFAULT
     ///
     /// # Errors
     /// The broker refuses, or the connection is lost with the request under way: then it may have taken effect.
@@ -118,9 +121,9 @@ impl Client {
         &self,
         name: &str,
         partitions: u32,
-        settings: &TopicSettings,
+        options: impl Into<TopicOptions>,
     ) -> Result<TopicDescription, ClientError> {
-        self.request(&Request::topic_create(name, partitions, settings)?)
+        self.request(&Request::topic_create(name, partitions, options.into())?)
             .await?
             .topic()
     }
@@ -238,7 +241,8 @@ impl Client {
         Producer::open(self.clone(), &topic, identity, &config).await
     }
 
-    /// A consumer of a topic's partitions, with a connection to each shard that owns one of them.
+    /// A consumer of a topic's partitions, with a connection to each shard that owns one of them. Once this returns, it is settled where each
+    /// partition begins: with [`Start::Latest`], whatever is published from now on comes.
     ///
     /// # Errors
     /// A partition does not exist, the broker refuses or cannot be reached.
