@@ -11,6 +11,7 @@ mod config;
 mod error;
 mod hub;
 mod lane;
+mod lane_config;
 mod partitioner;
 mod report;
 mod request;
