@@ -10,6 +10,7 @@ pub mod blocking;
 mod config;
 mod error;
 mod hub;
+mod identity;
 mod lane;
 mod lane_config;
 mod partitioner;
