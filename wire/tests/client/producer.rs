@@ -139,6 +139,22 @@ fn a_batch_that_may_be_stored_already_is_not_sent_under_a_new_id() {
 }
 
 #[test]
+fn a_producer_outlives_the_shard_it_was_connected_to() {
+    let broker = Broker::start(Options {
+        shards: 2,
+        ..Options::default()
+    });
+    let producer = open(&broker, 2, one_by_one());
+    send_to(&producer, 1, 0);
+    producer.flush().unwrap();
+    broker.state().shards = Some(1);
+    broker.hang_up();
+    send_to(&producer, 1, 1);
+    producer.close().unwrap();
+    assert_eq!(broker.values("t", 1), ["0", "1"]);
+}
+
+#[test]
 fn a_batch_refused_for_now_without_idempotence_goes_again_too() {
     let broker = Broker::start(Options::default());
     broker
