@@ -10,7 +10,7 @@ use super::slot::Slot;
 use crate::io::{Clock, Disk};
 use crate::partition::{Fence, ReadPlace};
 use crate::storage::StorageError;
-use crate::storage::reader::ReadFault;
+use crate::storage::reader::{Place, ReadFault, ReadFrom};
 use crate::storage::segment::Run;
 use crate::storage::slice::Slice;
 
@@ -19,8 +19,8 @@ use crate::storage::slice::Slice;
 pub struct ReadCursor {
     /// The next record it wants.
     pub offset: Offset,
-    /// Where the last read from a segment ended: run and position.
-    place: Option<(Run, u64)>,
+    /// Where the last read from a segment ended.
+    place: Option<(Run, Place)>,
 }
 
 /// Why a read gave nothing.
@@ -128,24 +128,28 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         bytes_max: usize,
     ) -> Result<Vec<Slice>, ReadError> {
         let key = slot.key();
-        let position = match cursor.place {
-            // The run may have grown since; where it begins tells that it is the same one.
-            Some((known, position))
-                if known.segment == run.segment && known.base_offset == run.base_offset =>
-            {
-                position
-            }
-            _ => {
-                let open = self.open_index_position(slot, &run, cursor.offset);
-                self.reader
-                    .seek(key, &run, cursor.offset, open)
-                    .await
-                    .map_err(read_error)?
-            }
+        // The run may have grown since; where it begins tells that it is the same one.
+        let known = cursor.place.filter(|(known, _)| {
+            known.segment == run.segment && known.base_offset == run.base_offset
+        });
+        let read = async {
+            let place = match known {
+                Some((_, place)) => place,
+                None => {
+                    let open = self.open_index_place(slot, &run, cursor.offset);
+                    self.reader.seek(key, &run, cursor.offset, open).await?
+                }
+            };
+            let from = ReadFrom {
+                place,
+                offset: cursor.offset,
+                in_sequence: known.is_some(),
+            };
+            self.reader.read(key, &run, from, bytes_max).await
         };
-        let mut read = match self.reader.read(key, &run, position, cursor.offset).await {
+        let read = match read.await {
             Ok(read) => read,
-            Err(ReadFault::Damaged(fence)) => {
+            Err(fault) => {
                 // Retention may have taken the segment meanwhile; then it is no damage.
                 let state = slot.state.borrow();
                 if cursor.offset < state.log_start() {
@@ -155,33 +159,18 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                         next_offset: state.durable_offset(),
                     });
                 }
-                return Err(ReadError::Fenced(fence));
+                return Err(read_error(fault, cursor.offset, &run));
             }
-            Err(ReadFault::Storage(error)) => return Err(error.into()),
         };
-        // A chunk can hold more than the reader may have: what is left over is read again from the cache.
-        let mut bytes = 0;
-        let fits = read.batches.iter().take_while(|batch| {
-            bytes += batch.bytes.len();
-            bytes <= bytes_max
-        });
-        let keep = fits.count().max(1);
-        if let Some(left_over) = read.batches.get(keep) {
-            read.next_position = left_over.position;
-            let next_offset = crate::storage::segment::header_at(&left_over.bytes)
-                .map(gannet_wire::batch::BatchHeader::base_offset);
-            read.next_offset = next_offset.unwrap_or(read.next_offset);
-            read.batches.truncate(keep);
-        }
         *cursor = ReadCursor {
-            offset: read.next_offset,
-            place: Some((run, read.next_position)),
+            offset: read.next.offset,
+            place: Some((run, read.next)),
         };
         Ok(read.batches.into_iter().map(|batch| batch.bytes).collect())
     }
 
     /// Where `offset` stands according to the index of a segment that is still being written.
-    fn open_index_position(&self, slot: &Slot, run: &Run, offset: Offset) -> Option<u64> {
+    fn open_index_place(&self, slot: &Slot, run: &Run, offset: Offset) -> Option<Place> {
         let key = slot.key();
         [&self.direct_segments, &self.flush_segments]
             .into_iter()
@@ -191,9 +180,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                     .get(&key)
                     .filter(|segment| segment.segment == run.segment)?;
                 let points = segment.index.run(key, run.base_offset)?;
-                points
-                    .seek_offset(offset)
-                    .map(|point| point.position.clamp(run.position, run.end))
+                points.seek_offset(offset).map(Place::from)
             })
     }
 
@@ -244,20 +231,29 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         };
         for run in candidates {
             let sought = match by_append {
-                true => Ok((run.base_offset, run.position)),
+                true => Ok(Place::start_of(&run)),
                 false => {
                     self.reader
-                        .seek_timestamp(slot.key(), &run, timestamp)
+                        .seek_timestamp(slot.key(), &run, timestamp, None)
                         .await
                 }
             };
-            let (mut offset, mut position) = sought.unwrap_or((run.base_offset, run.position));
-            while offset < run.next_offset {
+            let mut place = sought.unwrap_or_else(|_| Place::start_of(&run));
+            while place.offset < run.next_offset {
+                let from = ReadFrom {
+                    place,
+                    offset: place.offset,
+                    in_sequence: true,
+                };
                 // What is damaged is passed over here: the reader will be told when it gets there.
-                let Ok(read) = self.reader.read(slot.key(), &run, position, offset).await else {
+                let Ok(read) = self
+                    .reader
+                    .read(slot.key(), &run, from, LOOKUP_BYTES)
+                    .await
+                else {
                     break;
                 };
-                (offset, position) = (read.next_offset, read.next_position);
+                place = read.next;
                 let found = read
                     .batches
                     .iter()
@@ -280,7 +276,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 .state
                 .borrow()
                 .tail
-                .read(cursor.offset, 1 << 20, &mut batches);
+                .read(cursor.offset, LOOKUP_BYTES, &mut batches);
             if let Some(offset) = batches
                 .iter()
                 .find_map(|batch| offset_in_batch(batch, timestamp, by_append))
@@ -294,6 +290,9 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         }
     }
 }
+
+/// Bytes that a look-up by time takes at once.
+const LOOKUP_BYTES: usize = 1 << 20;
 
 /// The first record of a batch at or after a time.
 fn offset_in_batch(batch: &Slice, timestamp: Timestamp, by_append: bool) -> Option<Offset> {
@@ -314,9 +313,17 @@ fn offset_in_batch(batch: &Slice, timestamp: Timestamp, by_append: bool) -> Opti
     }
 }
 
-fn read_error(fault: ReadFault) -> ReadError {
+fn read_error(fault: ReadFault, offset: Offset, run: &Run) -> ReadError {
     match fault {
         ReadFault::Damaged(fence) => ReadError::Fenced(fence),
+        ReadFault::Storage(error) if error.is_not_found() => {
+            // It was there, and nothing that we did took it away: its records are lost with it.
+            tracing::error!(%error, "a segment is missing");
+            ReadError::Fenced(Fence {
+                from: offset,
+                to: run.next_offset,
+            })
+        }
         ReadFault::Storage(error) => ReadError::Storage(error),
     }
 }
