@@ -7,9 +7,11 @@ use gannet_wire::{ErrorBody, ErrorCode, Offset, Timestamp};
 
 use super::log::ShardLog;
 use super::slot::Slot;
+use crate::io::local::yield_once;
 use crate::io::{Clock, Disk};
 use crate::partition::{Fence, ReadPlace};
 use crate::storage::StorageError;
+use crate::storage::index::RunIndex;
 use crate::storage::reader::{Place, ReadFault, ReadFrom};
 use crate::storage::segment::Run;
 use crate::storage::slice::Slice;
@@ -171,6 +173,17 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
 
     /// Where `offset` stands according to the index of a segment that is still being written.
     fn open_index_place(&self, slot: &Slot, run: &Run, offset: Offset) -> Option<Place> {
+        self.with_open_index(slot, run, |points| points.seek_offset(offset))?
+            .map(Place::from)
+    }
+
+    /// Asks the index of a segment that is still being written, if this is one.
+    fn with_open_index<T>(
+        &self,
+        slot: &Slot,
+        run: &Run,
+        ask: impl Fn(&RunIndex) -> T,
+    ) -> Option<T> {
         let key = slot.key();
         [&self.direct_segments, &self.flush_segments]
             .into_iter()
@@ -179,8 +192,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 let segment = open
                     .get(&key)
                     .filter(|segment| segment.segment == run.segment)?;
-                let points = segment.index.run(key, run.base_offset)?;
-                points.seek_offset(offset).map(Place::from)
+                segment.index.run(key, run.base_offset).map(&ask)
             })
     }
 
@@ -213,81 +225,93 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         timestamp: Timestamp,
     ) -> Result<Offset, ReadError> {
         let by_append = slot.topic().settings.timestamps == TimestampSource::Append;
-        let newest = |run: &Run| {
-            if by_append {
-                run.append_time
-            } else {
-                run.max_timestamp
-            }
-        };
-        let candidates: Vec<Run> = {
-            let state = slot.state.borrow();
-            state
-                .runs()
-                .iter()
-                .filter(|run| newest(run) >= timestamp)
-                .copied()
-                .collect()
-        };
-        for run in candidates {
-            let sought = match by_append {
-                true => Ok(Place::start_of(&run)),
-                false => {
-                    self.reader
-                        .seek_timestamp(slot.key(), &run, timestamp, None)
-                        .await
-                }
-            };
-            let mut place = sought.unwrap_or_else(|_| Place::start_of(&run));
-            while place.offset < run.next_offset {
-                let from = ReadFrom {
-                    place,
-                    offset: place.offset,
-                    in_sequence: true,
-                };
-                // What is damaged is passed over here: the reader will be told when it gets there.
-                let Ok(read) = self
-                    .reader
-                    .read(slot.key(), &run, from, LOOKUP_BYTES)
-                    .await
-                else {
-                    break;
-                };
-                place = read.next;
-                let found = read
-                    .batches
-                    .iter()
-                    .find_map(|batch| offset_in_batch(&batch.bytes, timestamp, by_append));
-                if let Some(found) = found {
-                    return Ok(found.max(slot.state.borrow().log_start()));
-                }
-            }
-        }
-        let mut cursor = ReadCursor::at(
-            slot.state
-                .borrow()
-                .tail
-                .base_offset()
-                .unwrap_or(slot.state.borrow().durable_offset()),
-        );
+        let mut offset = slot.state.borrow().log_start();
+        // Place after place in the order of offsets, each looked up anew: batches move from memory to segments meanwhile, and where some went
+        // straight to a segment or were replayed the two alternate.
         loop {
-            let mut batches = Vec::new();
-            let next = slot
-                .state
-                .borrow()
-                .tail
-                .read(cursor.offset, LOOKUP_BYTES, &mut batches);
-            if let Some(offset) = batches
-                .iter()
-                .find_map(|batch| offset_in_batch(batch, timestamp, by_append))
-            {
-                return Ok(offset);
+            let place = slot.state.borrow().place(offset);
+            match place {
+                ReadPlace::End => return Ok(offset),
+                ReadPlace::BeforeStart => offset = slot.state.borrow().log_start(),
+                // The reader will be told when it gets there.
+                ReadPlace::Fenced(fence) => offset = fence.to,
+                ReadPlace::Tail => {
+                    let mut batches = Vec::new();
+                    let state = slot.state.borrow();
+                    let next = state.tail.read(offset, LOOKUP_BYTES, &mut batches);
+                    let found = batches
+                        .iter()
+                        .find_map(|batch| offset_in_batch(batch, timestamp, by_append));
+                    match (found, next) {
+                        (Some(found), _) => return Ok(found.max(offset)),
+                        (None, Some(next)) => offset = next,
+                        (None, None) => return Ok(state.durable_offset()),
+                    }
+                }
+                ReadPlace::Run(run) => {
+                    match self.offset_in_run(slot, &run, offset, timestamp).await {
+                        Ok(Some(found)) => return Ok(found),
+                        Ok(None) => offset = run.next_offset,
+                        // It may be retention that has taken it.
+                        Err(_) if slot.state.borrow().log_start() > offset => {
+                            offset = slot.state.borrow().log_start();
+                        }
+                        Err(fault) => return Err(read_error(fault, offset, &run)),
+                    }
+                }
             }
-            match next {
-                Some(next) => cursor.offset = next,
-                None => return Ok(slot.state.borrow().durable_offset()),
+            // The others of this shard come first.
+            yield_once().await;
+        }
+    }
+
+    /// The first offset of a run, from `offset` on, whose batch may hold a record at or after `timestamp`.
+    async fn offset_in_run(
+        &self,
+        slot: &Rc<Slot>,
+        run: &Run,
+        mut offset: Offset,
+        timestamp: Timestamp,
+    ) -> Result<Option<Offset>, ReadFault> {
+        let key = slot.key();
+        let by_append = slot.topic().settings.timestamps == TimestampSource::Append;
+        let newest = match by_append {
+            true => run.append_time,
+            false => run.max_timestamp,
+        };
+        if newest < timestamp {
+            return Ok(None);
+        }
+        let open = self.with_open_index(slot, run, RunIndex::clone);
+        let reader = &self.reader;
+        let mut place = match by_append {
+            true => reader.seek_append_time(key, run, timestamp, open).await?,
+            false => reader.seek_timestamp(key, run, timestamp, open).await?,
+        };
+        offset = offset.max(place.offset);
+        while offset < run.next_offset {
+            let from = ReadFrom {
+                place,
+                offset,
+                in_sequence: true,
+            };
+            match reader.read(key, run, from, LOOKUP_BYTES).await {
+                Ok(read) => {
+                    let found = read
+                        .batches
+                        .iter()
+                        .find_map(|batch| offset_in_batch(&batch.bytes, timestamp, by_append));
+                    if let Some(found) = found {
+                        return Ok(Some(found.max(offset)));
+                    }
+                    (place, offset) = (read.next, read.next.offset);
+                }
+                // What is damaged is passed over: the reader will be told when it gets there.
+                Err(ReadFault::Damaged(fence)) => offset = fence.to,
+                Err(error) => return Err(error),
             }
         }
+        Ok(None)
     }
 }
 
