@@ -56,6 +56,9 @@ pub const COMMIT_INTERVAL_US_MAX: u64 = 100_000;
 /// The longest time between the last ack and the mark that proves it.
 pub const MARK_INTERVAL_MS_MAX: u64 = 1_000;
 
+/// Indexes of segments that each shard keeps in memory.
+pub const INDEX_CACHE_BYTES: usize = 8 << 20;
+
 /// The smallest segment.
 pub const SEGMENT_BYTES_MIN: u64 = MIB;
 /// The largest segment: positions in it fit 32 bits.

@@ -476,3 +476,59 @@ fn producers_and_consumers_go_on_over_another_number_of_shards_and_back() {
             .all(|(place, value)| found.get(place) == Some(value))
     );
 }
+
+#[test]
+fn producers_and_consumers_outlive_the_shard_they_were_connected_to() {
+    const PARTITIONS: u32 = 2;
+    let dir = data_dir();
+    let server = Server::start(dir.path(), 2);
+    let address = server.address();
+    let client = connect(address);
+    client
+        .create_topic("moved", PARTITIONS, &TopicSettings::default())
+        .expect("new");
+    let producer = client
+        .producer("moved", ProducerConfig::default())
+        .expect("the topic exists");
+    let mut consumer = client
+        .consumer(
+            "moved",
+            Partitions::All,
+            Start::Earliest,
+            ConsumerConfig::default(),
+        )
+        .expect("the topic exists");
+    let mut publish_and_read = |numbers: std::ops::Range<u64>| {
+        for number in numbers.clone() {
+            for partition in (0..PARTITIONS).map(PartitionIndex) {
+                producer
+                    .send(
+                        Some(partition),
+                        None,
+                        Some(number.to_string().as_bytes()),
+                        &[],
+                        None,
+                    )
+                    .expect("a start is no reason to fail");
+            }
+        }
+        producer.flush().expect("everything is acknowledged");
+        let mut left = (numbers.end - numbers.start) * u64::from(PARTITIONS);
+        while left > 0 {
+            let delivery = consumer
+                .next(Duration::from_secs(30))
+                .expect("a start is no reason to fail")
+                .expect("everything comes");
+            left -= delivery.iter().count() as u64;
+        }
+    };
+    publish_and_read(0..100);
+    server.kill();
+    let _server = Server::start_at(dir.path(), 1, address);
+    publish_and_read(100..200);
+    let found = read_all(&connect(address), "moved");
+    let expected: Vec<u64> = (0..200).collect();
+    for partition in 0..PARTITIONS {
+        assert!(numbers(&found, partition) == expected, "in {partition}");
+    }
+}

@@ -133,6 +133,52 @@ fn reading_begins_at_earliest_an_offset_or_a_time_from_memory_and_from_segments(
 }
 
 #[test]
+fn a_start_by_time_finds_what_is_in_memory_before_what_went_straight_to_a_segment() {
+    let dir = data_dir();
+    // What is in memory stays there.
+    let settings = ["storage.flush_interval_ms=3600000"];
+    let server = Server::start_with(dir.path(), 1, &settings);
+    let client = connect(server.address());
+    let topic = client
+        .create_topic("mixed", 1, &TopicSettings::default())
+        .expect("new");
+    let config = ProducerConfig::default();
+    let producer = client.producer("mixed", config).expect("it exists");
+    let send = |timestamp: i64, bytes: usize| {
+        let value = vec![1; bytes];
+        producer
+            .send(
+                Some(ZERO),
+                None,
+                Some(&value),
+                &[],
+                Some(Timestamp(timestamp)),
+            )
+            .expect("it is taken");
+    };
+    send(FIRST_MS, 10);
+    producer.flush().expect("it is journaled");
+    for _ in 0..64 {
+        send(FIRST_MS + 1_000, 256 << 10);
+    }
+    producer.flush().expect("most go straight to a segment");
+    send(FIRST_MS + 2_000, 10);
+    producer.close().expect("all are acknowledged");
+    for (timestamp, offset) in [
+        (0, 0),
+        (FIRST_MS, 0),
+        (FIRST_MS + 1, 1),
+        (FIRST_MS + 1_001, 65),
+    ] {
+        let start = Start::Timestamp(Timestamp(timestamp));
+        let found = client
+            .lookup_offset(topic.topic, ZERO, start)
+            .expect("it can be asked");
+        assert_eq!(found.offset, Offset(offset), "for {timestamp}");
+    }
+}
+
+#[test]
 fn reading_from_latest_gives_what_is_published_from_then_on() {
     let dir = data_dir();
     let server = Server::start(dir.path(), 2);

@@ -216,7 +216,7 @@ impl Default for StorageConfig {
             own_segment_bytes_min: 256 * KIB,
             flush_write_bytes: 512 * KIB,
             flush_writes_in_flight_max: 2,
-            read_chunk_bytes: 256 * KIB,
+            read_chunk_bytes: MIB,
             read_cache_bytes: 32 * MIB,
             open_files_max: 1024,
             disk_reserve_bytes: 256 * MIB,

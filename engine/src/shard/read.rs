@@ -7,10 +7,12 @@ use gannet_wire::{ErrorBody, ErrorCode, Offset, Timestamp};
 
 use super::log::ShardLog;
 use super::slot::Slot;
+use crate::io::local::yield_once;
 use crate::io::{Clock, Disk};
 use crate::partition::{Fence, ReadPlace};
 use crate::storage::StorageError;
-use crate::storage::reader::ReadFault;
+use crate::storage::index::RunIndex;
+use crate::storage::reader::{Place, ReadFault, ReadFrom};
 use crate::storage::segment::Run;
 use crate::storage::slice::Slice;
 
@@ -19,8 +21,8 @@ use crate::storage::slice::Slice;
 pub struct ReadCursor {
     /// The next record it wants.
     pub offset: Offset,
-    /// Where the last read from a segment ended: run and position.
-    place: Option<(Run, u64)>,
+    /// Where the last read from a segment ended.
+    place: Option<(Run, Place)>,
 }
 
 /// Why a read gave nothing.
@@ -129,22 +131,26 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
     ) -> Result<Vec<Slice>, ReadError> {
         let key = slot.key();
         let _in_use = slot.in_use();
-        let position = match cursor.place {
-            // The run may have grown since; where it begins tells that it is the same one.
-            Some((known, position))
-                if known.segment == run.segment && known.base_offset == run.base_offset =>
-            {
-                position
-            }
-            _ => {
-                let open = self.open_index_position(slot, &run, cursor.offset);
-                self.reader
-                    .seek(key, &run, cursor.offset, open)
-                    .await
-                    .map_err(read_error)?
-            }
+        // The run may have grown since; where it begins tells that it is the same one.
+        let known = cursor.place.filter(|(known, _)| {
+            known.segment == run.segment && known.base_offset == run.base_offset
+        });
+        let read = async {
+            let place = match known {
+                Some((_, place)) => place,
+                None => {
+                    let open = self.open_index_place(slot, &run, cursor.offset);
+                    self.reader.seek(key, &run, cursor.offset, open).await?
+                }
+            };
+            let from = ReadFrom {
+                place,
+                offset: cursor.offset,
+                in_sequence: known.is_some(),
+            };
+            self.reader.read(key, &run, from, bytes_max).await
         };
-        let mut read = match self.reader.read(key, &run, position, cursor.offset).await {
+        let read = match read.await {
             Ok(read) => read,
             Err(fault) => {
                 // The segment may have gone meanwhile, with its topic or by retention; then it is no damage.
@@ -159,36 +165,29 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                         next_offset: state.durable_offset(),
                     });
                 }
-                drop(state);
-                if let ReadFault::Unreadable(_, error) = &fault {
-                    tracing::error!(partition = %key, segment = %run.segment.id, position, %error, "a segment cannot be read");
-                }
-                return Err(read_error(fault));
+                return Err(read_error(fault, cursor.offset, &run));
             }
         };
-        // A chunk can hold more than the reader may have: what is left over is read again from the cache.
-        let mut bytes = 0;
-        let fits = read.batches.iter().take_while(|batch| {
-            bytes += batch.bytes.len();
-            bytes <= bytes_max
-        });
-        let keep = fits.count().max(1);
-        if let Some(left_over) = read.batches.get(keep) {
-            read.next_position = left_over.position;
-            let next_offset = crate::storage::segment::header_at(&left_over.bytes)
-                .map(gannet_wire::batch::BatchHeader::base_offset);
-            read.next_offset = next_offset.unwrap_or(read.next_offset);
-            read.batches.truncate(keep);
-        }
         *cursor = ReadCursor {
-            offset: read.next_offset,
-            place: Some((run, read.next_position)),
+            offset: read.next.offset,
+            place: Some((run, read.next)),
         };
         Ok(read.batches.into_iter().map(|batch| batch.bytes).collect())
     }
 
     /// Where `offset` stands according to the index of a segment that is still being written.
-    fn open_index_position(&self, slot: &Slot, run: &Run, offset: Offset) -> Option<u64> {
+    fn open_index_place(&self, slot: &Slot, run: &Run, offset: Offset) -> Option<Place> {
+        self.with_open_index(slot, run, |points| points.seek_offset(offset))?
+            .map(Place::from)
+    }
+
+    /// Asks the index of a segment that is still being written, if this is one.
+    fn with_open_index<T>(
+        &self,
+        slot: &Slot,
+        run: &Run,
+        ask: impl Fn(&RunIndex) -> T,
+    ) -> Option<T> {
         let key = slot.key();
         [&self.direct_segments, &self.flush_segments]
             .into_iter()
@@ -197,10 +196,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 let segment = open
                     .get(&key)
                     .filter(|segment| segment.segment == run.segment)?;
-                let points = segment.index.run(key, run.base_offset)?;
-                points
-                    .seek_offset(offset)
-                    .map(|point| point.position.clamp(run.position, run.end))
+                segment.index.run(key, run.base_offset).map(&ask)
             })
     }
 
@@ -235,13 +231,14 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         let _in_use = slot.in_use();
         let by_append = slot.topic().settings.timestamps == TimestampSource::Append;
         let mut offset = slot.state.borrow().log_start();
-        // Place after place in the order of offsets, each looked up anew: batches move from memory to segments meanwhile, and after a
-        // replay the two alternate.
+        // Place after place in the order of offsets, each looked up anew: batches move from memory to segments meanwhile, and where some went
+        // straight to a segment or were replayed the two alternate.
         loop {
             let place = slot.state.borrow().place(offset);
             match place {
                 ReadPlace::End => return Ok(offset),
                 ReadPlace::BeforeStart => offset = slot.state.borrow().log_start(),
+                // The reader will be told when it gets there.
                 ReadPlace::Fenced(fence) => offset = fence.to,
                 ReadPlace::Tail => {
                     let mut batches = Vec::new();
@@ -258,57 +255,75 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 }
                 ReadPlace::Run(run) => {
                     match self.offset_in_run(slot, &run, offset, timestamp).await {
-                        Some(found) => return Ok(found),
-                        None => offset = run.next_offset,
+                        Ok(Some(found)) => return Ok(found),
+                        Ok(None) => offset = run.next_offset,
+                        // It may be retention that has taken it.
+                        Err(_) if slot.state.borrow().log_start() > offset => {
+                            offset = slot.state.borrow().log_start();
+                        }
+                        Err(fault) => return Err(read_error(fault, offset, &run)),
                     }
                 }
             }
+            // The others of this shard come first.
+            yield_once().await;
         }
     }
 
-    /// The first offset of a run, from `offset` on, whose batch may hold a record at or after `timestamp`. What is damaged is passed over: the reader
-    /// will be told when it gets there.
+    /// The first offset of a run, from `offset` on, whose batch may hold a record at or after `timestamp`.
     async fn offset_in_run(
         &self,
         slot: &Rc<Slot>,
         run: &Run,
         mut offset: Offset,
         timestamp: Timestamp,
-    ) -> Option<Offset> {
+    ) -> Result<Option<Offset>, ReadFault> {
+        let key = slot.key();
         let by_append = slot.topic().settings.timestamps == TimestampSource::Append;
-        let newest = if by_append {
-            run.append_time
-        } else {
-            run.max_timestamp
+        let newest = match by_append {
+            true => run.append_time,
+            false => run.max_timestamp,
         };
         if newest < timestamp {
-            return None;
+            return Ok(None);
         }
-        let mut position = run.position;
-        if !by_append {
-            let sought = self.reader.seek_timestamp(slot.key(), run, timestamp).await;
-            if let Ok((from, at)) = sought {
-                offset = offset.max(from);
-                position = at;
-            }
-        }
+        let open = self.with_open_index(slot, run, RunIndex::clone);
+        let reader = &self.reader;
+        let mut place = match by_append {
+            true => reader.seek_append_time(key, run, timestamp, open).await?,
+            false => reader.seek_timestamp(key, run, timestamp, open).await?,
+        };
+        offset = offset.max(place.offset);
         while offset < run.next_offset {
-            let read = self.reader.read(slot.key(), run, position, offset).await;
-            let read = read.ok()?;
-            let found = read
-                .batches
-                .iter()
-                .find_map(|batch| offset_in_batch(&batch.bytes, timestamp, by_append));
-            if let Some(found) = found {
-                return Some(found.max(offset));
+            if slot.is_deleted() {
+                return Ok(None);
             }
-            (offset, position) = (read.next_offset, read.next_position);
+            let from = ReadFrom {
+                place,
+                offset,
+                in_sequence: true,
+            };
+            match reader.read(key, run, from, LOOKUP_BYTES).await {
+                Ok(read) => {
+                    let found = read
+                        .batches
+                        .iter()
+                        .find_map(|batch| offset_in_batch(&batch.bytes, timestamp, by_append));
+                    if let Some(found) = found {
+                        return Ok(Some(found.max(offset)));
+                    }
+                    (place, offset) = (read.next, read.next.offset);
+                }
+                // What is damaged is passed over: the reader will be told when it gets there.
+                Err(ReadFault::Damaged(fence)) => offset = fence.to,
+                Err(error) => return Err(error),
+            }
         }
-        None
+        Ok(None)
     }
 }
 
-/// Bytes that a look-up by time takes from the tail at once.
+/// Bytes that a look-up by time takes at once.
 const LOOKUP_BYTES: usize = 1 << 20;
 
 /// The first record of a batch at or after a time.
@@ -330,9 +345,17 @@ fn offset_in_batch(batch: &Slice, timestamp: Timestamp, by_append: bool) -> Opti
     }
 }
 
-fn read_error(fault: ReadFault) -> ReadError {
+fn read_error(fault: ReadFault, offset: Offset, run: &Run) -> ReadError {
     match fault {
-        ReadFault::Damaged(fence) | ReadFault::Unreadable(fence, _) => ReadError::Fenced(fence),
+        ReadFault::Damaged(fence) => ReadError::Fenced(fence),
+        ReadFault::Storage(error) if error.is_not_found() => {
+            // It was there, and nothing that we did took it away: its records are lost with it.
+            tracing::error!(%error, "a segment is missing");
+            ReadError::Fenced(Fence {
+                from: offset,
+                to: run.next_offset,
+            })
+        }
         ReadFault::Storage(error) => ReadError::Storage(error),
     }
 }

@@ -114,6 +114,21 @@ impl RunIndex {
             .copied()
     }
 
+    /// The first point behind `position`.
+    #[must_use]
+    pub fn first_behind(&self, position: u64) -> Option<IndexPoint> {
+        let after = self
+            .points
+            .partition_point(|point| point.position <= position);
+        self.points.get(after).copied()
+    }
+
+    /// The points, in the order of offsets.
+    #[must_use]
+    pub fn points(&self) -> &[IndexPoint] {
+        &self.points
+    }
+
     /// Bytes of memory.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
@@ -181,12 +196,22 @@ impl SegmentIndex {
     /// The index of the run of `key` that begins at `base_offset`.
     #[must_use]
     pub fn run(&self, key: PartitionKey, base_offset: Offset) -> Option<&RunIndex> {
+        self.runs.get(self.find(key, base_offset)?)
+    }
+
+    /// Where among [`SegmentIndex::runs`] that one is.
+    #[must_use]
+    pub fn find(&self, key: PartitionKey, base_offset: Offset) -> Option<usize> {
         let place = (key, Some(base_offset));
-        let at = self
-            .runs
+        self.runs
             .binary_search_by(|run| (run.key(), run.base_offset()).cmp(&place))
-            .ok()?;
-        self.runs.get(at)
+            .ok()
+    }
+
+    /// Bytes of memory.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + self.runs.iter().map(RunIndex::memory_bytes).sum::<usize>()
     }
 }
 

@@ -1,36 +1,34 @@
 //! Reads batches back from segments: open files, indexes and chunks are kept in bounded caches of the shard.
 
-use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
-use std::hash::Hash;
+mod cache;
+mod chunks;
+mod indexes;
+mod walk;
+
+use std::cell::RefCell;
 use std::rc::Rc;
 
-use gannet_wire::batch::verify_stamped;
 use gannet_wire::{Offset, Timestamp};
 
-use super::index::{RunIndex, SegmentIndex};
+use self::cache::Cache;
+use self::chunks::{Chunk, Chunks};
+use self::indexes::{Indexes, RunPoints};
+use self::walk::{Step, Walk};
+use super::index::{IndexPoint, RunIndex};
 use super::layout::DataDir;
-use super::segment::{
-    Framed, Run, SegmentFault, SegmentHeader, SegmentRef, aligned_bytes, frame_at,
-};
+use super::segment::{Run, SegmentFault, SegmentHeader, SegmentRef, header_at};
 use super::slice::Slice;
 use super::{PartitionKey, StorageError};
-use crate::io::{BLOCK_BYTES, Disk, DiskBuffer, DiskFile, OpenMode};
+use crate::io::{BLOCK_BYTES, Disk, DiskFile, OpenMode};
 use crate::partition::Fence;
-
-/// Indexes kept in memory.
-const INDEXES_MAX: usize = 1_024;
 
 /// Why a read from a segment gave nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadFault {
-    /// These offsets are lost: their bytes are not what was written, or cannot be read.
+    /// These offsets are lost: their bytes are not what was written, or the medium does not give them. What is behind them can be read.
     #[error("offsets {from} to {to} are damaged on disk", from = .0.from, to = .0.to)]
     Damaged(Fence),
-    /// Neither can these be read; whoever knows of no reason for that has to say so aloud.
-    #[error("offsets {from} to {to} cannot be read: {1}", from = .0.from, to = .0.to)]
-    Unreadable(Fence, StorageError),
-    /// The system failed.
+    /// The system failed. The records may be there, and another try may find them.
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
@@ -50,19 +48,42 @@ pub struct SegmentRead {
     /// Whole batches with consecutive offsets. The first holds the offset that was asked for, or begins with it.
     pub batches: Vec<SegmentBatch>,
     /// Behind the last one.
-    pub next_offset: Offset,
-    /// Where the next batch of the run begins: pass it to the next read.
-    pub next_position: u64,
+    pub next: Place,
+}
+
+/// Where a batch of a run begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its first record.
+    pub offset: Offset,
+    /// Its first byte in the file, or filler right before it.
+    pub position: u64,
+}
+
+/// What is to be read of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadFrom {
+    /// Where to begin: at the batch with the first record that is wanted, or before it.
+    pub place: Place,
+    /// The first record that is wanted.
+    pub offset: Offset,
+    /// Whether the reader came here by reading on, and so will probably go on.
+    pub in_sequence: bool,
 }
 
 /// See the module's text. Belongs to one shard.
 pub struct SegmentReader<D: Disk> {
     disk: D,
     data: DataDir,
-    chunk_bytes: usize,
-    files: RefCell<Cache<SegmentRef, Rc<D::File>>>,
-    indexes: RefCell<Cache<SegmentRef, Rc<SegmentIndex>>>,
-    chunks: RefCell<Cache<(SegmentRef, u64), DiskBuffer>>,
+    files: RefCell<Cache<SegmentRef, OpenFile<D>>>,
+    chunks: Chunks<D>,
+    indexes: Indexes,
+}
+
+struct OpenFile<D: Disk> {
+    file: Rc<D::File>,
+    /// Its length when it was opened: for good, when it is shared.
+    bytes: u64,
 }
 
 impl<D: Disk> SegmentReader<D> {
@@ -76,192 +97,263 @@ impl<D: Disk> SegmentReader<D> {
         files_max: usize,
     ) -> Self {
         Self {
+            chunks: Chunks::new(disk.clone(), chunk_bytes, cache_bytes),
             disk,
             data,
-            chunk_bytes,
             files: RefCell::new(Cache::new(files_max)),
-            indexes: RefCell::new(Cache::new(INDEXES_MAX)),
-            chunks: RefCell::new(Cache::new(cache_bytes)),
+            indexes: Indexes::new(),
         }
     }
 
-    /// The position from which reading meets `offset` of `run`. `open`: the index of a segment that is still being written.
+    /// From where reading meets `offset` of `run`. `open`: what the index of a segment says that is still being written.
     pub async fn seek(
         &self,
         key: PartitionKey,
         run: &Run,
         offset: Offset,
-        open: Option<u64>,
-    ) -> Result<u64, ReadFault> {
+        open: Option<Place>,
+    ) -> Result<Place, ReadFault> {
         if offset == run.base_offset {
-            return Ok(run.position);
+            return Ok(Place::start_of(run));
         }
-        if let Some(position) = open {
-            return Ok(position);
+        if let Some(place) = open {
+            return Ok(place);
         }
-        let index = self.index(key, run).await?;
-        let point = index
-            .run(key, run.base_offset)
-            .and_then(|points| points.seek_offset(offset));
-        Ok(point.map_or(run.position, |point| {
-            point.position.clamp(run.position, run.end)
-        }))
+        let points = self.points(key, run).await?;
+        let point = points.seek_offset(offset);
+        Ok(point.map_or_else(|| Place::start_of(run), Place::from))
     }
 
-    /// From where reading meets the first record of `run` with a timestamp at or above `timestamp`: a batch's first offset, and its
-    /// position.
+    /// From where reading meets the first record of `run` with a timestamp at or above `timestamp`. `open`: the index of a segment that is still
+    /// being written.
     pub async fn seek_timestamp(
         &self,
         key: PartitionKey,
         run: &Run,
         timestamp: Timestamp,
-    ) -> Result<(Offset, u64), ReadFault> {
-        let index = self.index(key, run).await?;
-        let point = index
-            .run(key, run.base_offset)
-            .and_then(|points| points.seek_timestamp(timestamp));
-        Ok(point.map_or((run.base_offset, run.position), |point| {
-            (Offset(point.offset), point.position)
-        }))
+        open: Option<RunIndex>,
+    ) -> Result<Place, ReadFault> {
+        let points = match open {
+            Some(open) => RunPoints::of(open),
+            None => self.points(key, run).await?,
+        };
+        let point = points.seek_timestamp(timestamp);
+        Ok(point.map_or_else(|| Place::start_of(run), Place::from))
     }
 
-    /// Reads batches of `run` from `position` on, skipping those wholly before `offset`: at least one, then as many as one chunk holds.
+    /// The same by the broker's append time, which rises with the offsets: a few batches tell where to look.
+    pub async fn seek_append_time(
+        &self,
+        key: PartitionKey,
+        run: &Run,
+        timestamp: Timestamp,
+        open: Option<RunIndex>,
+    ) -> Result<Place, ReadFault> {
+        let points = match open {
+            Some(open) => RunPoints::of(open),
+            None => self.points(key, run).await?,
+        };
+        let mut place = Place::start_of(run);
+        let (mut low, mut high) = (0, points.points().len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let Some(point) = points.points().get(middle).copied().map(Place::from) else {
+                break;
+            };
+            let from = ReadFrom {
+                place: point,
+                offset: point.offset,
+                in_sequence: false,
+            };
+            let is_older = match self.read(key, run, from, 1).await {
+                Ok(read) => read
+                    .batches
+                    .first()
+                    .and_then(|batch| header_at(&batch.bytes))
+                    .is_some_and(|header| header.append_time() < timestamp),
+                // It cannot say: reading begins before it.
+                Err(ReadFault::Damaged(_)) => false,
+                Err(ReadFault::Storage(error)) => return Err(error.into()),
+            };
+            if is_older {
+                place = point;
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(place)
+    }
+
+    /// Reads batches of `run`, skipping those wholly before the offset that is wanted: at least one, then as many as `bytes_max` allows.
+    ///
+    /// # Errors
+    /// [`ReadFault::Damaged`] when nothing before the damage is left to give: then exactly what is lost, from the wanted offset to the next batch
+    /// that proves itself.
     pub async fn read(
         &self,
         key: PartitionKey,
         run: &Run,
-        mut position: u64,
-        offset: Offset,
+        from: ReadFrom,
+        bytes_max: usize,
     ) -> Result<SegmentRead, ReadFault> {
-        let mut wanted = self.chunk_bytes;
-        let mut read = SegmentRead {
-            batches: Vec::new(),
-            next_offset: offset,
-            next_position: position,
-        };
+        let ReadFrom {
+            place,
+            offset,
+            in_sequence,
+        } = from;
+        let (mut position, mut reached) = (place.position, place.offset);
+        let mut batches: Vec<SegmentBatch> = Vec::new();
+        let mut bytes = 0;
+        let mut walk = Walk::new(self, key, run, in_sequence);
         while position < run.end {
-            let start = position / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
-            let skip = usize::try_from(position - start).expect("less than a block");
-            let left = usize::try_from((run.end - start).next_multiple_of(BLOCK_BYTES as u64))
-                .unwrap_or(usize::MAX);
-            let chunk = match self.chunk(key, run.segment, start, wanted.min(left)).await {
-                Ok(chunk) => chunk,
-                // What was read before it is given first; the next read meets it again.
-                Err(_) if !read.batches.is_empty() => return Ok(read),
-                Err(error) => {
-                    return Err(ReadFault::Unreadable(lost_from(offset, run), error));
+            let batch = match walk.step(position, reached).await {
+                Ok(Step::Filler(end)) => {
+                    position = end;
+                    continue;
+                }
+                Ok(Step::Batch(batch)) => batch,
+                // What was read before it is given first, and the next read meets it again.
+                Ok(Step::Damage) | Err(_) if !batches.is_empty() => break,
+                Err(error) => return Err(error.into()),
+                Ok(Step::Damage) => {
+                    let points = self.points_on_disk(key, run).await;
+                    let found = walk
+                        .find_behind(position, reached, points.as_deref())
+                        .await?;
+                    match found {
+                        Some(batch) if batch.offsets.start <= offset => batch,
+                        found => {
+                            return Err(ReadFault::Damaged(Fence {
+                                from: offset,
+                                to: found.map_or(run.next_offset, |batch| batch.offsets.start),
+                            }));
+                        }
+                    }
                 }
             };
-            let mut at = skip;
-            let mut needed = 0;
-            while (start + at as u64) < run.end {
-                let here = chunk.get(at..).unwrap_or_default();
-                match frame_at(here) {
-                    Framed::Filler => at = (at + 1).next_multiple_of(BLOCK_BYTES),
-                    // IMPORTANT: a length that leaves the run is damaged. It could never be read whole, however often it is tried.
-                    Framed::Partial(bytes) if (start + (at + bytes) as u64) > run.end => {
-                        return self.finish(read, run, offset);
-                    }
-                    Framed::Partial(bytes) => {
-                        needed = bytes;
-                        break;
-                    }
-                    Framed::Bad => return self.finish(read, run, offset),
-                    Framed::Batch(bytes) => {
-                        // Everything that came from a disk proves itself before it goes on.
-                        let Ok(header) = verify_stamped(here, key.topic, key.partition) else {
-                            return self.finish(read, run, offset);
-                        };
-                        let (base, next) = (header.base_offset(), header.next_offset());
-                        if next > offset {
-                            if !read.batches.is_empty() && base != read.next_offset {
-                                return Ok(read);
-                            }
-                            if base < run.base_offset
-                                || next > run.next_offset
-                                || (read.batches.is_empty() && base > offset)
-                            {
-                                return self.finish(read, run, offset);
-                            }
-                            read.batches.push(SegmentBatch {
-                                position: start + at as u64,
-                                bytes: Slice::new(chunk.clone(), at..at + bytes),
-                            });
-                            read.next_offset = next;
-                            read.next_position = start + (at + aligned_bytes(bytes)) as u64;
-                        }
-                        at += aligned_bytes(bytes);
-                    }
+            if batch.offsets.end > offset {
+                if !batches.is_empty() && bytes + batch.bytes.len() > bytes_max {
+                    break;
                 }
+                bytes += batch.bytes.len();
             }
-            if !read.batches.is_empty() {
-                return Ok(read);
-            }
-            position = start + at as u64;
-            if needed > 0 {
-                // A batch larger than what was read: it is read whole, or the file ends before it does.
-                let short = chunk.len() < wanted.min(left) || chunk.len() >= skip.max(at) + needed;
-                if short {
-                    return self.finish(read, run, offset);
+            (position, reached) = (batch.end(), batch.offsets.end);
+            if batch.offsets.end > offset {
+                batches.push(SegmentBatch {
+                    position: batch.position,
+                    bytes: batch.bytes,
+                });
+                if bytes >= bytes_max {
+                    break;
                 }
-                wanted = self
-                    .chunk_bytes
-                    .max((needed + BLOCK_BYTES).next_multiple_of(BLOCK_BYTES));
             }
         }
-        self.finish(read, run, offset)
+        if batches.is_empty() {
+            return Err(ReadFault::Damaged(Fence {
+                from: offset,
+                to: run.next_offset,
+            }));
+        }
+        if bytes < self.chunks.chunk_bytes() / PINNED_PARTS_MAX {
+            self.copy_out(&mut batches, bytes);
+        }
+        Ok(SegmentRead {
+            batches,
+            next: Place {
+                offset: reached,
+                position,
+            },
+        })
     }
 
     /// Forgets what is cached of a segment that goes.
     pub fn forget(&self, segment: SegmentRef) {
         self.files.borrow_mut().remove(&segment);
-        self.indexes.borrow_mut().remove(&segment);
-        self.chunks
-            .borrow_mut()
-            .remove_where(|(of, _)| *of == segment);
+        self.indexes.forget(segment);
+        self.chunks.forget(segment);
     }
 
     /// Lets go of all cached chunks: memory for an idle shard.
     pub fn clear_chunks(&self) {
-        self.chunks.borrow_mut().remove_where(|_| true);
+        self.chunks.clear();
     }
 
-    /// What was read before the damage, or the damage itself: up to the end of the run nothing can be trusted to be found.
-    fn finish(
-        &self,
-        read: SegmentRead,
-        run: &Run,
-        offset: Offset,
-    ) -> Result<SegmentRead, ReadFault> {
-        if read.batches.is_empty() {
-            Err(ReadFault::Damaged(lost_from(offset, run)))
-        } else {
-            Ok(read)
+    /// A few small batches would keep a whole chunk in memory for as long as a slow connection holds them.
+    fn copy_out(&self, batches: &mut [SegmentBatch], bytes: usize) {
+        let mut copy = self.disk.buffer(bytes.next_multiple_of(BLOCK_BYTES));
+        let mut ends = Vec::with_capacity(batches.len());
+        let mut end = 0;
+        for batch in batches.iter() {
+            copy[end..end + batch.bytes.len()].copy_from_slice(&batch.bytes);
+            end += batch.bytes.len();
+            ends.push(end);
+        }
+        let copy = copy.freeze();
+        let mut start = 0;
+        for (batch, end) in batches.iter_mut().zip(ends) {
+            batch.bytes = Slice::new(copy.clone(), start..end);
+            start = end;
         }
     }
 
+    /// The chunk of the run's segment that begins at `start`. `ahead`: the next ones are read too.
     async fn chunk(
         &self,
         key: PartitionKey,
-        segment: SegmentRef,
+        run: &Run,
         start: u64,
-        bytes: usize,
-    ) -> Result<DiskBuffer, StorageError> {
-        if let Some(chunk) = self.chunks.borrow_mut().get(&(segment, start))
-            && chunk.len() >= bytes
-        {
-            return Ok(chunk);
+        ahead: bool,
+    ) -> Result<Rc<Chunk>, StorageError> {
+        let segment = run.segment;
+        if let Some(reading) = self.chunks.known(segment, start, self.until(run, start)) {
+            if ahead {
+                self.read_ahead(run, start);
+            }
+            match reading.clone().await {
+                Ok(chunk) => return Ok(chunk),
+                // Perhaps long ago, when it was read ahead: it is tried again.
+                Err(_) => self.chunks.fail(segment, &reading, start),
+            }
         }
         let file = self.file(key, segment).await?;
-        let path = segment.path(&self.data, key);
-        let chunk = file
-            .read_at(start, bytes)
-            .await
-            .map_err(StorageError::io("read", &path))?;
-        self.chunks
-            .borrow_mut()
-            .insert((segment, start), chunk.clone(), chunk.len());
-        Ok(chunk)
+        let until = self.until(run, start);
+        let reading = self.chunks.begin(segment, file, start, until);
+        if ahead {
+            self.read_ahead(run, start);
+        }
+        reading.clone().await.map_err(|error| {
+            self.chunks.fail(segment, &reading, start);
+            let path = segment.path(&self.data, key);
+            StorageError::io("read", &path)(copy_of(&error))
+        })
+    }
+
+    fn read_ahead(&self, run: &Run, start: u64) {
+        let Some(file) = self.files.borrow_mut().get(&run.segment) else {
+            return;
+        };
+        let chunk_bytes = self.chunks.chunk_bytes() as u64;
+        for next in 1..=READ_AHEAD_CHUNKS {
+            let start = start + next * chunk_bytes;
+            if start >= run.end {
+                break;
+            }
+            let until = self.until(run, start);
+            let file = file.file.clone();
+            self.chunks.begin_ahead(run.segment, file, start, until);
+        }
+    }
+
+    /// How much of the chunk at `start` is there to be read: what is known to be durable.
+    fn until(&self, run: &Run, start: u64) -> u64 {
+        // A shared segment was complete before any of its runs was known, so one read serves them all.
+        let known = match run.segment.shared {
+            true => self.files.borrow_mut().get(&run.segment),
+            false => None,
+        };
+        let end = known.map_or(run.end, |file| file.bytes.max(run.end));
+        end.min(start + self.chunks.chunk_bytes() as u64)
     }
 
     async fn file(
@@ -269,8 +361,8 @@ impl<D: Disk> SegmentReader<D> {
         key: PartitionKey,
         segment: SegmentRef,
     ) -> Result<Rc<D::File>, StorageError> {
-        if let Some(file) = self.files.borrow_mut().get(&segment) {
-            return Ok(file);
+        if let Some(known) = self.files.borrow_mut().get(&segment) {
+            return Ok(known.file);
         }
         let path = segment.path(&self.data, key);
         let file = self
@@ -278,189 +370,80 @@ impl<D: Disk> SegmentReader<D> {
             .open(&path, OpenMode::Read)
             .await
             .map_err(StorageError::io("open", &path))?;
-        let header = file
+        let bytes = file
+            .bytes()
+            .await
+            .map_err(StorageError::io("look at", &path))?;
+        // The batches prove themselves; the header only says whose they are, and may be lost.
+        match file
             .read_at(0, BLOCK_BYTES)
             .await
-            .map_err(StorageError::io("read", &path))?;
-        match SegmentHeader::read(&header) {
+            .map(|block| SegmentHeader::read(&block))
+        {
             // A file in the wrong place is as bad as a damaged one.
-            Ok(header) if header.id == segment.id => {}
-            Ok(_) | Err(SegmentFault::Header) => {
-                // The batches prove themselves; the header only says whose they are.
-                tracing::warn!(path = %path.display(), "the segment's header is damaged; its batches are still checked one by one");
-            }
-            Err(SegmentFault::Newer(found)) => {
+            Ok(Ok(header)) if header.id == segment.id => {}
+            Ok(Err(SegmentFault::Newer(found))) => {
                 return Err(StorageError::Newer {
                     path: path.display().to_string(),
                     found,
                     known: super::segment::SEGMENT_VERSION,
                 });
             }
+            Ok(Ok(_) | Err(SegmentFault::Header)) | Err(_) => {
+                tracing::warn!(path = %path.display(), "the segment's header is damaged; its batches are still checked one by one");
+            }
         }
         let file = Rc::new(file);
-        self.files.borrow_mut().insert(segment, file.clone(), 1);
+        let known = OpenFile {
+            file: file.clone(),
+            bytes,
+        };
+        self.files.borrow_mut().insert(segment, known, 1);
         Ok(file)
     }
-
-    /// The index of a sealed segment; one that is missing or damaged is made from the batches of the run.
-    async fn index(&self, key: PartitionKey, run: &Run) -> Result<Rc<SegmentIndex>, ReadFault> {
-        let known = self.indexes.borrow_mut().get(&run.segment);
-        if let Some(index) = known
-            && index.run(key, run.base_offset).is_some()
-        {
-            return Ok(index);
-        }
-        let mut index = match self.load_index(key, run.segment).await {
-            Some(index) if index.run(key, run.base_offset).is_some() => index,
-            _ => SegmentIndex {
-                runs: vec![self.rebuild(key, run).await?],
-            },
-        };
-        index
-            .runs
-            .sort_by_key(|points| (points.key(), points.base_offset()));
-        let index = Rc::new(index);
-        self.indexes
-            .borrow_mut()
-            .insert(run.segment, index.clone(), 1);
-        Ok(index)
-    }
-
-    async fn load_index(&self, key: PartitionKey, segment: SegmentRef) -> Option<SegmentIndex> {
-        let path = segment.index_path(&self.data, key);
-        let file = self.disk.open(&path, OpenMode::Read).await.ok()?;
-        let bytes = usize::try_from(file.bytes().await.ok()?).ok()?;
-        let mut index = Vec::with_capacity(bytes);
-        while index.len() < bytes {
-            let part = file
-                .read_at(
-                    index.len() as u64,
-                    (bytes - index.len())
-                        .next_multiple_of(BLOCK_BYTES)
-                        .min(4 << 20),
-                )
-                .await
-                .ok()?;
-            if part.is_empty() {
-                break;
-            }
-            index.extend_from_slice(&part);
-        }
-        let _ = file.close().await;
-        SegmentIndex::decode(&index)
-    }
-
-    async fn rebuild(&self, key: PartitionKey, run: &Run) -> Result<RunIndex, ReadFault> {
-        tracing::info!(partition = %key, segment = %run.segment.id, "making a segment's index again from its batches");
-        let mut points = SegmentIndex::default();
-        let (mut position, mut offset) = (run.position, run.base_offset);
-        while offset < run.next_offset {
-            match self.read(key, run, position, offset).await {
-                Ok(read) => {
-                    for batch in &read.batches {
-                        if let Ok(header) = verify_stamped(&batch.bytes, key.topic, key.partition) {
-                            points.push(
-                                key,
-                                header.base_offset()..header.next_offset(),
-                                batch.position,
-                                header.max_timestamp(),
-                            );
-                        }
-                    }
-                    (position, offset) = (read.next_position, read.next_offset);
-                }
-                // What can be read before the damage is indexed; the read itself will report it.
-                Err(_) => break,
-            }
-        }
-        Ok(points
-            .runs
-            .into_iter()
-            .next()
-            .unwrap_or_else(|| RunIndex::new(key)))
-    }
 }
 
-fn lost_from(offset: Offset, run: &Run) -> Fence {
-    Fence {
-        from: offset,
-        to: run.next_offset,
-    }
-}
-
-/// A cache that lets go of what was not used longest. Costs are in whatever unit the capacity is.
-struct Cache<K, V> {
-    capacity: usize,
-    used: usize,
-    entries: HashMap<K, (V, usize, u64)>,
-    order: BTreeMap<u64, K>,
-    clock: Cell<u64>,
-}
-
-impl<K: Copy + Eq + Hash, V: Clone> Cache<K, V> {
-    fn new(capacity: usize) -> Self {
+impl<D: Disk> Clone for OpenFile<D> {
+    fn clone(&self) -> Self {
         Self {
-            capacity,
-            used: 0,
-            entries: HashMap::new(),
-            order: BTreeMap::new(),
-            clock: Cell::new(0),
+            file: self.file.clone(),
+            bytes: self.bytes,
         }
-    }
-
-    fn get(&mut self, key: &K) -> Option<V> {
-        let now = self.tick();
-        let (value, _, used_at) = self.entries.get_mut(key)?;
-        self.order.remove(used_at);
-        self.order.insert(now, *key);
-        *used_at = now;
-        Some(value.clone())
-    }
-
-    fn insert(&mut self, key: K, value: V, cost: usize) {
-        self.remove(&key);
-        if cost > self.capacity {
-            // It would push out everything else and still be over the bound.
-            return;
-        }
-        while self.used + cost > self.capacity {
-            let Some((_, oldest)) = self.order.pop_first() else {
-                break;
-            };
-            if let Some((_, cost, _)) = self.entries.remove(&oldest) {
-                self.used -= cost;
-            }
-        }
-        let now = self.tick();
-        self.entries.insert(key, (value, cost, now));
-        self.order.insert(now, key);
-        self.used += cost;
-    }
-
-    fn remove(&mut self, key: &K) {
-        if let Some((_, cost, used_at)) = self.entries.remove(key) {
-            self.order.remove(&used_at);
-            self.used -= cost;
-        }
-    }
-
-    fn remove_where(&mut self, goes: impl Fn(&K) -> bool) {
-        let going: Vec<K> = self
-            .entries
-            .keys()
-            .filter(|key| goes(key))
-            .copied()
-            .collect();
-        for key in going {
-            self.remove(&key);
-        }
-    }
-
-    fn tick(&self) -> u64 {
-        self.clock.set(self.clock.get() + 1);
-        self.clock.get()
     }
 }
+
+impl Place {
+    /// Where a run begins.
+    #[must_use]
+    pub fn start_of(run: &Run) -> Self {
+        Self {
+            offset: run.base_offset,
+            position: run.position,
+        }
+    }
+}
+
+impl From<IndexPoint> for Place {
+    fn from(point: IndexPoint) -> Self {
+        Self {
+            offset: Offset(point.offset),
+            position: point.position,
+        }
+    }
+}
+
+/// Several wait for the same read, and each is told.
+fn copy_of(error: &std::io::Error) -> std::io::Error {
+    match error.raw_os_error() {
+        Some(number) => std::io::Error::from_raw_os_error(number),
+        None => std::io::Error::new(error.kind(), error.to_string()),
+    }
+}
+
+/// Chunks that are read ahead of a reader that goes on and on: with the present one enough to keep a disk busy.
+const READ_AHEAD_CHUNKS: u64 = 3;
+/// A read keeps memory of at most so many times what it returns, but for what little the parts of two chunks are.
+const PINNED_PARTS_MAX: usize = 4;
 
 #[cfg(test)]
 mod tests;

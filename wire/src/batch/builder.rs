@@ -8,7 +8,7 @@ use super::columns::{ABSENT, Columns};
 use super::compress::Compressor;
 use super::{
     ARCHIVE_ROOT_BYTES, BATCH_HEADER_BYTES, BatchError, BatchHeader, BatchLimits, Compression,
-    FORMAT_COLUMNS, ProducerStamp, STAMP_BYTES,
+    FORMAT_COLUMNS, ProducerStamp,
 };
 use crate::ids::{ProducerId, Timestamp};
 use crate::limits::{HEADERS_MAX, TIMESTAMP_MAX};
@@ -157,20 +157,12 @@ impl BatchBuilder {
         header.max_timestamp = self.max_timestamp.into();
         header.producer_id = ProducerId::NONE.0.into();
         if let Some(producer) = producer {
-            assert_ne!(
-                producer.id,
-                ProducerId::NONE,
-                "an idempotent producer has an id"
-            );
-            header.producer_id = producer.id.0.into();
-            header.producer_epoch = producer.epoch.0.into();
-            header.base_sequence = producer.base_sequence.0.into();
+            header.set_producer(producer);
         }
         let (head, body) = batch
             .split_at_mut_checked(BATCH_HEADER_BYTES)
             .expect("the header's room was made");
-        let signed = header.as_bytes().get(STAMP_BYTES..).unwrap_or_default();
-        header.broker.crc = crc32c::crc32c_append(crc32c::crc32c(signed), body).into();
+        header.sign(body);
         head.copy_from_slice(header.as_bytes());
     }
 

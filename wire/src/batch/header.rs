@@ -174,6 +174,23 @@ impl BatchHeader {
         })
     }
 
+    pub(super) fn set_producer(&mut self, producer: ProducerStamp) {
+        assert_ne!(
+            producer.id,
+            ProducerId::NONE,
+            "an idempotent producer has an id"
+        );
+        self.producer_id = producer.id.0.into();
+        self.producer_epoch = producer.epoch.0.into();
+        self.base_sequence = producer.base_sequence.0.into();
+    }
+
+    /// Writes the producer's checksum, the last thing to change in a batch that is to be sent.
+    pub(super) fn sign(&mut self, body: &[u8]) {
+        let signed = self.as_bytes().get(STAMP_BYTES..).unwrap_or_default();
+        self.broker.crc = crc32c::crc32c_append(crc32c::crc32c(signed), body).into();
+    }
+
     /// Bytes of the body before compression.
     #[must_use]
     pub fn body_bytes(&self) -> usize {

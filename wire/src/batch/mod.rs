@@ -26,4 +26,5 @@ pub use header::{
     BATCH_HEADER_BYTES, BatchHeader, FORMAT_COLUMNS, FORMAT_KAFKA_V2, ProducerStamp, STAMP_BYTES,
 };
 pub use records::{RecordIter, Records};
+pub(crate) use stamp::change_producer;
 pub use stamp::{stamp, verify_stamp_only, verify_stamped};

@@ -5,7 +5,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, Unaligned};
 
 use super::check::check_crc;
 use super::header::BrokerRegion;
-use super::{BatchError, BatchHeader, STAMP_BYTES};
+use super::{BatchError, BatchHeader, ProducerStamp, STAMP_BYTES};
 use crate::ids::{LeaderEpoch, Offset, PartitionIndex, Timestamp, TopicId};
 use crate::limits::OFFSET_MAX;
 
@@ -32,6 +32,17 @@ pub fn stamp(
     region.append_time = append_time.0.into();
     region.leader_epoch = epoch.0.into();
     region.stamp_crc = stamp_crc(region, topic, partition).into();
+}
+
+/// Makes a batch that was never stored another producer's, or gives it another sequence: the producer's checksum is written again.
+///
+/// # Panics
+/// When `batch` is not a whole batch as [`BatchBuilder::build`](super::BatchBuilder::build) returns it.
+pub(crate) fn change_producer(batch: &mut [u8], producer: ProducerStamp) {
+    let (header, body) =
+        BatchHeader::mut_from_prefix(batch).expect("a batch is not shorter than its header");
+    header.set_producer(producer);
+    header.sign(body);
 }
 
 /// Proves that the batch at the front of `bytes` is what a broker stored for this topic and partition: both checksums

@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::batch::BatchError;
-use crate::error::{ErrorBody, Fault};
+use crate::error::{ErrorBody, ErrorCode, Fault};
 use crate::frame::FrameError;
 use crate::ids::{Offset, PartitionIndex};
 
@@ -113,6 +113,11 @@ impl ClientError {
             self,
             Self::Io { .. } | Self::ConnectionLost(_) | Self::Frame(_) | Self::Protocol(_)
         )
+    }
+
+    /// Whether the broker has no such shard.
+    pub(crate) fn is_of_shard(&self) -> bool {
+        matches!(self, Self::Server(body) if body.code == ErrorCode::ShardUnknown)
     }
 
     /// Whose fault it is.

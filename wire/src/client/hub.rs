@@ -487,8 +487,12 @@ impl Hub {
                 let Some(slot) = self.lane_of(frame.correlation) else {
                     return Ok(());
                 };
-                locked(&slot.lane).handle_identity(reply.producer, reply.epoch);
+                let mut lane = locked(&slot.lane);
+                lane.handle_identity(reply.producer, reply.epoch);
+                self.after_answers(&mut lane, &slot, now);
+                drop(lane);
                 slot.producer.ring();
+                self.writer.ring();
                 Ok(())
             }
             _ => Err(ClientError::Protocol(

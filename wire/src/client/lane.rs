@@ -10,95 +10,24 @@
 //! after a lost connection everything unanswered goes back to the front of the queue. When a batch is refused for good,
 //! an idempotent lane fails everything that was accepted behind it, waits for the answers to what is under way, and
 //! asks for a new producer id before it takes more: nothing is ever stored behind a hole.
+//!
+//! A broker forgets producers that were silent for long. Batches it refuses for that, and which cannot have been stored
+//! by an earlier attempt, are nobody's loss: they get a new producer id and go again.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
-use super::config::ProducerConfig;
 use super::error::ClientError;
+pub(crate) use super::identity::Identity;
+pub(crate) use super::lane_config::{LaneConfig, LaneId};
 use super::report::{Delivered, DeliveryReport, Settlement};
-use crate::batch::{BatchBuilder, BatchError, BatchLimits, Compression, ProducerStamp};
+use crate::batch::{BatchBuilder, BatchError, change_producer};
 use crate::error::{ErrorBody, ErrorCode, Fault, Retry};
-use crate::frame::{Durability, HelloReply, PublishAck, encode_publish_head};
-use crate::ids::{
-    CorrelationId, PartitionIndex, ProducerEpoch, ProducerId, Sequence, Timestamp, TopicId,
-};
+use crate::frame::{PublishAck, encode_publish_head};
+use crate::ids::{CorrelationId, ProducerEpoch, ProducerId, Sequence, Timestamp};
 use crate::limits::DATA_HEAD_BYTES;
-
-/// What a lane is told once.
-#[derive(Clone, Debug)]
-pub(crate) struct LaneConfig {
-    pub(crate) lane: LaneId,
-    pub(crate) topic: TopicId,
-    pub(crate) partition: PartitionIndex,
-    /// The server's; a record larger than `batch_bytes` may use it all.
-    pub(crate) limits: BatchLimits,
-    pub(crate) batch_bytes: usize,
-    pub(crate) linger: Duration,
-    pub(crate) compression: Compression,
-    pub(crate) durability: Option<Durability>,
-    pub(crate) inflight_max: usize,
-    pub(crate) delivery_timeout: Duration,
-    pub(crate) retry_pause: Duration,
-    /// Keep the builder's memory between batches: right unless there are very many lanes.
-    pub(crate) keeps_builder: bool,
-}
-
-impl LaneConfig {
-    /// What the producer was told, within what the server takes; for the caller to complete.
-    pub(crate) fn of(config: &ProducerConfig, hello: &HelloReply) -> Self {
-        let batch_bytes_max = hello
-            .batch_bytes_max
-            .min(hello.frame_bytes_max.saturating_sub(DATA_HEAD_BYTES as u32));
-        let limits = BatchLimits {
-            batch_bytes_max,
-            batch_records_max: config.batch_records_max.min(hello.batch_records_max).max(1),
-            ..BatchLimits::FORMAT
-        };
-        let mut inflight_max = config.inflight_max;
-        if config.idempotent {
-            // Beyond this the server does not recognise duplicates.
-            inflight_max = inflight_max.min(hello.producer_inflight_max.max(1));
-        }
-        Self {
-            lane: LaneId(1),
-            topic: TopicId(0),
-            partition: PartitionIndex(0),
-            limits: limits.within_format(),
-            batch_bytes: config.batch_bytes.min(batch_bytes_max) as usize,
-            linger: config.linger,
-            compression: config.compression,
-            durability: config.durability,
-            inflight_max: inflight_max as usize,
-            delivery_timeout: config.delivery_timeout,
-            retry_pause: Duration::from_millis(50),
-            keeps_builder: true,
-        }
-    }
-}
-
-/// Names a lane on its connection: the upper half of its correlations. Never 0, so that other requests have those.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
-pub(crate) struct LaneId(pub(crate) u32);
-
-impl LaneId {
-    /// The lane a correlation belongs to, if it is a lane's.
-    pub(crate) fn of(correlation: CorrelationId) -> Option<Self> {
-        let lane = (correlation.0 >> 32) as u32;
-        (lane != 0).then_some(Self(lane))
-    }
-
-    /// The correlation of a lane's request for a producer id.
-    pub(crate) fn identity_correlation(self) -> CorrelationId {
-        CorrelationId(u64::from(self.0) << 32)
-    }
-
-    fn correlation(self, ordinal: u64) -> CorrelationId {
-        CorrelationId(u64::from(self.0) << 32 | (ordinal & u64::from(u32::MAX)))
-    }
-}
 
 /// A record to send.
 #[derive(Clone, Copy, Debug)]
@@ -122,6 +51,8 @@ struct Batch {
     first_token: Option<u64>,
     /// When its first record was sent.
     since: Instant,
+    /// An earlier attempt may have stored it.
+    in_doubt: bool,
 }
 
 /// The batch being filled.
@@ -131,26 +62,13 @@ struct Filling {
     first_token: Option<u64>,
 }
 
-/// Who the lane is to the broker.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Identity {
-    /// Not idempotent: batches carry no producer.
-    Anonymous,
-    /// Idempotent.
-    Producer {
-        id: ProducerId,
-        epoch: ProducerEpoch,
-        next: Sequence,
-    },
-    /// Idempotent, and the last id must not be used any more.
-    Missing,
-}
-
 #[derive(Debug)]
 enum Mode {
     Flowing,
     /// A batch was refused for now: once all answers are in, what was refused goes again.
     Holding,
+    /// The broker has forgotten the producer: once all answers are in, what was refused gets a new identity and goes again.
+    Renewing,
     /// A batch was refused for good: once all answers are in, a new identity is due.
     Failing,
 }
@@ -279,19 +197,7 @@ impl Lane {
         let filling = self.filling.take()?;
         let builder = self.builder.as_mut()?;
         let records = builder.record_count();
-        let stamp = match &mut self.identity {
-            Identity::Producer { id, epoch, next } => {
-                let base_sequence = *next;
-                *next = next.wrapping_add(records);
-                Some(ProducerStamp {
-                    id: *id,
-                    epoch: *epoch,
-                    base_sequence,
-                })
-            }
-            Identity::Anonymous => None,
-            Identity::Missing => unreachable!("no record is taken without an identity"),
-        };
+        let stamp = self.identity.stamp(records);
         let bytes = builder.build(self.config.compression, stamp);
         if !self.config.keeps_builder {
             self.builder = None;
@@ -311,6 +217,7 @@ impl Lane {
             records,
             first_token,
             since,
+            in_doubt: false,
         });
         Some(ordinal)
     }
@@ -322,7 +229,7 @@ impl Lane {
 
     /// Hands over what may be sent now, in order.
     pub(crate) fn dispatch(&mut self, now: Instant, mut send: impl FnMut(PublishFrame)) {
-        if !self.connected || !matches!(self.mode, Mode::Flowing) {
+        if !self.connected || !matches!(self.mode, Mode::Flowing) || self.identity.is_due() {
             return;
         }
         if self.hold_until.is_some_and(|hold_until| now < hold_until) {
@@ -375,22 +282,29 @@ impl Lane {
             return;
         };
         let idempotent = !matches!(self.identity, Identity::Anonymous);
+        let forgotten = idempotent && error.code == ErrorCode::ProducerUnknown && !batch.in_doubt;
         let again = match error.retry {
             Retry::Later => true,
-            Retry::Refresh => error.fault == Fault::Environment,
+            Retry::Refresh => forgotten || error.fault == Fault::Environment,
             // The hole is the batch that was refused for now, and will be filled before this one goes again.
             Retry::No => {
                 error.code == ErrorCode::SequenceGap
                     && idempotent
-                    && matches!(self.mode, Mode::Holding)
+                    && matches!(self.mode, Mode::Holding | Mode::Renewing)
             }
         };
         if again && !matches!(self.mode, Mode::Failing) {
-            self.mode = Mode::Holding;
+            if forgotten {
+                self.mode = Mode::Renewing;
+            } else if matches!(self.mode, Mode::Flowing) {
+                self.mode = Mode::Holding;
+            }
             let at = self
                 .refused
                 .partition_point(|other| other.ordinal < batch.ordinal);
-            self.refused.insert(at, batch);
+            // Such an error does not say whether the batch was stored.
+            let in_doubt = batch.in_doubt || error.retry == Retry::Refresh && !forgotten;
+            self.refused.insert(at, Batch { in_doubt, ..batch });
         } else {
             let cause = ClientError::Server(error);
             self.settle(batch, Err(cause.clone()), now, into);
@@ -419,12 +333,17 @@ impl Lane {
             self.answered(now);
             return;
         }
+        // Nothing is stored behind a batch whose producer the broker had forgotten.
+        let forgotten_from = match (&self.mode, self.refused.front()) {
+            (Mode::Renewing, Some(batch)) => batch.ordinal,
+            _ => u64::MAX,
+        };
         self.mode = Mode::Flowing;
-        let mut unanswered: Vec<Batch> = self
-            .in_flight
-            .drain(..)
-            .chain(self.refused.drain(..))
-            .collect();
+        let doubtful = self.in_flight.drain(..).map(|batch| Batch {
+            in_doubt: batch.in_doubt || batch.ordinal < forgotten_from,
+            ..batch
+        });
+        let mut unanswered: Vec<Batch> = doubtful.chain(self.refused.drain(..)).collect();
         unanswered.sort_unstable_by_key(|batch| batch.ordinal);
         for batch in unanswered.into_iter().rev() {
             self.ready.push_front(batch);
@@ -477,7 +396,7 @@ impl Lane {
 
     /// Whether the lane's next step is to ask for a producer id; asks once.
     pub(crate) fn poll_identity_request(&mut self, now: Instant) -> bool {
-        let due = matches!(self.identity, Identity::Missing)
+        let due = self.identity.is_due()
             && self.connected
             && !self.identity_asked
             && self.in_flight.is_empty()
@@ -487,20 +406,29 @@ impl Lane {
     }
 
     pub(crate) fn handle_identity(&mut self, id: ProducerId, epoch: ProducerEpoch) {
-        if matches!(self.identity, Identity::Missing) {
-            self.identity = Identity::Producer {
-                id,
-                epoch,
-                next: Sequence(0),
-            };
-            self.identity_asked = false;
-            self.hold_until = None;
+        if !self.identity.is_due() {
+            return;
+        }
+        self.identity = Identity::Producer {
+            id,
+            epoch,
+            next: Sequence(0),
+        };
+        self.identity_asked = false;
+        self.hold_until = None;
+        for batch in &mut self.ready {
+            if let Some(stamp) = self.identity.stamp(batch.records) {
+                // A frame that was never written may still hold the bytes, so this may copy them: it happens once a day.
+                let mut bytes = BytesMut::from(std::mem::take(&mut batch.bytes));
+                change_producer(&mut bytes, stamp);
+                batch.bytes = bytes.freeze();
+            }
         }
     }
 
     /// Whether something is to be done at the next look: a pause ends, or an identity is missing.
     pub(crate) fn needs_attention(&self) -> bool {
-        self.hold_until.is_some() || matches!(self.identity, Identity::Missing)
+        self.hold_until.is_some() || self.identity.is_due()
     }
 
     /// Whether everything up to the batch `ordinal` has been answered or failed.
@@ -537,6 +465,14 @@ impl Lane {
                     self.ready.push_front(batch);
                 }
                 self.hold_until = Some(now + self.config.retry_pause);
+                self.mode = Mode::Flowing;
+            }
+            Mode::Renewing => {
+                for batch in self.refused.drain(..).rev() {
+                    self.ready.push_front(batch);
+                }
+                self.identity.expire();
+                self.identity_asked = false;
                 self.mode = Mode::Flowing;
             }
             Mode::Failing => {

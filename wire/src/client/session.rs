@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 
 use super::error::ClientError;
-use crate::error::{ErrorBody, Retry};
+use crate::error::{ErrorBody, ErrorCode, Retry};
 use crate::frame::{Frame, FrameDecoder, FrameLimits, Hello, HelloReply, Message, encode};
 use crate::ids::{CorrelationId, ShardIndex};
 use crate::limits::{HEARTBEATS_MISSED_MAX, PROTOCOL_MAX, PROTOCOL_MIN};
@@ -168,6 +168,8 @@ impl Session {
 fn refusal(body: ErrorBody) -> ClientError {
     match body.retry {
         Retry::No => ClientError::Server(body),
+        // Another connection for that shard would be refused as well: who made it has to ask for another.
+        Retry::Refresh if body.code == ErrorCode::ShardUnknown => ClientError::Server(body),
         Retry::Later | Retry::Refresh => ClientError::ConnectionLost(body.to_string()),
     }
 }

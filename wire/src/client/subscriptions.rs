@@ -1,18 +1,49 @@
 //! The subscriptions that one shard serves, over all the connections they outlive. No I/O.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use bytes::BytesMut;
 
 use super::error::ClientError;
+use super::hub::locked;
 use super::subscription::{CreditAccount, Delivery, Subscription};
 use crate::batch::CheckScratch;
-use crate::frame::{Frame, Message, Start, TopicDescription};
+use crate::frame::{Frame, Message, Start, TopicDescription, encode};
 use crate::ids::{CorrelationId, PartitionIndex, ShardIndex, SubscriptionId};
 
-/// Sends Credit frames; called by whichever thread drops the delivery that makes one worth while.
+/// Where credit is granted, over all the connections there are. Used by whichever thread drops a delivery.
 pub(crate) trait GrantDesk: Send + Sync {
-    fn grant(&self, subscription: SubscriptionId, bytes: u64);
+    /// Keeps a grant until it can be sent.
+    fn keep(&self, subscription: SubscriptionId, bytes: u64);
+    /// Drops what is kept: the credit that a new connection begins with has it.
+    fn forget(&self, subscription: SubscriptionId);
+    /// Sends what is kept, if there is a connection.
+    fn send(&self);
+}
+
+/// Grants that wait for a connection, or for the one who writes.
+#[derive(Default)]
+pub(crate) struct Grants(BTreeMap<SubscriptionId, u64>);
+
+impl Grants {
+    pub(crate) fn keep(&mut self, subscription: SubscriptionId, bytes: u64) {
+        *self.0.entry(subscription).or_default() += bytes;
+    }
+
+    pub(crate) fn forget(&mut self, subscription: SubscriptionId) {
+        self.0.remove(&subscription);
+    }
+
+    /// The frames that say all of them.
+    pub(crate) fn take_frames(&mut self) -> BytesMut {
+        let mut frames = BytesMut::new();
+        while let Some((subscription, bytes)) = self.0.pop_first() {
+            let message = Message::Credit(subscription, bytes);
+            encode(CorrelationId(0), &message, &mut frames);
+        }
+        frames
+    }
 }
 
 /// Each connection: send what [`subscribes`](Self::subscribes) gives, hand every frame to
@@ -54,8 +85,7 @@ impl Subscriptions {
             let account = Arc::new(Account {
                 subscription: id,
                 credit_bytes,
-                held_bytes: AtomicU64::new(0),
-                to_grant: AtomicU64::new(0),
+                books: Mutex::default(),
                 desk: Arc::clone(desk) as Arc<dyn GrantDesk>,
             });
             let shared = Arc::clone(&account) as Arc<dyn CreditAccount>;
@@ -138,36 +168,51 @@ impl Subscriptions {
 struct Account {
     subscription: SubscriptionId,
     credit_bytes: u64,
-    /// Bytes of deliveries that exist.
-    held_bytes: AtomicU64,
-    /// Bytes given back and not granted again yet.
-    to_grant: AtomicU64,
+    books: Mutex<Books>,
     desk: Arc<dyn GrantDesk>,
 }
 
+#[derive(Default)]
+struct Books {
+    /// Bytes of deliveries that exist.
+    held_bytes: u64,
+    /// Bytes given back and not granted again yet.
+    to_grant: u64,
+}
+
 impl Account {
-    /// The credit to begin a connection with.
+    /// The credit to begin a connection with. What is given back from now on is granted on top of it.
     fn begin(&self) -> u64 {
-        self.to_grant.store(0, Ordering::SeqCst);
-        self.credit_bytes
-            .saturating_sub(self.held_bytes.load(Ordering::SeqCst))
+        let mut books = locked(&self.books);
+        books.to_grant = 0;
+        // IMPORTANT: under the lock. A grant between the two would count twice, or not at all.
+        self.desk.forget(self.subscription);
+        self.credit_bytes.saturating_sub(books.held_bytes)
     }
 }
 
 impl CreditAccount for Account {
     fn hold(&self, bytes: u64) {
-        self.held_bytes.fetch_add(bytes, Ordering::SeqCst);
+        locked(&self.books).held_bytes += bytes;
     }
 
     fn give_back(&self, bytes: u64) {
-        self.held_bytes.fetch_sub(bytes, Ordering::SeqCst);
-        let to_grant = self.to_grant.fetch_add(bytes, Ordering::SeqCst) + bytes;
-        // A frame for each quarter of the window is seldom enough to be cheap and soon enough not to stall.
-        if to_grant >= (self.credit_bytes / 4).max(1) {
-            let bytes = self.to_grant.swap(0, Ordering::SeqCst);
-            if bytes > 0 {
-                self.desk.grant(self.subscription, bytes);
+        {
+            let mut books = locked(&self.books);
+            books.held_bytes -= bytes;
+            books.to_grant += bytes;
+            // A frame for each quarter of the window is seldom enough to be cheap and soon enough not to stall.
+            if books.to_grant < (self.credit_bytes / 4).max(1) {
+                return;
             }
+            let granted = std::mem::take(&mut books.to_grant);
+            self.desk.keep(self.subscription, granted);
         }
+        // May wait for the socket, so nobody else may have to wait for this one.
+        self.desk.send();
     }
 }
+
+#[cfg(test)]
+#[path = "subscriptions_tests.rs"]
+mod tests;

@@ -74,6 +74,8 @@ pub(crate) struct State {
     /// The most batches of one producer and partition that were unanswered at once.
     pub(crate) unanswered_max: usize,
     pub(crate) unanswered: usize,
+    /// A start with another number of shards, when set.
+    pub(crate) shards: Option<u16>,
     sockets: Vec<TcpStream>,
     generation: u64,
 }
@@ -375,8 +377,12 @@ impl Connection {
         let correlation = frame.correlation;
         let shared = Arc::clone(&self.shared);
         let mut state = shared.state.lock().unwrap();
-        let shards = shared.options.shards;
+        let shards = state.shards.unwrap_or(shared.options.shards);
         let answer = match frame.message {
+            Message::Hello(hello) if hello.shard.is_some_and(|shard| shard.0 >= shards) => {
+                self.closing = true;
+                Message::Error(ErrorBody::of_code(ErrorCode::ShardUnknown))
+            }
             Message::Hello(hello) => {
                 state.hellos.push(hello.shard);
                 Message::HelloReply(HelloReply {

@@ -384,3 +384,21 @@ fn each_partition_can_start_at_its_own_place() {
     assert_eq!(read(&mut consumer, 5), expected(0, 15..20));
     assert!(consumer.next(Duration::from_millis(5)).unwrap().is_none());
 }
+
+#[test]
+fn a_consumer_outlives_the_shard_it_was_connected_to() {
+    let shards = Options {
+        shards: 2,
+        ..Options::default()
+    };
+    let (broker, client) = filled(shards, 2, 10);
+    let partition = Partitions::Only(vec![1]);
+    let mut consumer = client
+        .consumer("t", partition, Start::Earliest, ConsumerConfig::default())
+        .unwrap();
+    assert_eq!(read(&mut consumer, 10), expected(1, 0..10));
+    broker.state().shards = Some(1);
+    broker.hang_up();
+    publish(&client, 2, 10..20);
+    assert_eq!(read(&mut consumer, 10), expected(1, 10..20));
+}

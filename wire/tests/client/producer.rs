@@ -103,6 +103,58 @@ fn a_batch_refused_for_now_goes_again_before_its_successors() {
 }
 
 #[test]
+fn a_producer_that_the_broker_has_forgotten_gets_a_new_id_and_loses_nothing() {
+    let broker = Broker::start(Options::default());
+    let producer = open(&broker, 1, one_by_one());
+    send(&producer, 0..3);
+    producer.flush().unwrap();
+    {
+        // The next one and those right behind it are refused, as by a broker that knows nothing of the producer.
+        let mut state = broker.state();
+        state.is_mute = true;
+        for publish in 4..7 {
+            let refusal = Fate::Refuse(ErrorCode::ProducerUnknown);
+            state.fates.insert(publish, refusal);
+        }
+    }
+    send(&producer, 3..6);
+    broker.state().is_mute = false;
+    send(&producer, 6..60);
+    producer.close().unwrap();
+    assert_eq!(broker.values("t", 0), numbers(0..60));
+    assert_eq!(broker.state().producers, 2);
+}
+
+#[test]
+fn a_batch_that_may_be_stored_already_is_not_sent_under_a_new_id() {
+    let broker = Broker::start(Options::default());
+    broker.state().fates.extend([
+        (1, Fate::LoseAck),
+        (2, Fate::Refuse(ErrorCode::ProducerUnknown)),
+    ]);
+    let producer = open(&broker, 1, one_by_one());
+    send(&producer, 0..1);
+    producer.flush().unwrap_err();
+    assert_eq!(broker.values("t", 0), ["0"]);
+}
+
+#[test]
+fn a_producer_outlives_the_shard_it_was_connected_to() {
+    let broker = Broker::start(Options {
+        shards: 2,
+        ..Options::default()
+    });
+    let producer = open(&broker, 2, one_by_one());
+    send_to(&producer, 1, 0);
+    producer.flush().unwrap();
+    broker.state().shards = Some(1);
+    broker.hang_up();
+    send_to(&producer, 1, 1);
+    producer.close().unwrap();
+    assert_eq!(broker.values("t", 1), ["0", "1"]);
+}
+
+#[test]
 fn a_batch_refused_for_now_without_idempotence_goes_again_too() {
     let broker = Broker::start(Options::default());
     broker

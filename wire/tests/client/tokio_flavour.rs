@@ -216,6 +216,34 @@ async fn an_ended_subscription_is_a_typed_error() {
 }
 
 #[::tokio::test(flavor = "multi_thread")]
+async fn producers_and_consumers_outlive_the_shard_they_were_connected_to() {
+    let broker = Broker::start(Options {
+        shards: 2,
+        ..Options::default()
+    });
+    let (client, producer) = open(&broker, 2, one_by_one()).await;
+    let mut consumer = client
+        .consumer(
+            "t",
+            Partitions::All,
+            Start::Earliest,
+            ConsumerConfig::default(),
+        )
+        .await
+        .unwrap();
+    send(&producer, 1, 0..1).await;
+    producer.flush().await.unwrap();
+    broker.state().shards = Some(1);
+    broker.hang_up();
+    send(&producer, 1, 1..2).await;
+    producer.flush().await.unwrap();
+    for offset in 0..2 {
+        let delivery = timeout(SOON, consumer.next()).await.unwrap().unwrap();
+        assert_eq!(delivery.records.base_offset(), Offset(offset));
+    }
+}
+
+#[::tokio::test(flavor = "multi_thread")]
 async fn what_is_published_after_a_consumer_was_made_at_latest_comes() {
     let broker = Broker::start(Options::default());
     let (client, producer) = open(&broker, 1, one_by_one()).await;

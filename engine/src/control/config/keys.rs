@@ -249,18 +249,18 @@ static KEYS: [ConfigKey; 39] = [
     },
     ConfigKey {
         name: "storage.read_chunk_bytes",
-        default: "\"256 KiB\"",
+        default: "\"1 MiB\"",
         unit: BYTES,
-        trades: "Length of one read of a segment for a consumer that is behind. Larger reads closer to the disk's rate; smaller wastes less for short reads.",
-        bounds: "Memory: two of them for each subscription that reads from the disk. A multiple of 4 KiB.",
+        trades: "Length of one read of a segment for consumers that are behind. Larger reads closer to the disk's rate; smaller wastes less for short reads.",
+        bounds: "Memory: one or two for each subscription that reads from the disk; what waits to be sent to it keeps at most four times its bytes. A multiple of 4 KiB.",
         range: range(most::DISK_BLOCK_BYTES, most::DISK_TRANSFER_BYTES_MAX),
     },
     ConfigKey {
         name: "storage.read_cache_bytes",
         default: "\"32 MiB\"",
         unit: BYTES,
-        trades: "Segment data kept by each shard, so that many consumers of the same stretch read it once. Larger helps consumers that are further apart.",
-        bounds: "Memory of each shard, taken only as it is used. 0 keeps nothing.",
+        trades: "Segment data kept by each shard, so that many consumers of the same stretch read it once, and read ahead for those who go on and on, at most in half of it. Larger helps consumers that are further apart, and more of them at once.",
+        bounds: "Memory of each shard, taken only as it is used. 0 keeps nothing and reads nothing ahead. Indexes have 8 MiB of their own.",
         range: range(0, most::TIB),
     },
     ConfigKey {

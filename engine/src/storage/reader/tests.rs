@@ -1,10 +1,13 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use gannet_wire::batch::verify_stamped;
+
 use super::*;
-use crate::io::sim::{SimDisk, SimExecutor};
+use crate::io::sim::{Fault, FaultKind, SimDisk, SimExecutor};
 use crate::storage::SegmentId;
+use crate::storage::index::SegmentIndex;
 use crate::storage::sample::{KEY, TIME, stamped};
-use crate::storage::segment::FIRST_BATCH_POSITION;
+use crate::storage::segment::{FIRST_BATCH_POSITION, aligned_bytes};
 
 const SEGMENT: SegmentRef = SegmentRef {
     id: SegmentId(5),
@@ -16,12 +19,23 @@ struct World {
     executor: SimExecutor,
     disk: SimDisk,
     run: Run,
-    /// Where each batch begins.
-    batches: Vec<u64>,
+    /// The batches as they were written, and where each begins.
+    batches: Vec<(u64, Vec<u8>)>,
 }
+
+/// What reading a run to its end gave: each batch's first offset, and the fences between them.
+type Outcome = (Vec<u64>, Vec<Fence>);
 
 impl World {
     fn new(values: &[usize]) -> Self {
+        let batches = (0u64..)
+            .zip(values)
+            .map(|(index, value_bytes)| stamped(2, *value_bytes, 2 * index).to_vec());
+        Self::of(batches.map(|batch| (batch, false)).collect())
+    }
+
+    /// Batches of two records, and whether a write ends behind each.
+    fn of(batches: Vec<(Vec<u8>, bool)>) -> Self {
         let executor = SimExecutor::new(1);
         let disk = SimDisk::new(&executor);
         let mut bytes = vec![0; BLOCK_BYTES];
@@ -30,19 +44,23 @@ impl World {
             owner: Some(KEY),
         }
         .write(&mut bytes);
-        let mut batches = Vec::new();
-        for (index, value_bytes) in (0u64..).zip(values) {
-            batches.push(bytes.len() as u64);
-            bytes.extend_from_slice(&stamped(2, *value_bytes, 2 * index));
+        let mut placed = Vec::new();
+        let mut end = 0;
+        for (batch, ends_write) in batches {
+            placed.push((bytes.len() as u64, batch.clone()));
+            bytes.extend_from_slice(&batch);
             bytes.resize(aligned_bytes(bytes.len()), 0);
+            end = bytes.len() as u64;
+            if ends_write {
+                bytes.resize(bytes.len().next_multiple_of(BLOCK_BYTES), 0);
+            }
         }
-        let end = bytes.len() as u64;
         bytes.resize(bytes.len().next_multiple_of(BLOCK_BYTES), 0);
         disk.write_file(&path(), &bytes);
         let run = Run {
             segment: SEGMENT,
             base_offset: Offset(0),
-            next_offset: Offset(2 * values.len() as u64),
+            next_offset: Offset(2 * placed.len() as u64),
             position: FIRST_BATCH_POSITION,
             end,
             max_timestamp: TIME,
@@ -52,41 +70,99 @@ impl World {
             executor,
             disk,
             run,
-            batches,
+            batches: placed,
         }
+    }
+
+    /// Writes the index beside the segment.
+    fn with_index(self) -> Self {
+        let mut index = SegmentIndex::default();
+        for (number, (position, _)) in (0u64..).zip(&self.batches) {
+            let offsets = Offset(2 * number)..Offset(2 * number + 2);
+            index.push(KEY, offsets, *position, TIME);
+        }
+        let mut bytes = index.encode();
+        bytes.resize(bytes.len().next_multiple_of(BLOCK_BYTES), 0);
+        let index_path = DataDir::new("/data").index(Some(KEY), SEGMENT.id);
+        self.disk.write_file(&index_path, &bytes);
+        self
     }
 
     fn reader(&self) -> SegmentReader<SimDisk> {
-        SegmentReader::new(
-            self.disk.clone(),
-            DataDir::new("/data"),
-            64 << 10,
-            1 << 20,
-            4,
-        )
+        self.reader_of(64 << 10, 1 << 20)
     }
 
-    /// The base offsets of all batches from `offset` on, and the fence if that is how it ends.
-    fn read_from(&self, offset: u64) -> (Vec<u64>, Option<Fence>) {
-        let reader = self.reader();
-        let mut bases = Vec::new();
-        let (mut position, mut offset) = (self.run.position, Offset(offset));
-        while offset < self.run.next_offset {
-            let read = reader.read(KEY, &self.run, position, offset);
+    fn reader_of(&self, chunk_bytes: usize, cache_bytes: usize) -> SegmentReader<SimDisk> {
+        let data = DataDir::new("/data");
+        SegmentReader::new(self.disk.clone(), data, chunk_bytes, cache_bytes, 4)
+    }
+
+    fn start(&self) -> ReadFrom {
+        ReadFrom {
+            place: Place::start_of(&self.run),
+            offset: self.run.base_offset,
+            in_sequence: false,
+        }
+    }
+
+    /// Reads everything from `offset` on with a reader that knows nothing yet. All that it gives must be what was written.
+    fn read_from(&self, offset: u64) -> Outcome {
+        self.read_with(&self.reader(), offset, usize::MAX)
+    }
+
+    fn read_with(&self, reader: &SegmentReader<SimDisk>, offset: u64, bytes_max: usize) -> Outcome {
+        let (mut bases, mut fences) = (Vec::new(), Vec::new());
+        let mut from = ReadFrom {
+            offset: Offset(offset),
+            ..self.start()
+        };
+        while from.offset < self.run.next_offset {
+            let read = reader.read(KEY, &self.run, from, bytes_max);
             match self.executor.block_on(read) {
                 Ok(read) => {
-                    assert!(read.next_offset > offset, "a read goes on");
                     for batch in &read.batches {
                         let header = verify_stamped(&batch.bytes, KEY.topic, KEY.partition);
-                        bases.push(header.unwrap().base_offset().0);
+                        let base = header.unwrap().base_offset().0;
+                        let (_, written) = &self.batches[base as usize / 2];
+                        assert!(batch.bytes[..] == written[..], "it is the one of {base}");
+                        bases.push(base);
                     }
-                    (position, offset) = (read.next_position, read.next_offset);
+                    assert!(read.next.offset > from.offset, "a read goes on");
+                    from = ReadFrom {
+                        place: read.next,
+                        offset: read.next.offset,
+                        in_sequence: true,
+                    };
                 }
-                Err(ReadFault::Damaged(fence)) => return (bases, Some(fence)),
+                Err(ReadFault::Damaged(fence)) => {
+                    assert!(fence.from == from.offset && fence.to > fence.from);
+                    fences.push(fence);
+                    // As a reader that comes again: it begins anew, and meets the same damage.
+                    from = ReadFrom {
+                        offset: fence.to,
+                        ..self.start()
+                    };
+                }
                 Err(error) => panic!("{error}"),
             }
         }
-        (bases, None)
+        (bases, fences)
+    }
+
+    /// Reads what is damaged from `bytes` on: all is there but the batches that have some of these bytes.
+    fn assert_only_lost(&self, damaged: std::ops::Range<u64>, what: &str) {
+        let is_lost = |(at, batch): &(u64, Vec<u8>)| {
+            *at < damaged.end && damaged.start < at + batch.len() as u64
+        };
+        let kept = (0u64..)
+            .zip(&self.batches)
+            .filter(|(_, batch)| !is_lost(batch));
+        let kept: Vec<u64> = kept.map(|(number, _)| 2 * number).collect();
+        let (bases, fences) = self.read_from(0);
+        assert_eq!(bases, kept, "{what}");
+        let lost: u64 = fences.iter().map(|fence| fence.to.0 - fence.from.0).sum();
+        let expected = 2 * (self.batches.len() - kept.len()) as u64;
+        assert_eq!(lost, expected, "{what}: {fences:?}");
     }
 }
 
@@ -105,28 +181,136 @@ fn fence(from: u64, to: u64) -> Fence {
 fn batches_are_read_in_order() {
     assert_eq!(
         World::new(&[10, 3_000, 10]).read_from(0),
-        (vec![0, 2, 4], None)
+        (vec![0, 2, 4], vec![])
     );
 }
 
 #[test]
 fn reading_begins_with_the_batch_that_holds_the_offset() {
-    assert_eq!(World::new(&[10, 10, 10]).read_from(3), (vec![2, 4], None));
+    assert_eq!(World::new(&[10, 10, 10]).read_from(3), (vec![2, 4], vec![]));
 }
 
 #[test]
-fn a_batch_larger_than_a_chunk_is_read_whole() {
+fn batches_that_lie_in_several_chunks_are_read_whole() {
     assert_eq!(
-        World::new(&[10, 200_000, 10]).read_from(0),
-        (vec![0, 2, 4], None)
+        World::new(&[10, 200_000, 10, 40_000, 40_000]).read_from(0),
+        (vec![0, 2, 4, 6, 8], vec![])
     );
 }
 
 #[test]
-fn a_damaged_batch_ends_the_read_with_a_fence_from_there_on() {
+fn a_read_returns_no_more_than_it_may_but_one_batch_at_least() {
+    let world = World::new(&[1_000; 20]);
+    let batch_bytes = world.batches[0].1.len();
+    let reader = world.reader();
+    for (bytes_max, count) in [(1, 1), (3 * batch_bytes, 3), (4 * batch_bytes - 1, 3)] {
+        let read = reader.read(KEY, &world.run, world.start(), bytes_max);
+        let read = world.executor.block_on(read).unwrap();
+        assert_eq!(read.batches.len(), count);
+        assert_eq!(read.next.offset, Offset(2 * count as u64));
+    }
+}
+
+#[test]
+fn a_damaged_batch_costs_nothing_but_itself() {
     let world = World::new(&[10, 10, 10]);
-    world.disk.flip_bit(&path(), world.batches[1] + 90, 0);
-    assert_eq!(world.read_from(0), (vec![0], Some(fence(2, 6))));
+    world.disk.flip_bit(&path(), world.batches[1].0 + 90, 0);
+    assert_eq!(world.read_from(0), (vec![0, 4], vec![fence(2, 4)]));
+    assert_eq!(world.read_from(3), (vec![4], vec![fence(3, 4)]));
+    assert_eq!(world.read_from(4), (vec![4], vec![]));
+}
+
+#[test]
+fn no_flipped_bit_costs_a_neighbour_or_gives_a_wrong_record() {
+    // A length with a single bit set can become that of filler.
+    let round = (1..400)
+        .map(|value| stamped(2, value, 2).to_vec())
+        .find(|batch| batch.len() == 256);
+    let batches = vec![
+        (stamped(2, 9, 0).to_vec(), false),
+        (round.unwrap(), false),
+        (stamped(2, 30, 4).to_vec(), true),
+        (stamped(2, 11, 6).to_vec(), false),
+        (stamped(2, 12, 8).to_vec(), false),
+    ];
+    for world in [World::of(batches.clone()), World::of(batches).with_index()] {
+        for position in FIRST_BATCH_POSITION..world.run.end {
+            for bit in 0..8 {
+                world.disk.flip_bit(&path(), position, bit);
+                let what = format!("bit {bit} of the byte at {position}");
+                world.assert_only_lost(position..position + 1, &what);
+                world.disk.flip_bit(&path(), position, bit);
+            }
+        }
+    }
+}
+
+#[test]
+fn two_damaged_batches_do_not_cost_the_one_between_them() {
+    let world = World::new(&[10; 5]);
+    for batch in [1, 3] {
+        // The length: nothing says where the next one begins.
+        world.disk.flip_bit(&path(), world.batches[batch].0, 3);
+    }
+    assert_eq!(
+        world.read_from(0),
+        (vec![0, 4, 8], vec![fence(2, 4), fence(6, 8)])
+    );
+}
+
+#[test]
+fn no_sector_that_cannot_be_read_costs_more_than_the_batches_in_it() {
+    let values = [1_000, 3_000, 10, 9_000, 10, 40_000, 2_000, 10, 30_000, 500];
+    let blocks = World::new(&values).run.end / BLOCK_BYTES as u64;
+    for block in 1..=blocks {
+        let world = World::new(&values);
+        let position = block * BLOCK_BYTES as u64;
+        world.disk.fail_sector(&path(), position);
+        let what = format!("the sector at {position}");
+        // Nothing smaller than a block can be asked for.
+        world.assert_only_lost(position..position + BLOCK_BYTES as u64, &what);
+    }
+}
+
+#[test]
+fn a_read_that_fails_once_costs_nothing() {
+    let world = World::new(&[1_000; 20]);
+    for after in 0..3 {
+        let fault = Fault::new(FaultKind::Read).after(after);
+        world.disk.inject(fault);
+        assert_eq!(world.read_from(0).1, vec![], "read {after}");
+    }
+}
+
+#[test]
+fn what_the_machine_lacks_is_no_damage_and_passes() {
+    let world = World::new(&[10, 10]);
+    let reader = world.reader();
+    let errno = libc::EMFILE;
+    world.disk.inject(Fault::new(FaultKind::Open { errno }));
+    let read = reader.read(KEY, &world.run, world.start(), usize::MAX);
+    let fault = world.executor.block_on(read).unwrap_err();
+    assert!(matches!(fault, ReadFault::Storage(_)), "{fault}");
+    assert_eq!(
+        world.read_with(&reader, 0, usize::MAX),
+        (vec![0, 2], vec![])
+    );
+}
+
+#[test]
+fn an_index_that_cannot_be_opened_for_now_is_not_made_again() {
+    let world = World::new(&[70_000; 3]).with_index();
+    let reader = world.reader();
+    let errno = libc::EMFILE;
+    world.disk.inject(Fault::new(FaultKind::Open { errno }));
+    let sought = reader.seek(KEY, &world.run, Offset(4), None);
+    assert!(matches!(
+        world.executor.block_on(sought),
+        Err(ReadFault::Storage(_))
+    ));
+    let sought = reader.seek(KEY, &world.run, Offset(4), None);
+    let place = world.executor.block_on(sought).unwrap();
+    assert_eq!(place.position, world.batches[2].0);
 }
 
 #[test]
@@ -134,14 +318,10 @@ fn a_length_that_reaches_behind_the_run_ends_the_read() {
     // Any bit of the last batch's length: the read must neither go on for ever nor leave the run.
     for bit in 0..32 {
         let world = World::new(&[10, 10]);
-        world
-            .disk
-            .flip_bit(&path(), world.batches[1] + bit / 8, (bit % 8) as u32);
-        assert_eq!(
-            world.read_from(0),
-            (vec![0], Some(fence(2, 4))),
-            "bit {bit}"
-        );
+        let position = world.batches[1].0 + bit / 8;
+        world.disk.flip_bit(&path(), position, (bit % 8) as u32);
+        let expected = (vec![0], vec![fence(2, 4)]);
+        assert_eq!(world.read_from(0), expected, "bit {bit}");
     }
 }
 
@@ -149,7 +329,49 @@ fn a_length_that_reaches_behind_the_run_ends_the_read() {
 fn a_segment_cut_short_ends_the_read() {
     let world = World::new(&[10, 9_000]);
     world.disk.set_file_bytes(&path(), 2 * BLOCK_BYTES as u64);
-    assert_eq!(world.read_from(0), (vec![0], Some(fence(2, 4))));
+    assert_eq!(world.read_from(0), (vec![0], vec![fence(2, 4)]));
+}
+
+#[test]
+fn a_batch_that_a_record_carries_never_passes_for_one_of_the_log() {
+    // A record holds what looks like a batch of this very partition with offsets further on.
+    let forged = stamped(2, 10, 6).to_vec();
+    let mut carrier = gannet_wire::batch::BatchBuilder::new(Default::default());
+    for value in [&[7; 3][..], &forged] {
+        carrier.push(TIME, None, Some(value), &[]).unwrap();
+    }
+    let mut carrier = carrier
+        .build(gannet_wire::batch::Compression::None, None)
+        .to_vec();
+    // Where it lies is the publisher's choice as well.
+    let at = carrier.windows(80).position(|bytes| bytes == &forged[..80]);
+    let padding = (8 - at.unwrap() % 8) % 8;
+    let mut builder = gannet_wire::batch::BatchBuilder::new(Default::default());
+    for value in [&[7; 3 + 8][..3 + padding], &forged] {
+        builder.push(TIME, None, Some(value), &[]).unwrap();
+    }
+    carrier = builder
+        .build(gannet_wire::batch::Compression::None, None)
+        .to_vec();
+    let at = carrier.windows(80).position(|bytes| bytes == &forged[..80]);
+    assert!(at.unwrap().is_multiple_of(8));
+    let epoch = gannet_wire::LeaderEpoch(0);
+    gannet_wire::batch::stamp(
+        &mut carrier,
+        KEY.topic,
+        KEY.partition,
+        Offset(2),
+        TIME,
+        epoch,
+    );
+    let world = World::of(vec![
+        (stamped(2, 10, 0).to_vec(), false),
+        (carrier, false),
+        (stamped(2, 10, 4).to_vec(), false),
+        (stamped(2, 11, 6).to_vec(), false),
+    ]);
+    world.disk.flip_bit(&path(), world.batches[1].0, 0);
+    assert_eq!(world.read_from(0), (vec![0, 4, 6], vec![fence(2, 4)]));
 }
 
 #[test]
@@ -164,85 +386,174 @@ fn a_batch_of_another_partition_is_not_read() {
         &DataDir::new("/data").segment(Some(other), SEGMENT.id),
         &bytes,
     );
-    let read = world.executor.block_on(world.reader().read(
-        other,
-        &world.run,
-        FIRST_BATCH_POSITION,
-        Offset(0),
+    let reader = world.reader();
+    let read = reader.read(other, &world.run, world.start(), usize::MAX);
+    assert!(matches!(
+        world.executor.block_on(read),
+        Err(ReadFault::Damaged(_))
     ));
-    assert!(matches!(read, Err(ReadFault::Damaged(_))));
 }
 
 #[test]
 fn a_missing_index_is_made_again_from_the_batches() {
     let world = World::new(&[70_000, 70_000, 70_000]);
-    let position = world
-        .executor
-        .block_on(world.reader().seek(KEY, &world.run, Offset(4), None));
-    assert_eq!(position.unwrap(), world.batches[2]);
+    let reader = world.reader();
+    let sought = reader.seek(KEY, &world.run, Offset(4), None);
+    let place = world.executor.block_on(sought).unwrap();
+    assert_eq!(place.position, world.batches[2].0);
 }
 
 #[test]
-fn what_is_in_a_cache_is_got_back() {
-    let mut cache = Cache::new(10);
-    cache.insert(1, "one", 4);
-    assert_eq!((cache.get(&1), cache.get(&2)), (Some("one"), None));
+fn an_index_is_made_again_of_what_stands_behind_damage_too() {
+    let world = World::new(&[70_000; 5]);
+    world.disk.flip_bit(&path(), world.batches[1].0 + 90, 0);
+    let reader = world.reader();
+    let sought = reader.seek(KEY, &world.run, Offset(8), None);
+    let place = world.executor.block_on(sought).unwrap();
+    assert_eq!(place.position, world.batches[4].0);
 }
 
 #[test]
-fn a_full_cache_lets_go_of_what_was_not_used_longest() {
-    let mut cache = Cache::new(3);
-    for key in 1..=3 {
-        cache.insert(key, key, 1);
+fn an_index_made_again_for_one_run_leaves_those_of_the_others() {
+    let world = World::new(&[70_000; 6]);
+    let reader = world.reader_of(64 << 10, 0);
+    let middle = world.batches[3].0;
+    let halves = [
+        Run {
+            next_offset: Offset(6),
+            end: middle,
+            ..world.run
+        },
+        Run {
+            base_offset: Offset(6),
+            position: middle,
+            ..world.run
+        },
+    ];
+    let seek = |run: &Run| {
+        let last = Offset(run.next_offset.0 - 1);
+        let sought = reader.seek(KEY, run, last, None);
+        world.executor.block_on(sought).unwrap();
+    };
+    halves.iter().for_each(seek);
+    let reads = world.disk.counts().reads;
+    halves.iter().for_each(seek);
+    assert_eq!(world.disk.counts().reads, reads, "both are known");
+}
+
+#[test]
+fn small_reads_take_each_chunk_from_the_disk_once() {
+    let world = World::new(&[1_000; 200]);
+    let reader = world.reader();
+    let (bases, fences) = world.read_with(&reader, 0, 4_000);
+    assert_eq!((bases.len(), fences.len()), (200, 0));
+    let chunks = world.run.end.div_ceil(64 << 10);
+    let header = 1;
+    assert_eq!(world.disk.counts().reads, chunks + header);
+}
+
+#[test]
+fn readers_who_want_the_same_chunk_at_once_share_one_read() {
+    let world = World::new(&[1_000; 20]);
+    let reader = world.reader();
+    // The file is open, so that only the chunk is to be read.
+    let file = reader.file(KEY, SEGMENT);
+    world.executor.block_on(file).unwrap();
+    let reads = world.disk.counts().reads;
+    let read = || reader.read(KEY, &world.run, world.start(), 1);
+    let both = futures_util::future::join(read(), read());
+    let (one, other) = world.executor.block_on(both);
+    assert!(one.is_ok() && other.is_ok());
+    assert_eq!(world.disk.counts().reads, reads + 1);
+}
+
+#[test]
+fn a_reader_that_goes_on_finds_the_next_chunks_read() {
+    let world = World::new(&[20_000; 20]);
+    let reader = world.reader();
+    let first = reader.read(KEY, &world.run, world.start(), 1);
+    let first = world.executor.block_on(first).unwrap();
+    let reads = world.disk.counts().reads;
+    let from = ReadFrom {
+        place: first.next,
+        offset: first.next.offset,
+        in_sequence: true,
+    };
+    let second = reader.read(KEY, &world.run, from, 1);
+    world.executor.block_on(second).unwrap();
+    world.executor.run_until_idle();
+    // The batch reaches into the second chunk, and behind that three are on their way.
+    assert_eq!(world.disk.counts().reads - reads, 4);
+}
+
+#[test]
+fn reading_ahead_takes_no_more_than_half_of_the_cache() {
+    let world = World::new(&[20_000; 20]);
+    let reader = world.reader_of(64 << 10, 4 * (64 << 10));
+    let from = ReadFrom {
+        in_sequence: true,
+        ..world.start()
+    };
+    let read = reader.read(KEY, &world.run, from, 1);
+    world.executor.block_on(read).unwrap();
+    world.executor.run_until_idle();
+    let header_and_chunk = 2;
+    assert_eq!(world.disk.counts().reads - header_and_chunk, 2);
+}
+
+#[test]
+fn a_run_that_has_grown_is_read_to_its_new_end() {
+    let world = World::new(&[10, 10, 10]);
+    let grown = world.disk.read_file(&path()).unwrap();
+    let short = Run {
+        next_offset: Offset(2),
+        end: world.batches[1].0,
+        ..world.run
+    };
+    // What is not durable yet may read as anything.
+    let behind = vec![0xAA; grown.len() - short.end as usize];
+    world.disk.overwrite(&path(), short.end, &behind);
+    let reader = world.reader();
+    let read = reader.read(KEY, &short, world.start(), usize::MAX);
+    let read = world.executor.block_on(read).unwrap();
+    assert_eq!(read.next.offset, Offset(2));
+    world
+        .disk
+        .overwrite(&path(), short.end, &grown[short.end as usize..]);
+    assert_eq!(
+        world.read_with(&reader, 0, usize::MAX),
+        (vec![0, 2, 4], vec![])
+    );
+}
+
+#[test]
+fn a_look_up_by_append_time_reads_a_few_batches_only() {
+    let world = World::of(
+        (0u64..64)
+            .map(|number| {
+                let mut batch = stamped(2, 40_000, 2 * number).to_vec();
+                let epoch = gannet_wire::LeaderEpoch(0);
+                let (offset, time) = (Offset(2 * number), Timestamp(number as i64));
+                gannet_wire::batch::stamp(
+                    &mut batch,
+                    KEY.topic,
+                    KEY.partition,
+                    offset,
+                    time,
+                    epoch,
+                );
+                (batch, false)
+            })
+            .collect(),
+    )
+    .with_index();
+    for wanted in [0, 1, 17, 63] {
+        let reader = world.reader();
+        let reads = world.disk.counts().reads;
+        let sought = reader.seek_append_time(KEY, &world.run, Timestamp(wanted), None);
+        let place = world.executor.block_on(sought).unwrap();
+        // A point for each batch here: the last one before the first that is wanted.
+        assert_eq!(place.offset, Offset(2 * (wanted as u64).saturating_sub(1)));
+        assert!(world.disk.counts().reads - reads < 20, "far from 80 chunks");
     }
-    cache.get(&1);
-    cache.insert(4, 4, 1);
-    let kept: Vec<i32> = (1..=4).filter_map(|key| cache.get(&key)).collect();
-    assert_eq!(kept, [1, 3, 4]);
-}
-
-#[test]
-fn a_large_entry_makes_room_of_many_small_ones() {
-    let mut cache = Cache::new(10);
-    for key in 1..=5 {
-        cache.insert(key, key, 2);
-    }
-    cache.insert(6, 6, 7);
-    assert_eq!(
-        (cache.used, cache.get(&4), cache.get(&6)),
-        (9, None, Some(6))
-    );
-}
-
-#[test]
-fn an_entry_that_is_inserted_again_is_counted_once() {
-    let mut cache = Cache::new(10);
-    cache.insert(1, "old", 6);
-    cache.insert(1, "new", 5);
-    assert_eq!((cache.used, cache.get(&1)), (5, Some("new")));
-}
-
-#[test]
-fn what_costs_more_than_the_whole_cache_is_not_kept() {
-    let mut cache = Cache::new(10);
-    cache.insert(1, "small", 5);
-    cache.insert(2, "huge", 11);
-    assert_eq!(
-        (cache.used, cache.get(&1), cache.get(&2)),
-        (5, Some("small"), None)
-    );
-}
-
-#[test]
-fn an_entry_that_is_removed_costs_nothing_any_more() {
-    let mut cache = Cache::new(10);
-    cache.insert(1, (), 5);
-    cache.insert(2, (), 5);
-    cache.remove_where(|key| *key == 1);
-    cache.remove(&7);
-    assert_eq!(
-        (cache.used, cache.get(&1), cache.get(&2)),
-        (5, None, Some(()))
-    );
-    assert_eq!(cache.order.len(), 1);
 }

@@ -1,25 +1,22 @@
 //! Reads partitions as their records become durable.
 
 use std::collections::{HashMap, VecDeque};
-use std::io::Write;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
-
 use super::Client;
+use super::desk::Desk;
 use super::link::Link;
 use crate::client::config::{Backoff, ClientConfig, ConsumerConfig};
 use crate::client::error::ClientError;
-use crate::client::hub::locked;
 use crate::client::subscription::Delivery;
-use crate::client::subscriptions::{GrantDesk, Subscriptions};
-use crate::frame::{Frame, Message, Start, TopicDescription, encode};
-use crate::ids::{CorrelationId, Offset, PartitionIndex, ShardIndex, SubscriptionId};
+use crate::client::subscriptions::Subscriptions;
+use crate::frame::{Frame, Start, TopicDescription};
+use crate::ids::{Offset, PartitionIndex, ShardIndex};
 
 /// Reads partitions of one topic.
 ///
@@ -185,6 +182,7 @@ impl ShardReader {
         for (correlation, subscribe) in self.subscriptions.subscribes() {
             link.send(correlation, &subscribe)?;
         }
+        // What is given back from the first Subscribe on waits until here, since it must not overtake them.
         self.desk.connect(Arc::clone(&link.socket));
         self.link = Some(link);
         Ok(())
@@ -311,42 +309,6 @@ impl Outage {
         let left = deadline.saturating_duration_since(now);
         thread::sleep(self.backoff.next_pause().min(left));
         Ok(!left.is_zero())
-    }
-}
-
-/// Where credit is granted, over the connection there is.
-#[derive(Default)]
-struct Desk {
-    socket: Mutex<Option<Arc<TcpStream>>>,
-}
-
-impl Desk {
-    fn connect(&self, socket: Arc<TcpStream>) {
-        *locked(&self.socket) = Some(socket);
-    }
-
-    fn disconnect(&self) {
-        if let Some(socket) = locked(&self.socket).take() {
-            // It may be gone already.
-            let _ = socket.shutdown(std::net::Shutdown::Both);
-        }
-    }
-}
-
-impl GrantDesk for Desk {
-    fn grant(&self, subscription: SubscriptionId, bytes: u64) {
-        let socket = locked(&self.socket);
-        let Some(mut writer) = socket.as_deref() else {
-            return;
-        };
-        let mut frame = BytesMut::new();
-        encode(
-            CorrelationId(0),
-            &Message::Credit(subscription, bytes),
-            &mut frame,
-        );
-        // A broken connection is found by whoever reads; the next one begins with fresh credit.
-        let _ = writer.write_all(&frame);
     }
 }
 

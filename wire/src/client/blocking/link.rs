@@ -26,8 +26,22 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Connects to the first address that answers, and greets.
+    /// Connects to the first address that answers, and greets. A broker that has no such shard any more, after a start with fewer, is
+    /// asked for any: what arrives at the wrong shard is handed on.
     pub(super) fn open(
+        addresses: &[SocketAddr],
+        config: &ClientConfig,
+        shard: Option<ShardIndex>,
+    ) -> Result<Self, ClientError> {
+        match Self::open_for(addresses, config, shard) {
+            Err(refused) if shard.is_some() && refused.is_of_shard() => {
+                Self::open_for(addresses, config, None)
+            }
+            opened => opened,
+        }
+    }
+
+    fn open_for(
         addresses: &[SocketAddr],
         config: &ClientConfig,
         shard: Option<ShardIndex>,

@@ -24,6 +24,7 @@
 
 mod connection;
 mod consumer;
+mod desk;
 mod link;
 mod producer;
 

@@ -16,9 +16,9 @@ use crate::client::config::{Backoff, ClientConfig, ConsumerConfig};
 use crate::client::error::ClientError;
 use crate::client::hub::locked;
 use crate::client::subscription::Delivery;
-use crate::client::subscriptions::{GrantDesk, Subscriptions};
-use crate::frame::{Frame, Message, Start, TopicDescription, encode};
-use crate::ids::{CorrelationId, PartitionIndex, ShardIndex, SubscriptionId};
+use crate::client::subscriptions::{GrantDesk, Grants, Subscriptions};
+use crate::frame::{Frame, Start, TopicDescription};
+use crate::ids::{PartitionIndex, ShardIndex, SubscriptionId};
 
 /// Reads partitions of one topic, with a task for each shard that owns one of them. After a lost connection it
 /// subscribes again behind the last record delivered: nothing is lost and nothing comes twice.
@@ -94,8 +94,6 @@ struct ShardReader {
 impl ShardReader {
     async fn connect(&mut self) -> Result<Link, ClientError> {
         let mut link = Link::open(&self.addresses, &self.config, Some(self.shard)).await?;
-        // What was granted to the connection before is part of the credit this one begins with.
-        self.desk.take();
         for (correlation, subscribe) in self.subscriptions.subscribes() {
             link.send(correlation, &subscribe).await?;
         }
@@ -197,7 +195,7 @@ impl ShardReader {
             if self.subscriptions.have_ended() {
                 return None;
             }
-            out.unsplit(self.desk.take());
+            out.unsplit(self.desk.take_frames());
             if let Err(failure) = link.write(&out.split()).await {
                 return Some(failure);
             }
@@ -213,23 +211,29 @@ impl ShardReader {
     }
 }
 
-/// Credit frames that wait for the task that writes.
+/// Credit that waits for the task that writes.
 #[derive(Default)]
 struct Desk {
-    frames: Mutex<BytesMut>,
+    grants: Mutex<Grants>,
     rung: Notify,
 }
 
 impl Desk {
-    fn take(&self) -> BytesMut {
-        locked(&self.frames).split()
+    fn take_frames(&self) -> BytesMut {
+        locked(&self.grants).take_frames()
     }
 }
 
 impl GrantDesk for Desk {
-    fn grant(&self, subscription: SubscriptionId, bytes: u64) {
-        let message = Message::Credit(subscription, bytes);
-        encode(CorrelationId(0), &message, &mut locked(&self.frames));
+    fn keep(&self, subscription: SubscriptionId, bytes: u64) {
+        locked(&self.grants).keep(subscription, bytes);
+    }
+
+    fn forget(&self, subscription: SubscriptionId) {
+        locked(&self.grants).forget(subscription);
+    }
+
+    fn send(&self) {
         self.rung.notify_one();
     }
 }

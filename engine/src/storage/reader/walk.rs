@@ -1,0 +1,262 @@
+//! Goes through a run batch by batch, and finds the way on behind damage. Hands out nothing that has not proven itself.
+
+use std::ops::Range;
+use std::rc::Rc;
+
+use gannet_wire::Offset;
+use gannet_wire::batch::{BATCH_HEADER_BYTES, verify_stamp_only, verify_stamped};
+
+use super::SegmentReader;
+use super::chunks::Chunk;
+use crate::io::local::yield_once;
+use crate::io::{BLOCK_BYTES, Disk};
+use crate::storage::index::RunIndex;
+use crate::storage::segment::{BATCH_ALIGNMENT, Framed, Run, aligned_bytes, frame_at};
+use crate::storage::slice::Slice;
+use crate::storage::{PartitionKey, StorageError};
+
+/// A place in a run.
+pub(super) struct Walk<'a, D: Disk> {
+    reader: &'a SegmentReader<D>,
+    key: PartitionKey,
+    run: &'a Run,
+    /// Whether the chunks behind the present one will be wanted soon.
+    ahead: bool,
+    chunk: Option<Rc<Chunk>>,
+}
+
+/// What stands at a place.
+pub(super) enum Step {
+    /// A batch that has proven itself.
+    Batch(Proven),
+    /// Nothing up to here.
+    Filler(u64),
+    /// Not what was written.
+    Damage,
+}
+
+/// A batch that has proven itself.
+pub(super) struct Proven {
+    pub(super) position: u64,
+    pub(super) bytes: Slice,
+    pub(super) offsets: Range<Offset>,
+}
+
+impl Proven {
+    /// Behind it.
+    pub(super) fn end(&self) -> u64 {
+        self.position + aligned_bytes(self.bytes.len()) as u64
+    }
+}
+
+impl<'a, D: Disk> Walk<'a, D> {
+    pub(super) fn new(
+        reader: &'a SegmentReader<D>,
+        key: PartitionKey,
+        run: &'a Run,
+        ahead: bool,
+    ) -> Self {
+        Self {
+            reader,
+            key,
+            run,
+            ahead,
+            chunk: None,
+        }
+    }
+
+    /// What stands at `position`. `reached`: the offset that must come next.
+    pub(super) async fn step(
+        &mut self,
+        position: u64,
+        reached: Offset,
+    ) -> Result<Step, StorageError> {
+        let Some(head) = self.bytes_at(position, LENGTH_BYTES).await? else {
+            return Ok(Step::Damage);
+        };
+        if frame_at(&head) == Framed::Filler {
+            let end = (position + 1).next_multiple_of(BLOCK);
+            let rest = self.bytes_at(position, offset_in(position, end)).await?;
+            // IMPORTANT: a single flipped bit can make a length 0, and the batches behind it must not go with it.
+            let is_empty = rest.is_some_and(|rest| rest.iter().all(|byte| *byte == 0));
+            return Ok(match is_empty || end >= self.run.end {
+                true => Step::Filler(end),
+                false => Step::Damage,
+            });
+        }
+        Ok(match self.prove(position, &head).await? {
+            Some(batch) if batch.offsets.start == reached => Step::Batch(batch),
+            _ => Step::Damage,
+        })
+    }
+
+    /// The first batch at or behind the damage at `position` that proves itself and begins at `reached` or above. `points`: what the index
+    /// says, where there is one; no batch reaches over a point of it.
+    pub(super) async fn find_behind(
+        &mut self,
+        position: u64,
+        reached: Offset,
+        points: Option<&RunIndex>,
+    ) -> Result<Option<Proven>, StorageError> {
+        if let Some(end) = self.stamped_end(position).await? {
+            // Its length is what was written, so nothing can begin inside it.
+            return self.search(end, reached, points).await;
+        }
+        self.search(position, reached, points).await
+    }
+
+    /// Where the batch at `position` ends, by a header that proves itself although the batch does not.
+    async fn stamped_end(&mut self, position: u64) -> Result<Option<u64>, StorageError> {
+        let Some(header) = self.bytes_at(position, BATCH_HEADER_BYTES).await? else {
+            return Ok(None);
+        };
+        if verify_stamp_only(&header, self.key.topic, self.key.partition).is_err() {
+            return Ok(None);
+        }
+        let (Framed::Batch(bytes) | Framed::Partial(bytes)) = frame_at(&header) else {
+            return Ok(None);
+        };
+        let end = position + aligned_bytes(bytes) as u64;
+        // A batch that is whole and in the wrong place says nothing about this one.
+        let is_whole = self.prove(position, &header).await?.is_some();
+        Ok((!is_whole).then_some(end))
+    }
+
+    async fn search(
+        &mut self,
+        from: u64,
+        reached: Offset,
+        points: Option<&RunIndex>,
+    ) -> Result<Option<Proven>, StorageError> {
+        let Some(mut found) = self.candidate(from, reached, points).await? else {
+            return Ok(None);
+        };
+        // A damaged batch may hold anything, bytes that look like a batch as well: whoever sent it could have seen some. What comes behind
+        // gives it away, unless it keeps to the offsets of the damaged one.
+        while let Some(behind) = self.candidate(found.end(), reached, points).await? {
+            if behind.offsets.start >= found.offsets.end {
+                break;
+            }
+            found = behind;
+        }
+        Ok(Some(found))
+    }
+
+    /// The first place from `from` on where something proves itself to be a batch of this run.
+    async fn candidate(
+        &mut self,
+        from: u64,
+        reached: Offset,
+        points: Option<&RunIndex>,
+    ) -> Result<Option<Proven>, StorageError> {
+        let mut position = from;
+        let mut chunk_start = None;
+        while position + LENGTH_BYTES as u64 <= self.run.end {
+            let start = self.reader.chunks.start_of(position);
+            if chunk_start.replace(start) != Some(start) {
+                // The others of this shard come first.
+                yield_once().await;
+            }
+            let Some(head) = self.bytes_at(position, LENGTH_BYTES).await? else {
+                position = (position + 1).next_multiple_of(BLOCK);
+                continue;
+            };
+            if let Some(batch) = self.prove(position, &head).await?
+                && batch.offsets.start >= reached
+                && fits_between(points, &batch)
+            {
+                return Ok(Some(batch));
+            }
+            position += BATCH_ALIGNMENT as u64;
+        }
+        Ok(None)
+    }
+
+    /// The batch at `position`, if it proves itself: both checksums, the partition, and its place in the run. `head`: its first bytes.
+    async fn prove(&mut self, position: u64, head: &[u8]) -> Result<Option<Proven>, StorageError> {
+        let (Framed::Batch(bytes) | Framed::Partial(bytes)) = frame_at(head) else {
+            return Ok(None);
+        };
+        if bytes < BATCH_HEADER_BYTES || position + bytes as u64 > self.run.end {
+            return Ok(None);
+        }
+        // A search meets many lengths: the header is cheap to look at, and refuses nearly all of them.
+        let Some(header) = self.bytes_at(position, BATCH_HEADER_BYTES).await? else {
+            return Ok(None);
+        };
+        if verify_stamp_only(&header, self.key.topic, self.key.partition).is_err() {
+            return Ok(None);
+        }
+        let Some(batch) = self.bytes_at(position, bytes).await? else {
+            return Ok(None);
+        };
+        let Ok(header) = verify_stamped(&batch, self.key.topic, self.key.partition) else {
+            return Ok(None);
+        };
+        let offsets = header.base_offset()..header.next_offset();
+        let in_run = offsets.start >= self.run.base_offset && offsets.end <= self.run.next_offset;
+        Ok(in_run.then_some(Proven {
+            position,
+            bytes: batch,
+            offsets,
+        }))
+    }
+
+    /// `bytes` of the file from `position` on; nothing where they are not all there. Copied only where they lie in several chunks.
+    async fn bytes_at(
+        &mut self,
+        position: u64,
+        bytes: usize,
+    ) -> Result<Option<Slice>, StorageError> {
+        let chunk_bytes = self.reader.chunks.chunk_bytes();
+        let at = offset_in(self.reader.chunks.start_of(position), position);
+        if at + bytes <= chunk_bytes {
+            let chunk = self.chunk_of(position).await?;
+            let slice = || Slice::new(chunk.buffer().clone(), at..at + bytes);
+            return Ok(chunk.has(at, bytes).then(slice));
+        }
+        let mut copy = self.reader.disk.buffer(bytes.next_multiple_of(BLOCK_BYTES));
+        let mut copied = 0;
+        while copied < bytes {
+            let position = position + copied as u64;
+            let chunk = self.chunk_of(position).await?;
+            let at = offset_in(chunk.start(), position);
+            let part = (bytes - copied).min(chunk_bytes - at);
+            if !chunk.has(at, part) {
+                return Ok(None);
+            }
+            copy[copied..copied + part].copy_from_slice(&chunk.buffer()[at..at + part]);
+            copied += part;
+        }
+        Ok(Some(Slice::new(copy.freeze(), 0..bytes)))
+    }
+
+    async fn chunk_of(&mut self, position: u64) -> Result<Rc<Chunk>, StorageError> {
+        let start = self.reader.chunks.start_of(position);
+        if let Some(chunk) = self.chunk.as_ref().filter(|chunk| chunk.start() == start) {
+            return Ok(chunk.clone());
+        }
+        let chunk = self
+            .reader
+            .chunk(self.key, self.run, start, self.ahead)
+            .await?;
+        self.chunk = Some(chunk.clone());
+        Ok(chunk)
+    }
+}
+
+/// Whether a batch lies between two neighbouring points of the index, or begins at one, by its place as well as by its offsets.
+fn fits_between(points: Option<&RunIndex>, batch: &Proven) -> bool {
+    points.is_none_or(|points| {
+        let next = points.first_behind(batch.position);
+        next.is_none_or(|next| batch.end() <= next.position && batch.offsets.end.0 <= next.offset)
+    })
+}
+
+fn offset_in(start: u64, position: u64) -> usize {
+    usize::try_from(position - start).expect("a place in a chunk")
+}
+
+const BLOCK: u64 = BLOCK_BYTES as u64;
+/// What says how long a batch is.
+const LENGTH_BYTES: usize = 4;
