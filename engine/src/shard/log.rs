@@ -161,6 +161,8 @@ pub struct ShardLog<D: Disk, C: Clock> {
     /// A flush ended.
     pub(super) flush_done: Signal,
     stopping: Cell<bool>,
+    /// Storage failed: nothing more is taken or acknowledged.
+    pub(super) failed: Cell<bool>,
     commits_ended: Cell<bool>,
 }
 
@@ -265,6 +267,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             unmarked: Signal::new(),
             flush_done: Signal::new(),
             stopping: Cell::new(false),
+            failed: Cell::new(false),
             commits_ended: Cell::new(false),
         })
     }
@@ -286,7 +289,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
     pub async fn admitted(&self) {
         loop {
             let seen = self.room.version();
-            if self.admits() || self.stopping.get() {
+            if self.admits() || self.stopping.get() || self.failed.get() {
                 return;
             }
             self.want_flush();
@@ -404,6 +407,9 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 format!("topic {} was deleted", slot.topic().name),
             ));
         }
+        if self.failed.get() {
+            return Some(ErrorBody::of_code(ErrorCode::StorageFailed));
+        }
         if self.stopping.get() {
             return Some(ErrorBody::of_code(ErrorCode::ServerStopping));
         }
@@ -460,17 +466,36 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
 
     /// Runs until [`ShardLog::stop`] and until everything gathered is durable. An error is final: nothing more is acknowledged.
     pub async fn run_commits(self: &Rc<Self>) -> Result<(), StorageError> {
+        let mut submitted: VecDeque<Submitted> = VecDeque::new();
+        let result = self.commit_until_stopped(&mut submitted).await;
+        // What is on its way may be on the disk or not: nobody will ever know in this life.
+        let body = match &result {
+            Err(error) => ErrorBody::new(ErrorCode::StorageFailed, error.to_string()),
+            Ok(()) => ErrorBody::of_code(ErrorCode::StorageFailed),
+        };
+        for item in submitted.into_iter().flat_map(|commit| commit.items) {
+            item.arrival.fail(&body);
+        }
+        result
+    }
+
+    async fn commit_until_stopped(
+        self: &Rc<Self>,
+        submitted: &mut VecDeque<Submitted>,
+    ) -> Result<(), StorageError> {
         let mut writes: FuturesUnordered<Write> = FuturesUnordered::new();
         let mut directs: FuturesUnordered<DirectFuture<D>> = FuturesUnordered::new();
-        let mut submitted: VecDeque<Submitted> = VecDeque::new();
         loop {
             let seen = self.work.version();
+            if self.failed.get() {
+                return Ok(());
+            }
             self.start_directs(&mut directs);
             while self.may_submit(writes.len()) {
                 let Some(items) = self.gather(directs.len()) else {
                     break;
                 };
-                let write = self.submit(items, &mut submitted).await?;
+                let write = self.submit(items, submitted).await?;
                 writes.push(write);
             }
             if self.stopping.get()
@@ -513,7 +538,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                     .expect("a write that finished was submitted")
                     .done = true;
             }
-            self.release(&mut submitted);
+            self.release(submitted);
         }
     }
 
