@@ -199,8 +199,9 @@ impl World {
         }
         self.stopped_within(&broker)?;
         self.shared.note(|| "stopped".to_owned());
+        let clean = broker.failure().is_none();
         self.crash(broker)?;
-        self.stopped_cleanly.set(true);
+        self.stopped_cleanly.set(clean);
         Ok(())
     }
 
