@@ -55,7 +55,7 @@ impl World {
         match self.run.faults {
             Faults::Errors if matches!(error, StorageError::Io { .. }) => Ok(()),
             Faults::Full if error.is_disk_full() => {
-                self.disk.set_capacity(u64::MAX);
+                self.give_room();
                 Ok(())
             }
             _ => Err(format!("the start failed: {error}")),
@@ -74,7 +74,12 @@ impl World {
     /// Faults have stopped.
     pub(super) fn end_faults(&self) {
         self.disk.clear_faults();
+        self.give_room();
+    }
+
+    pub(super) fn give_room(&self) {
         self.disk.set_capacity(u64::MAX);
+        self.is_full.set(false);
     }
 
     fn plan_errors(&self) {
@@ -92,12 +97,13 @@ impl World {
         self.shared
             .note(|| format!("the disk has {left} bytes left beside {used}"));
         self.disk.set_capacity(used + left);
+        self.is_full.set(true);
         self.run_steps(broker, steps)?;
         if self.dice(|random| random.chance(1, 3)) {
             // It ends while there is no room.
             return Ok(());
         }
-        self.disk.set_capacity(u64::MAX);
+        self.give_room();
         self.shared.note(|| "the disk has room again".to_owned());
         self.executor.run_for(Duration::from_secs(3));
         self.verdict()?;
