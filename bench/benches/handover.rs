@@ -133,7 +133,7 @@ fn two_cores() -> [Option<usize>; 2] {
 }
 
 async fn ask(seat: MailboxSeat<u64>, rounds: u64) -> Duration {
-    let (mailbox, mut receivers) = seat.connect().await;
+    let (mailbox, mut receivers) = seat.take();
     let receiver = receivers.pop().expect("there is one other");
     let began = Instant::now();
     for round in 0..rounds {
@@ -148,7 +148,7 @@ async fn ask(seat: MailboxSeat<u64>, rounds: u64) -> Duration {
 }
 
 async fn echo(seat: MailboxSeat<u64>) {
-    let (mailbox, mut receivers) = seat.connect().await;
+    let (mailbox, mut receivers) = seat.take();
     let receiver = receivers.pop().expect("there is one other");
     while let Some(round) = receiver.recv().await {
         if mailbox.send(ShardIndex(0), round).await.is_err() {

@@ -120,10 +120,7 @@ impl<D: Disk, C: Clock> OneLog<D, C> {
 
     /// Publishes a batch; [`OneLog::acks`] hears when it is durable.
     pub fn publish(&self, batch: CheckedBatch, token: u64) {
-        let completion = Completion {
-            sink: self.acks.clone(),
-            token,
-        };
+        let completion = Completion::new(self.acks.clone(), token);
         self.log
             .publish(&self.slot, batch, Durability::Durable, completion);
     }

@@ -267,6 +267,38 @@ fn runs_expire_by_size_while_at_least_the_limit_stays() {
 }
 
 #[test]
+fn what_a_round_has_just_flushed_counts_once_for_retention_by_size() {
+    let mut partition = mixed();
+    // In a segment now, and the tail does not know it yet.
+    partition.add_run(run(25..30, 100, 300));
+    let expired = partition.expired_up_to(None, Some(1_101), Lsn(30));
+    assert_eq!(expired, Offset(0), "1,100 bytes would stay");
+}
+
+#[test]
+fn a_run_behind_batches_that_no_segment_has_never_expires() {
+    let mut partition = mixed();
+    partition.replay_offsets(Offset(30), Offset(40));
+    partition.add_run(run(30..40, 1_000, 100));
+    partition.replay_durable(Offset(40));
+    // To drop it would drop 25..30, which are only in memory, with it.
+    let by_size = partition.expired_up_to(None, Some(1), Lsn(0));
+    let by_time = partition.expired_up_to(Some(Timestamp(i64::MAX)), None, Lsn(0));
+    assert_eq!((by_size, by_time), (Offset(20), Offset(20)));
+}
+
+#[test]
+fn the_tail_tells_where_the_log_stood_by_what_lies_above() {
+    let mut tail = Tail::default();
+    tail.push(tail_batch(10..20));
+    tail.push(tail_batch(25..30));
+    assert_eq!(tail.base_offset_above(Lsn(0)), Some(Offset(10)));
+    // Not 20: what lies between stands in no tail.
+    assert_eq!(tail.base_offset_above(Lsn(20)), Some(Offset(25)));
+    assert_eq!(tail.base_offset_above(Lsn(30)), None);
+}
+
+#[test]
 fn nothing_expires_without_a_retention() {
     assert_eq!(mixed().expired_up_to(None, None, Lsn(0)), Offset(0));
 }

@@ -97,6 +97,17 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         for step in steps {
             replay.apply(step, &mut append_clock)?;
         }
+        for topic in catalogue.topics.values() {
+            for key in topic
+                .keys()
+                .filter(|key| identity.layout.owner(*key) == identity.shard)
+            {
+                replay
+                    .slots
+                    .entry(key)
+                    .or_insert_with(|| Slot::new(topic.clone(), Partition::new(key)));
+            }
+        }
         replay.finish();
 
         // The decision is durable before anything is served: a second crash must not decide otherwise.
@@ -130,21 +141,11 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         journal.rotate(end_lsn.next()).await?;
 
         let Replay {
-            mut slots,
+            slots,
             unflushed,
             report,
             ..
         } = replay;
-        for topic in catalogue.topics.values() {
-            for key in topic
-                .keys()
-                .filter(|key| identity.layout.owner(*key) == identity.shard)
-            {
-                slots
-                    .entry(key)
-                    .or_insert_with(|| Slot::new(topic.clone(), Partition::new(key)));
-            }
-        }
         let mut segment_runs: HashMap<SegmentRef, u32> = HashMap::new();
         for slot in slots.values() {
             for run in slot.state.borrow().runs() {
@@ -293,6 +294,8 @@ struct Replay<'a> {
     /// Partitions with a batch behind the newest commit that is lost beyond knowing.
     seen_since_lost: Option<HashSet<PartitionKey>>,
     lost_commits: u64,
+    /// The newest commit that is lost beyond knowing, and how much stands before it in `unflushed`.
+    lost_at: Option<(usize, Lsn)>,
     report: RecoveryReport,
 }
 
@@ -319,6 +322,7 @@ impl<'a> Replay<'a> {
             unflushed: VecDeque::new(),
             seen_since_lost: None,
             lost_commits: 0,
+            lost_at: None,
             report: RecoveryReport::default(),
         }
     }
@@ -340,6 +344,7 @@ impl<'a> Replay<'a> {
                 }
                 // Gaps that the lost entries leave are fenced when what follows them is applied, or at the end.
                 self.apply_entries(&head, &whole, &bytes, clock)?;
+                let mut fenced = Vec::new();
                 for entry in lost.iter().filter(|entry| {
                     entry.kind == EntryKind::Batch || entry.kind == EntryKind::DirectRun
                 }) {
@@ -354,7 +359,12 @@ impl<'a> Replay<'a> {
                             entry.next_offset(),
                         ));
                         state.replay_gap(entry.next_offset());
+                        drop(state);
+                        fenced.push(slot);
                     }
+                }
+                if !fenced.is_empty() {
+                    self.unflushed.push_back(self.fenced_at(lsn, fenced));
                 }
                 Ok(())
             }
@@ -366,6 +376,7 @@ impl<'a> Replay<'a> {
                 );
                 self.lost_commits += last.0 - first.0 + 1;
                 self.seen_since_lost = Some(HashSet::new());
+                self.lost_at = Some((self.unflushed.len(), last));
                 Ok(())
             }
         }
@@ -518,13 +529,31 @@ impl<'a> Replay<'a> {
         let Some(seen) = self.seen_since_lost.take() else {
             return;
         };
+        let mut fenced = Vec::new();
         for (key, slot) in &self.slots {
             if !seen.contains(key) {
                 let mut state = slot.state.borrow_mut();
                 let from = state.next_offset();
                 state.resume_above(self.lost_commits * LOST_COMMIT_RECORDS_MAX);
                 self.report.fences.push((*key, from, state.next_offset()));
+                fenced.push(slot.clone());
             }
+        }
+        if let Some((at, lsn)) = self.lost_at {
+            fenced.sort_by_key(|slot| slot.key());
+            let fenced = self.fenced_at(lsn, fenced);
+            self.unflushed.insert(at, fenced);
+        }
+    }
+
+    /// IMPORTANT: a checkpoint that covers damage has to hold what was decided about it. Without this the start after the next one would
+    /// know of neither, and give the fenced offsets out again.
+    fn fenced_at(&self, lsn: Lsn, slots: Vec<Rc<Slot>>) -> Recent {
+        Recent {
+            lsn,
+            bytes: 0,
+            slots,
+            released_at: self.now,
         }
     }
 

@@ -329,3 +329,6 @@ impl<D: Disk> SegmentWriter<D> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

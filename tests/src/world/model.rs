@@ -74,6 +74,8 @@ pub(super) struct TopicModel {
 
 /// What a restart found of a partition.
 pub(super) struct FoundPartition {
+    /// Ranges that it reports as lost.
+    pub(super) fences: Vec<(u64, u64)>,
     pub(super) log_start: u64,
     pub(super) end: u64,
 }
@@ -344,7 +346,13 @@ impl Model {
             .partitions
             .get_mut(&key)
             .expect("it was there a moment ago");
-        let gone = partition.log.split_off(&end);
+        let mut gone = partition.log.split_off(&end);
+        // What is fenced is lost, and was said to be: sent again it may be appended again.
+        for (from, to) in &found.fences {
+            let mut rest = partition.log.split_off(from);
+            partition.log.append(&mut rest.split_off(to));
+            gone.append(&mut rest);
+        }
         for placed in gone.values() {
             if let Some(attempt) = self.attempts.get_mut(&placed.attempt) {
                 attempt.placed = None;

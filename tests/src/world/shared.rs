@@ -76,6 +76,8 @@ pub(super) struct Shared {
     pub(super) producers: RefCell<Vec<Producer>>,
     waiting: RefCell<BTreeMap<u64, Waiting>>,
     next_token: Cell<u64>,
+    /// Clients do nothing more in this life.
+    pub(super) quiet: Cell<bool>,
     pub(super) clock: SimClock,
     /// Publishes that were refused because the disk was full.
     pub(super) refused_full: Cell<u64>,
@@ -91,6 +93,7 @@ impl Shared {
             producers: RefCell::default(),
             waiting: RefCell::default(),
             next_token: Cell::new(0),
+            quiet: Cell::new(false),
             clock,
             refused_full: Cell::new(0),
             duplicates: Cell::new(0),
@@ -114,12 +117,12 @@ impl Shared {
         u64::try_from(self.clock.monotonic().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Someone to tell what became of an attempt.
+    /// Someone to tell what became of an attempt, and by which token it is known.
     pub(super) fn publish_completion(
         self: &Rc<Self>,
         attempt: u64,
         producer: Option<usize>,
-    ) -> Completion {
+    ) -> (u64, Completion) {
         let mut first = false;
         if let Some(index) = producer
             && let Some(producer) = self.producers.borrow_mut().get_mut(index)
@@ -141,26 +144,25 @@ impl Shared {
         group: &str,
         number: usize,
     ) -> Completion {
-        self.completion(Waiting::Commit {
+        let waiting = Waiting::Commit {
             key,
             group: group.to_owned(),
             number,
-        })
+        };
+        self.completion(waiting).1
     }
 
-    fn completion(self: &Rc<Self>, waiting: Waiting) -> Completion {
+    fn completion(self: &Rc<Self>, waiting: Waiting) -> (u64, Completion) {
         let token = self.next_token.get();
         self.next_token.set(token + 1);
         self.waiting.borrow_mut().insert(token, waiting);
-        Completion {
-            sink: self.clone(),
-            token,
-        }
+        (token, Completion::new(self.clone(), token))
     }
 
     /// The broker is gone, and nobody is told anything any more.
     pub(super) fn broker_gone(&self) {
         self.waiting.borrow_mut().clear();
+        self.quiet.set(false);
         for producer in self.producers.borrow_mut().iter_mut() {
             producer.in_flight = 0;
             producer.broken = true;
