@@ -221,8 +221,9 @@ async fn read_in_parts<D: Disk>(
     whole.fill(0);
     let mut unreadable = Vec::new();
     let mut end = 0;
-    let mut parts = vec![0..bytes];
-    while let Some(part) = parts.pop() {
+    let mut parts = vec![(0, bytes)];
+    while let Some((from, to)) = parts.pop() {
+        let part = from..to;
         match file.read_at(start + part.start as u64, part.len()).await {
             Ok(read) => {
                 let to = part.start + read.len();
@@ -232,8 +233,8 @@ async fn read_in_parts<D: Disk>(
             Err(error) if is_of_medium(&error) && part.len() > BLOCK_BYTES => {
                 let middle = part.start + (part.len() / 2).next_multiple_of(BLOCK_BYTES);
                 // The lower half comes first.
-                parts.push(middle..part.end);
-                parts.push(part.start..middle);
+                parts.push((middle, part.end));
+                parts.push((part.start, middle));
             }
             Err(error) if is_of_medium(&error) => {
                 unreadable.push(start + part.start as u64);

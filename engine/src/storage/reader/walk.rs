@@ -161,7 +161,9 @@ impl<'a, D: Disk> Walk<'a, D> {
                 position = (position + 1).next_multiple_of(BLOCK);
                 continue;
             };
-            if let Some(batch) = self.prove(position, &head).await?
+            // Many lengths are met: a header is cheap to look at, and nearly all are refused by it.
+            if self.has_stamp(position, &head).await?
+                && let Some(batch) = self.prove(position, &head).await?
                 && batch.offsets.start >= reached
                 && fits_between(points, &batch)
             {
@@ -172,19 +174,23 @@ impl<'a, D: Disk> Walk<'a, D> {
         Ok(None)
     }
 
+    /// Whether a header at `position` proves itself to be of this partition. `head`: its first bytes.
+    async fn has_stamp(&mut self, position: u64, head: &[u8]) -> Result<bool, StorageError> {
+        if !matches!(frame_at(head), Framed::Partial(bytes) if bytes >= BATCH_HEADER_BYTES) {
+            return Ok(false);
+        }
+        let header = self.bytes_at(position, BATCH_HEADER_BYTES).await?;
+        Ok(header.is_some_and(|header| {
+            verify_stamp_only(&header, self.key.topic, self.key.partition).is_ok()
+        }))
+    }
+
     /// The batch at `position`, if it proves itself: both checksums, the partition, and its place in the run. `head`: its first bytes.
     async fn prove(&mut self, position: u64, head: &[u8]) -> Result<Option<Proven>, StorageError> {
         let (Framed::Batch(bytes) | Framed::Partial(bytes)) = frame_at(head) else {
             return Ok(None);
         };
         if bytes < BATCH_HEADER_BYTES || position + bytes as u64 > self.run.end {
-            return Ok(None);
-        }
-        // A search meets many lengths: the header is cheap to look at, and refuses nearly all of them.
-        let Some(header) = self.bytes_at(position, BATCH_HEADER_BYTES).await? else {
-            return Ok(None);
-        };
-        if verify_stamp_only(&header, self.key.topic, self.key.partition).is_err() {
             return Ok(None);
         }
         let Some(batch) = self.bytes_at(position, bytes).await? else {
