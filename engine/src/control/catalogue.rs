@@ -12,7 +12,7 @@ use gannet_wire::{PartitionIndex, ShardIndex, TopicId};
 
 use crate::io::Disk;
 use crate::storage::layout::CATALOGUE_NAME;
-use crate::storage::record_log::RecordLog;
+use crate::storage::record_log::{ROTATE_BYTES_MIN, RecordLog};
 use crate::storage::{PartitionKey, StorageError};
 
 /// The newest catalogue format this program reads.
@@ -272,7 +272,7 @@ impl<D: Disk> Catalogue<D> {
         self.log.append(&event.encode()).await?;
         let state = apply(Some(self.state.clone()), event);
         self.state = state.expect("an event that was just made fits the state it was made for");
-        if self.log.wants_snapshot() {
+        if self.log.wants_snapshot(ROTATE_BYTES_MIN) {
             let sequence = self.log.sequence() + 1;
             self.log = RecordLog::start(
                 &self.disk,

@@ -290,9 +290,14 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             unrecorded.retain(|(lsn, _)| *lsn > target);
             recorded.sort_by_key(|run| run.base_offset);
             recorded.retain(|run| run.next_offset > state.log_start());
+            // IMPORTANT: what lies above the target says where the log stood, never what lies below it: batches that went straight to a
+            // segment, and fences, stand in no tail after a replay, and what a checkpoint takes for free is given out again.
             let next_offset = state
                 .tail
-                .next_offset_at(target)
+                .base_offset_above(target)
+                .into_iter()
+                .chain(unrecorded.iter().map(|(_, run)| run.base_offset))
+                .min()
                 .unwrap_or(state.durable_offset());
             partitions
                 .push(state.record(next_offset, recorded.iter().map(RunRecord::from).collect()));
@@ -319,7 +324,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             .take()
             .expect("the flusher alone writes checkpoints");
         log.append(&record.encode()).await?;
-        if log.wants_snapshot() {
+        if log.wants_snapshot(self.config.checkpoint_bytes_min) {
             // What is on disk is the truth: put together again, it is the next log's snapshot.
             let dir = self.data.shard(self.layout, self.shard);
             let loaded = RecordLog::load(&self.disk, &dir, CHECKPOINT_NAME).await?;

@@ -5,7 +5,7 @@
 //! then are batches acknowledged and visible.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -71,6 +71,8 @@ pub struct LogConfig {
     pub directs_in_flight_max: usize,
     /// A segment is sealed at this size.
     pub segment_bytes_max: u64,
+    /// A checkpoint's log begins anew once more than this, and more than twice its snapshot, was appended.
+    pub checkpoint_bytes_min: u64,
     /// One write of the flusher.
     pub flush_write_bytes: usize,
     /// Writes of the flusher in flight.
@@ -117,8 +119,8 @@ pub struct ShardLog<D: Disk, C: Clock> {
     pub(super) layout: u64,
     /// The first incarnation of the present layout: shared segments from before may hold other shards' runs.
     pub(super) layout_incarnation: u32,
-    pub(super) direct_segments: RefCell<HashMap<PartitionKey, OpenSegment<D>>>,
-    pub(super) flush_segments: RefCell<HashMap<PartitionKey, OpenSegment<D>>>,
+    pub(super) direct_segments: RefCell<BTreeMap<PartitionKey, OpenSegment<D>>>,
+    pub(super) flush_segments: RefCell<BTreeMap<PartitionKey, OpenSegment<D>>>,
     pub(super) reader: SegmentReader<D>,
 
     ready: RefCell<VecDeque<Rc<Slot>>>,

@@ -23,7 +23,8 @@ pub const RECORD_BYTES_MAX: usize = 1 << 30;
 const COPIES: [&str; 2] = ["a", "b"];
 const WRITE_BYTES_MAX: usize = 4 << 20;
 const READ_BYTES: usize = 4 << 20;
-const ROTATE_BYTES_MIN: u64 = 4 << 20;
+/// What is appended before a new snapshot is worth its writing, at least.
+pub const ROTATE_BYTES_MIN: u64 = 4 << 20;
 
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy)]
 #[repr(C)]
@@ -197,10 +198,10 @@ impl<D: Disk> RecordLog<D> {
         Ok(())
     }
 
-    /// Whether what was appended has outgrown the snapshot, so that a new one pays.
+    /// Whether what was appended has outgrown `bytes_min` and the snapshot, so that a new one pays.
     #[must_use]
-    pub fn wants_snapshot(&self) -> bool {
-        self.position - self.snapshot_bytes > (2 * self.snapshot_bytes).max(ROTATE_BYTES_MIN)
+    pub fn wants_snapshot(&self, bytes_min: u64) -> bool {
+        self.position - self.snapshot_bytes > (2 * self.snapshot_bytes).max(bytes_min)
     }
 
     /// The pair's number.
