@@ -416,7 +416,7 @@ async fn run_shard(
         outgoing: outgoing.clone(),
         bounds: plan.bounds,
     });
-let tasks = start_log(&log, &UringSpawn, {
+    let tasks = start_log(&log, &UringSpawn, {
         let shard = shard.clone();
         move |error| shard.fail(error)
     });

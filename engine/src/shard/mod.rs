@@ -6,6 +6,7 @@ pub mod log;
 pub mod mail;
 pub mod read;
 pub mod recover;
+mod replay;
 pub mod requests;
 pub mod room;
 pub mod slot;
