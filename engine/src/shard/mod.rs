@@ -9,6 +9,8 @@ pub mod recover;
 mod replay;
 pub mod requests;
 pub mod room;
+#[cfg(test)]
+pub(crate) mod sample;
 pub mod slot;
 pub mod start;
 pub mod subscribe;

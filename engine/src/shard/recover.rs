@@ -8,10 +8,8 @@ use gannet_wire::{Offset, ShardIndex};
 
 use super::log::{LogConfig, LogParts, ShardLog};
 use super::replay::Replay;
-use super::slot::Slot;
 use crate::control::catalogue::{CatalogueState, Layout, TopicLife};
 use crate::io::{Clock, Disk};
-use crate::partition::Partition;
 use crate::storage::append_clock::AppendClock;
 use crate::storage::checkpoint::CheckpointState;
 use crate::storage::journal::Journal;
@@ -19,7 +17,7 @@ use crate::storage::layout::{CHECKPOINT_NAME, DataDir};
 use crate::storage::record_log::RecordLog;
 use crate::storage::recovery::{JournalState, Plan, Row, plan};
 use crate::storage::segment::{SegmentIds, SegmentRef};
-use crate::storage::{PartitionKey, SegmentId, StorageError};
+use crate::storage::{Lsn, PartitionKey, SegmentId, StorageError};
 
 /// Journal files kept ready for reuse.
 const SPARES_MAX: usize = 8;
@@ -77,7 +75,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         let mut contents = contents;
         let found = std::mem::take(&mut contents.found);
         let decision = plan(&state.journal, &contents.generations, found);
-        let mut replay = Replay::new(&state, catalogue, &config, clock.monotonic());
+        let mut replay = Replay::new(&state, catalogue, identity, &config, clock.monotonic());
         let mut append_clock =
             AppendClock::start(state.append_clock_ms, clock.monotonic(), clock.wall_ms());
         let Plan {
@@ -124,21 +122,12 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         journal.rotate(end_lsn.next()).await?;
 
         let Replay {
-            mut slots,
+            slots,
             unflushed,
+            damaged_through,
             report,
             ..
         } = replay;
-        for topic in catalogue.topics.values() {
-            for key in topic
-                .keys()
-                .filter(|key| identity.layout.owner(*key) == identity.shard)
-            {
-                slots
-                    .entry(key)
-                    .or_insert_with(|| Slot::new(topic.clone(), Partition::new(key)));
-            }
-        }
         let mut segment_runs: HashMap<SegmentRef, u32> = HashMap::new();
         for slot in slots.values() {
             for run in slot.state.borrow().runs() {
@@ -160,6 +149,11 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             flushed_lsn,
         };
         let log = Self::assemble(disk, clock, data, config, identity.shard, parts);
+        // IMPORTANT: fences, jumps and new terms are in the checkpoint before anything is served. The damage they come from may read
+        // differently next time, and what a consumer was told of offsets and terms must hold then too.
+        if let Some(lsn) = damaged_through {
+            log.flush_through(lsn).await?;
+        }
         log.queue_expiries();
         Ok((log, report))
     }
@@ -175,6 +169,14 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             &dir,
             &loaded.map(|loaded| loaded.records).unwrap_or_default(),
         )
+    }
+
+    /// Flushes until segments and checkpoint have everything up to and with `lsn`.
+    async fn flush_through(self: &Rc<Self>, lsn: Lsn) -> Result<(), StorageError> {
+        while self.flushed_lsn.get() < lsn {
+            self.flush_round().await?;
+        }
+        Ok(())
     }
 
     fn queue_expiries(&self) {
@@ -306,3 +308,6 @@ fn check_topics(
         .retain(|key, _| catalogue.life(key.topic) == TopicLife::Live);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use gannet_wire::batch::ProducerStamp;
 use gannet_wire::{Offset, Timestamp};
 
 use super::log::{LogConfig, Recent};
-use super::recover::RecoveryReport;
+use super::recover::{RecoveryReport, ShardIdentity};
 use super::slot::Slot;
 use crate::control::catalogue::{CatalogueState, TopicLife};
 use crate::cursor::CommittedOffset;
@@ -30,6 +30,8 @@ pub(super) struct Replay<'a> {
     /// Partitions with a batch behind the newest commit that is lost beyond knowing.
     seen_since_lost: Option<HashSet<PartitionKey>>,
     lost_commits: u64,
+    /// The newest commit that left a fence or is lost: a flush has to pass it before anything is served.
+    pub(super) damaged_through: Option<Lsn>,
     pub(super) report: RecoveryReport,
 }
 
@@ -37,10 +39,11 @@ impl<'a> Replay<'a> {
     pub(super) fn new(
         state: &CheckpointState,
         catalogue: &'a CatalogueState,
+        identity: &ShardIdentity,
         config: &'a LogConfig,
         now: std::time::Duration,
     ) -> Self {
-        let slots = state
+        let mut slots: HashMap<PartitionKey, Rc<Slot>> = state
             .partitions
             .iter()
             .filter_map(|(key, record)| {
@@ -48,6 +51,17 @@ impl<'a> Replay<'a> {
                 Some((*key, Slot::new(topic.clone(), Partition::restore(record))))
             })
             .collect();
+        // IMPORTANT: partitions without a checkpoint have their slots from the start: all they ever held may be in a commit that is lost.
+        for topic in catalogue.topics.values() {
+            for key in topic
+                .keys()
+                .filter(|key| identity.layout.owner(*key) == identity.shard)
+            {
+                slots
+                    .entry(key)
+                    .or_insert_with(|| Slot::new(topic.clone(), Partition::new(key)));
+            }
+        }
         Self {
             catalogue,
             config,
@@ -56,6 +70,7 @@ impl<'a> Replay<'a> {
             unflushed: VecDeque::new(),
             seen_since_lost: None,
             lost_commits: 0,
+            damaged_through: None,
             report: RecoveryReport::default(),
         }
     }
@@ -67,7 +82,10 @@ impl<'a> Replay<'a> {
     ) -> Result<(), StorageError> {
         match step {
             Step::Replay(commit) => {
-                self.apply_entries(&commit.head, &commit.entries, &commit.bytes, clock)
+                let slots =
+                    self.apply_entries(&commit.head, &commit.entries, &commit.bytes, clock)?;
+                self.touch(commit.head.identity.lsn, commit.head.commit_bytes, slots);
+                Ok(())
             }
             Step::Salvage {
                 lsn,
@@ -77,48 +95,65 @@ impl<'a> Replay<'a> {
                 bytes,
             } => {
                 for entry in &lost {
-                    tracing::error!(lsn = lsn.0, partition = %entry.key, from = %entry.base_offset, to = %entry.next_offset(), "a durable batch is damaged in the journal: its offsets are fenced");
+                    report_lost_entry(lsn, entry);
                 }
                 // Gaps that the lost entries leave are fenced when what follows them is applied, or at the end.
-                self.apply_entries(&head, &whole, &bytes, clock)?;
-                for entry in lost.iter().filter(|entry| {
-                    entry.kind == EntryKind::Batch || entry.kind == EntryKind::DirectRun
-                }) {
+                let mut slots = self.apply_entries(&head, &whole, &bytes, clock)?;
+                for entry in &lost {
                     let Some(slot) = self.slot(entry.key)? else {
                         continue;
                     };
-                    let mut state = slot.state.borrow_mut();
-                    if entry.next_offset() > state.next_offset() {
-                        self.report.fences.push((
-                            entry.key,
-                            state.next_offset(),
-                            entry.next_offset(),
-                        ));
-                        state.replay_gap(entry.next_offset());
+                    if entry.kind != EntryKind::CommittedOffset {
+                        self.fence_up_to(&slot, entry.next_offset());
                     }
+                    slots.push(slot);
                 }
+                self.damaged_through = Some(lsn);
+                let held = if whole.is_empty() {
+                    0
+                } else {
+                    head.commit_bytes
+                };
+                self.touch(lsn, held, slots);
                 Ok(())
             }
             Step::Lost { first, last } => {
                 tracing::error!(
                     first = first.0,
                     last = last.0,
-                    "durable commits are damaged beyond knowing what they held: partitions go on above any offset they may have had"
+                    "durable commits are damaged beyond knowing what they held: all partitions of this shard go on in a new term, above any offset they may have had"
                 );
-                self.lost_commits += last.0 - first.0 + 1;
+                self.lost_commits = self.lost_commits.saturating_add(last.0 - first.0 + 1);
                 self.seen_since_lost = Some(HashSet::new());
+                self.damaged_through = Some(last);
+                let mut slots: Vec<Rc<Slot>> = self.slots.values().cloned().collect();
+                slots.sort_unstable_by_key(|slot| slot.key());
+                self.touch(last, 0, slots);
                 Ok(())
             }
         }
     }
 
+    /// Notes which slots a commit touched: the flush that passes it writes them to the checkpoint, with their fences and terms.
+    fn touch(&mut self, lsn: Lsn, bytes: usize, slots: Vec<Rc<Slot>>) {
+        if !slots.is_empty() {
+            self.unflushed.push_back(Recent {
+                lsn,
+                bytes: bytes as u64,
+                slots,
+                released_at: self.now,
+            });
+        }
+    }
+
+    /// Applies entries that are whole; returns the slots they went to.
     fn apply_entries(
         &mut self,
         head: &CommitHead,
         entries: &[Entry],
         commit: &Slice,
         clock: &mut AppendClock,
-    ) -> Result<(), StorageError> {
+    ) -> Result<Vec<Rc<Slot>>, StorageError> {
         clock.raise_to(head.identity.append_time);
         let lsn = head.identity.lsn;
         let mut slots = Vec::new();
@@ -139,26 +174,23 @@ impl<'a> Replay<'a> {
             }
             slots.push(slot);
         }
-        if !slots.is_empty() {
-            self.unflushed.push_back(Recent {
-                lsn,
-                bytes: head.commit_bytes as u64,
-                slots,
-                released_at: self.now,
-            });
-        }
-        Ok(())
+        Ok(slots)
     }
 
     fn apply_batch(&mut self, slot: &Rc<Slot>, lsn: Lsn, entry: &Entry, bytes: Slice) {
-        if !self.make_room(slot, entry) {
+        if !self.make_room(slot, lsn, entry) {
             return;
         }
         self.report.batches_replayed += 1;
         self.report.bytes_replayed += bytes.len() as u64;
-        let producer = header_at(&bytes)
-            .and_then(|header| header.producer().map(|stamp| (stamp, header.append_time())));
+        let header = header_at(&bytes);
+        let producer =
+            header.and_then(|header| header.producer().map(|stamp| (stamp, header.append_time())));
         let mut state = slot.state.borrow_mut();
+        // A term that was stamped was begun, whatever the checkpoint knows of it.
+        if let Some(header) = header {
+            state.raise_term(header.leader_epoch());
+        }
         state.replay_offsets(entry.base_offset, entry.next_offset());
         if let Some((stamp, append_time)) = producer {
             self.record_producer(
@@ -187,7 +219,7 @@ impl<'a> Replay<'a> {
     ) -> Result<(), StorageError> {
         let direct = rkyv::from_bytes::<DirectRun, rkyv::rancor::Error>(bytes)
             .map_err(|_| damaged_entry(entry))?;
-        if !self.make_room(slot, entry) {
+        if !self.make_room(slot, lsn, entry) {
             return Ok(());
         }
         let run = Run {
@@ -239,32 +271,43 @@ impl<'a> Replay<'a> {
     }
 
     /// Fences what is missing before an entry. `false`: the partition has these offsets already.
-    fn make_room(&mut self, slot: &Rc<Slot>, entry: &Entry) -> bool {
+    fn make_room(&mut self, slot: &Rc<Slot>, lsn: Lsn, entry: &Entry) -> bool {
         if let Some(seen) = &mut self.seen_since_lost {
             seen.insert(entry.key);
         }
-        let mut state = slot.state.borrow_mut();
-        if entry.base_offset > state.next_offset() {
-            tracing::error!(partition = %entry.key, from = %state.next_offset(), to = %entry.base_offset, "offsets are missing from the journal: they are fenced");
-            self.report
-                .fences
-                .push((entry.key, state.next_offset(), entry.base_offset));
-            state.replay_gap(entry.base_offset);
+        let next_offset = slot.state.borrow().next_offset();
+        if entry.base_offset > next_offset {
+            tracing::error!(partition = %entry.key, from = %next_offset, to = %entry.base_offset, "offsets are missing from the journal: they are fenced");
+            self.fence_up_to(slot, entry.base_offset);
+            self.damaged_through = Some(lsn);
         }
-        entry.base_offset == state.next_offset()
+        entry.base_offset >= next_offset
     }
 
-    /// Partitions that may have lost their end, without anything saying how much, go on above it in a new term.
+    /// Fences everything from a partition's end to `to`, if anything lies between.
+    fn fence_up_to(&mut self, slot: &Rc<Slot>, to: Offset) {
+        let mut state = slot.state.borrow_mut();
+        let from = state.next_offset();
+        if to > from {
+            state.replay_gap(to);
+            self.report.fences.push((slot.key(), from, to));
+        }
+    }
+
+    /// After a commit that is lost beyond knowing every partition goes on in a new term; those of which nothing later says where they
+    /// stood, above any offset that the commit may have held.
     pub(super) fn finish(&mut self) {
         let Some(seen) = self.seen_since_lost.take() else {
             return;
         };
-        for (key, slot) in &self.slots {
-            if !seen.contains(key) {
-                let mut state = slot.state.borrow_mut();
-                let from = state.next_offset();
-                state.resume_above(self.lost_commits * LOST_COMMIT_RECORDS_MAX);
-                self.report.fences.push((*key, from, state.next_offset()));
+        let records = self.lost_commits.saturating_mul(LOST_COMMIT_RECORDS_MAX);
+        let mut slots: Vec<Rc<Slot>> = self.slots.values().cloned().collect();
+        slots.sort_unstable_by_key(|slot| slot.key());
+        for slot in slots {
+            slot.state.borrow_mut().begin_term();
+            if !seen.contains(&slot.key()) {
+                let above = slot.state.borrow().offset_above(records);
+                self.fence_up_to(&slot, above);
             }
         }
     }
@@ -288,6 +331,17 @@ impl<'a> Replay<'a> {
                 path: "the journal".into(),
                 what: format!("it holds partition {key}, which the catalogue never had"),
             }),
+        }
+    }
+}
+
+fn report_lost_entry(lsn: Lsn, entry: &Entry) {
+    match entry.kind {
+        EntryKind::Batch | EntryKind::DirectRun => {
+            tracing::error!(lsn = lsn.0, partition = %entry.key, from = %entry.base_offset, to = %entry.next_offset(), "durable records are damaged in the journal: their offsets are fenced");
+        }
+        EntryKind::CommittedOffset => {
+            tracing::error!(lsn = lsn.0, partition = %entry.key, "a group's committed offset is damaged in the journal: the one it committed before counts again");
         }
     }
 }
