@@ -59,6 +59,12 @@ impl Outcomes {
         found.map(|(_, outcome)| outcome.clone())
     }
 
+    /// How many answers came before this one.
+    pub(crate) fn place(&self, token: u64) -> Option<usize> {
+        let outcomes = self.0.borrow();
+        outcomes.iter().position(|(known, _)| *known == token)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.borrow().len()
     }
