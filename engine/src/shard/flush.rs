@@ -11,12 +11,11 @@ use futures_util::future::{Either, select, try_join_all};
 use gannet_wire::Timestamp;
 
 use super::log::{Recent, ShardLog};
+use super::recover::load_checkpoint;
 use super::slot::Slot;
 use crate::io::{Clock, Disk};
 use crate::partition::TailBatch;
-use crate::storage::checkpoint::{
-    CHECKPOINT_VERSION, CheckpointRecord, CheckpointState, RunRecord, cut_records,
-};
+use crate::storage::checkpoint::{CHECKPOINT_VERSION, CheckpointRecord, RunRecord, cut_records};
 use crate::storage::layout::CHECKPOINT_NAME;
 use crate::storage::open_segment::{OpenSegment, SegmentWriter};
 use crate::storage::record_log::RecordLog;
@@ -327,12 +326,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         if log.wants_snapshot(self.config.checkpoint_bytes_min) {
             // What is on disk is the truth: put together again, it is the next log's snapshot.
             let dir = self.data.shard(self.layout, self.shard);
-            let loaded = RecordLog::load(&self.disk, &dir, CHECKPOINT_NAME).await?;
-            let records = loaded.map(|loaded| loaded.records).unwrap_or_default();
-            let state = CheckpointState::load(&records).map_err(|fault| StorageError::Damaged {
-                path: dir.display().to_string(),
-                what: fault.to_string(),
-            })?;
+            let (state, _) = load_checkpoint(&self.disk, &dir).await?;
             log = RecordLog::start(
                 &self.disk,
                 &dir,

@@ -58,26 +58,15 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
     ) -> Result<(Rc<Self>, RecoveryReport), StorageError> {
         let dir = data.shard(identity.layout.number, identity.shard);
         let journal_dir = data.journal(identity.layout.number, identity.shard);
-        let loaded = RecordLog::load(&disk, &dir, CHECKPOINT_NAME).await?;
-        let contents = Journal::scan(&disk, &journal_dir).await?;
-        if loaded.is_none() && contents.file_count() > 0 {
-            return Err(StorageError::Damaged {
-                path: dir.display().to_string(),
-                what: "there is a journal but no checkpoint".into(),
-            });
-        }
-        let (mut state, sequence) = match loaded {
-            Some(loaded) => (load_state(&dir, &loaded.records)?, loaded.sequence),
-            None => (CheckpointState::default(), 0),
-        };
+        let (mut state, sequence) = load_checkpoint(&disk, &dir).await?;
         check_topics(&dir, &mut state, catalogue)?;
 
-        let mut contents = contents;
+        let mut contents = Journal::scan(&disk, &journal_dir).await?;
         let found = std::mem::take(&mut contents.found);
         let decision = plan(&state.journal, &contents.generations, found);
-        let mut replay = Replay::new(&state, catalogue, identity, &config, clock.monotonic());
         let mut append_clock =
             AppendClock::start(state.append_clock_ms, clock.monotonic(), clock.wall_ms());
+        let mut replay = Replay::new(&state, catalogue, identity, &config, clock.monotonic());
         let Plan {
             steps,
             end_lsn,
@@ -164,11 +153,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             self.flush_round().await?;
         }
         let dir = self.data.shard(self.layout, self.shard);
-        let loaded = RecordLog::load(&self.disk, &dir, CHECKPOINT_NAME).await?;
-        load_state(
-            &dir,
-            &loaded.map(|loaded| loaded.records).unwrap_or_default(),
-        )
+        Ok(load_checkpoint(&self.disk, &dir).await?.0)
     }
 
     /// Flushes until segments and checkpoint have everything up to and with `lsn`.
@@ -280,11 +265,22 @@ pub async fn sweep_shared<D: Disk>(
     Ok(removed)
 }
 
-fn load_state(dir: &Path, records: &[Vec<u8>]) -> Result<CheckpointState, StorageError> {
-    CheckpointState::load(records).map_err(|fault| StorageError::Damaged {
+/// What the checkpoint in `dir` says, and its log's sequence. Every shard of a layout has one before the catalogue knows the layout, so one
+/// that is not there was lost, whatever else is gone with it.
+pub(super) async fn load_checkpoint<D: Disk>(
+    disk: &D,
+    dir: &Path,
+) -> Result<(CheckpointState, u64), StorageError> {
+    let damaged = |what: String| StorageError::Damaged {
         path: dir.display().to_string(),
-        what: fault.to_string(),
-    })
+        what,
+    };
+    let loaded = RecordLog::load(disk, dir, CHECKPOINT_NAME)
+        .await?
+        .ok_or_else(|| damaged("there is no checkpoint".into()))?;
+    let state =
+        CheckpointState::load(&loaded.records).map_err(|fault| damaged(fault.to_string()))?;
+    Ok((state, loaded.sequence))
 }
 
 /// Drops deleted topics; refuses ids that were never given out.

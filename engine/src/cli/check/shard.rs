@@ -40,15 +40,8 @@ pub(super) fn check<W: Write>(
     let dir = data.shard(catalogue.layout.number, shard);
     let loaded =
         now(RecordLog::load(&ReadOnlyDisk, &dir, CHECKPOINT_NAME)).map_err(Failure::from)?;
-    let journal = now(Journal::scan(
-        &ReadOnlyDisk,
-        &data.journal(catalogue.layout.number, shard),
-    ))
-    .map_err(Failure::from)?;
-    if loaded.is_none() && journal.file_count() > 0 {
-        report.damaged(format_args!(
-            "shard {shard}: there is a journal but no checkpoint"
-        ))?;
+    if loaded.is_none() {
+        report.damaged(format_args!("shard {shard}: there is no checkpoint"))?;
     }
     let state =
         match CheckpointState::load(&loaded.map(|loaded| loaded.records).unwrap_or_default()) {
@@ -58,6 +51,11 @@ pub(super) fn check<W: Write>(
                 return Ok(());
             }
         };
+    let journal = now(Journal::scan(
+        &ReadOnlyDisk,
+        &data.journal(catalogue.layout.number, shard),
+    ))
+    .map_err(Failure::from)?;
     let decision = plan(&state.journal, &journal.generations, journal.found);
     let mut partitions: BTreeMap<PartitionKey, Stored> = BTreeMap::new();
     for (key, record) in state.partitions {

@@ -125,3 +125,21 @@ fn a_lost_committed_offset_fences_nothing() {
     let slot = life.slot(0);
     assert!(slot.state.borrow().committed.fetch("group").is_none());
 }
+
+#[test]
+fn a_shard_without_its_checkpoint_does_not_start_even_when_its_journal_is_gone_too() {
+    let world = World::new(1);
+    let life = world.start();
+    life.publish(0, 10, 10, None);
+    world.stop(life);
+    let shard = world.data.shard(1, ShardIndex(0));
+    for (path, _) in world.disk.list_tree() {
+        if path.starts_with(&shard) {
+            world.disk.remove_file(&path);
+        }
+    }
+    assert!(matches!(
+        world.try_start().map(|_| ()),
+        Err(StorageError::Damaged { .. })
+    ));
+}
