@@ -12,7 +12,7 @@ use crate::control::catalogue::{CatalogueState, Layout, TopicLife};
 use crate::io::{Clock, Disk};
 use crate::storage::append_clock::AppendClock;
 use crate::storage::checkpoint::CheckpointState;
-use crate::storage::journal::Journal;
+use crate::storage::journal::{Journal, JournalContents};
 use crate::storage::layout::{CHECKPOINT_NAME, DataDir};
 use crate::storage::record_log::RecordLog;
 use crate::storage::recovery::{JournalState, Plan, Row, plan};
@@ -61,9 +61,11 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         let (mut state, sequence) = load_checkpoint(&disk, &dir).await?;
         check_topics(&dir, &mut state, catalogue)?;
 
-        let mut contents = Journal::scan(&disk, &journal_dir).await?;
+        let mut contents =
+            JournalContents::scan(&disk, &journal_dir, state.journal.flushed_lsn).await?;
         let found = std::mem::take(&mut contents.found);
         let decision = plan(&state.journal, &contents.generations, found);
+        contents.keep_damaged(&decision.steps);
         let mut append_clock =
             AppendClock::start(state.append_clock_ms, clock.monotonic(), clock.wall_ms());
         let mut replay = Replay::new(&state, catalogue, identity, &config, clock.monotonic());
@@ -75,6 +77,9 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             rows,
         } = decision;
         replay.report.rows = rows;
+        if contents.flushed_commits > 0 {
+            *replay.report.rows.entry(Row::Flushed).or_default() += contents.flushed_commits;
+        }
         for step in steps {
             replay.apply(step, &mut append_clock)?;
         }

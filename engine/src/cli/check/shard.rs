@@ -13,7 +13,7 @@ use crate::cli::exit::Failure;
 use crate::control::catalogue::{CatalogueState, TopicLife};
 use crate::storage::checkpoint::{CheckpointState, PartitionRecord};
 use crate::storage::commit::{Entry, EntryKind};
-use crate::storage::journal::Journal;
+use crate::storage::journal::JournalContents;
 use crate::storage::layout::{CHECKPOINT_NAME, DataDir};
 use crate::storage::record_log::RecordLog;
 use crate::storage::recovery::{Plan, Row, Step, plan};
@@ -51,11 +51,18 @@ pub(super) fn check<W: Write>(
                 return Ok(());
             }
         };
-    let journal = now(Journal::scan(
+    let journal = now(JournalContents::scan(
         &ReadOnlyDisk,
         &data.journal(catalogue.layout.number, shard),
+        state.journal.flushed_lsn,
     ))
     .map_err(Failure::from)?;
+    for path in journal.damaged_files() {
+        report.damaged(format_args!(
+            "shard {shard}: journal file {} is damaged; it is kept and not used again until an operator removes it and the note beside it",
+            path.display()
+        ))?;
+    }
     let decision = plan(&state.journal, &journal.generations, journal.found);
     let mut partitions: BTreeMap<PartitionKey, Stored> = BTreeMap::new();
     for (key, record) in state.partitions {

@@ -143,3 +143,113 @@ fn a_shard_without_its_checkpoint_does_not_start_even_when_its_journal_is_gone_t
         Err(StorageError::Damaged { .. })
     ));
 }
+
+/// Publishes and flushes until every file that is not kept has been used again.
+fn turn_journal_over(world: &World) {
+    for _ in 0..12 {
+        let life = world.start();
+        for _ in 0..20 {
+            life.publish(1, 1, 20_000, None);
+            world.settle();
+        }
+        world.stop(life);
+    }
+}
+
+#[test]
+fn a_journal_file_with_rot_is_never_used_again_nor_removed() {
+    for rot in [World::rot_commit, |world: &World, lsn| {
+        world.rot_entry(lsn, 0)
+    }] {
+        let world = World::new(2);
+        let life = world.start();
+        let lsn = world.publish_each(&life, 0, &[10, 10, 10])[1];
+        world.kill(life);
+        rot(&world, lsn);
+        let (path, _) = world.commit(Lsn(lsn.0 - 1));
+        let evidence = world.disk.read_file(&path).unwrap();
+        turn_journal_over(&world);
+        assert_eq!(world.disk.read_file(&path), Some(evidence));
+        let mut note = path.into_os_string();
+        note.push(".damaged");
+        assert!(world.disk.read_file(Path::new(&note)).is_some());
+    }
+}
+
+#[test]
+fn a_torn_tail_costs_no_journal_file() {
+    let world = World::new(1);
+    let life = world.start();
+    world.publish_each(&life, 0, &[10]);
+    let token = life.publish(0, 1, 20_000, None);
+    while world.disk.in_flight() == 0 {
+        world.executor.run_steps(1);
+    }
+    assert_eq!(life.outcomes.of(token), None);
+    world.kill_now(life);
+    let life = world.start();
+    assert!(life.report.fences.is_empty());
+    world.kill_now(life);
+    let notes = world.disk.list_tree().into_iter();
+    assert_eq!(
+        notes
+            .filter(|(path, _)| path.to_string_lossy().ends_with(".damaged"))
+            .count(),
+        0
+    );
+}
+
+#[test]
+fn a_full_journal_file_whose_header_blocks_are_zeros_is_read_and_kept() {
+    let world = World::new(1);
+    let life = world.start();
+    let lsn = world.publish_each(&life, 0, &[10])[0];
+    world.kill(life);
+    let (path, _) = world.commit(lsn);
+    world.disk.overwrite(&path, 0, &[0; 8192]);
+    let before = world.disk.read_file(&path);
+    let life = world.start();
+    assert_eq!(life.next_offset(0), 10);
+    assert_eq!(life.fences(0), []);
+    world.stop(life);
+    assert_eq!(world.disk.read_file(&path), before);
+}
+
+#[test]
+fn a_start_reads_only_the_headers_of_journal_files_that_segments_have() {
+    let world = World::new(1);
+    let life = world.start();
+    for _ in 0..60 {
+        life.publish(0, 1, 30_000, None);
+        world.settle();
+    }
+    assert!(world.journal_files().len() > 6);
+    world.stop(life);
+    let before = world.disk.counts().read_bytes;
+    world.kill_now(world.start());
+    let read = world.disk.counts().read_bytes - before;
+    // The newest file is the only one that may hold more than segments have; catalogue and checkpoint are small.
+    assert!(
+        read < 2 * world.config.journal_file_bytes,
+        "{read} bytes were read"
+    );
+}
+
+#[test]
+fn what_segments_have_is_not_kept_in_memory_while_the_journal_is_read() {
+    let world = World::new(1);
+    let life = world.start();
+    world.publish_each(&life, 0, &[10, 10, 10]);
+    let lsn = life.newest_data_lsn();
+    world.kill(life);
+    let dir = world.journal_dir();
+    let scan = |flushed| {
+        let scan = JournalContents::scan(&world.disk, &dir, flushed);
+        let contents = world.executor.block_on(scan).unwrap();
+        (contents.found.len() as u64, contents.flushed_commits)
+    };
+    let (all, _) = scan(Lsn(0));
+    let (found, flushed) = scan(lsn);
+    // What remains is the mark above it.
+    assert_eq!((found, found + flushed), (1, all));
+}

@@ -3,6 +3,7 @@
 use super::*;
 use crate::io::sim::{SimDisk, SimExecutor};
 use crate::storage::sample::{commit_of, identity};
+use crate::storage::scan::Found;
 
 const DIR: &str = "/journal";
 
@@ -32,7 +33,7 @@ fn path() -> PathBuf {
 
 fn scan(executor: &SimExecutor, disk: &SimDisk) -> JournalContents {
     executor
-        .block_on(Journal::scan(disk, Path::new(DIR)))
+        .block_on(JournalContents::scan(disk, Path::new(DIR), Lsn(0)))
         .unwrap()
 }
 
@@ -116,7 +117,9 @@ fn a_put_to_use_file_has_a_life_above_all_others_before_its_first_commit() {
     let (executor, disk) = world();
     journal_file(&disk, &[&[10]]);
     executor.block_on(async {
-        let contents = Journal::scan(&disk, Path::new(DIR)).await.unwrap();
+        let contents = JournalContents::scan(&disk, Path::new(DIR), Lsn(0))
+            .await
+            .unwrap();
         let journal = Journal::open(
             &disk,
             Path::new(DIR),
