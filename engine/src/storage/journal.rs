@@ -100,12 +100,11 @@ impl<D: Disk> Journal<D> {
         for file in contents.files().iter().filter(|file| file.is_damaged) {
             note_kept(disk, dir, file.slot).await?;
         }
-        // The notes are durable before anything is flushed past the damage.
-        if contents.files().iter().any(|file| file.is_damaged) {
-            disk.sync_dir(dir)
-                .await
-                .map_err(StorageError::io("sync", dir))?;
-        }
+        // IMPORTANT: a spare that a killed life had just made may have a name that no sync has seen yet, and a commit in it would be
+        // gone with the name.
+        disk.sync_dir(dir)
+            .await
+            .map_err(StorageError::io("sync", dir))?;
         // What lies behind the end was cut; such a file is free once everything up to the end is flushed.
         let sealed = contents
             .files()

@@ -142,3 +142,41 @@ fn a_put_to_use_file_has_a_life_above_all_others_before_its_first_commit() {
     generations.sort_unstable();
     assert_eq!(generations, [Generation(1), Generation(2)]);
 }
+
+#[test]
+fn a_spare_whose_name_no_sync_has_seen_yet_has_a_durable_name_before_it_is_used() {
+    let (executor, disk) = world();
+    executor.block_on(async {
+        crate::io::Disk::create_dir_all(&disk, Path::new(DIR))
+            .await
+            .unwrap();
+        // A life that was killed right before it synced the directory.
+        let path = path_of(Path::new(DIR), 0);
+        let file = disk.open(&path, OpenMode::CreateNew).await.unwrap();
+        file.allocate(1 << 20).await.unwrap();
+        file.write_at(0, &zeros(&disk, 1 << 20)).await.unwrap();
+        file.sync().await.unwrap();
+    });
+    disk.crash(crate::io::sim::CrashPolicy::ProcessKilled);
+    executor.block_on(async {
+        let contents = JournalContents::scan(&disk, Path::new(DIR), Lsn(0))
+            .await
+            .unwrap();
+        let journal = Journal::open(
+            &disk,
+            Path::new(DIR),
+            1 << 20,
+            1,
+            &contents,
+            Generation(0),
+            Lsn(0),
+        )
+        .await
+        .unwrap();
+        journal.recycle(Lsn(0)).await.unwrap();
+        journal.rotate(Lsn(1)).await.unwrap();
+        assert_eq!(journal.disk_bytes(), 1 << 20, "the spare is used");
+    });
+    disk.crash(crate::io::sim::CrashPolicy::KeepSynced);
+    assert_eq!(scan(&executor, &disk).generations, [Generation(1)]);
+}
