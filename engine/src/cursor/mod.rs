@@ -64,6 +64,14 @@ impl CommittedOffsets {
         );
     }
 
+    /// Groups whose offset lies beyond the end of the partition.
+    pub fn beyond(&self, end: Offset) -> impl Iterator<Item = (&str, Offset)> {
+        self.groups
+            .iter()
+            .filter(move |(_, committed)| committed.offset > end)
+            .map(|(group, committed)| (group.as_str(), committed.offset))
+    }
+
     /// For a checkpoint.
     #[must_use]
     pub fn records(&self) -> Vec<CommittedRecord> {

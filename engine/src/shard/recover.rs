@@ -33,6 +33,8 @@ pub struct RecoveryReport {
     pub bytes_replayed: u64,
     /// Ranges that are lost.
     pub fences: Vec<(PartitionKey, Offset, Offset)>,
+    /// Groups whose committed offset lies beyond the end of its partition.
+    pub committed_beyond_end: Vec<(PartitionKey, String, Offset)>,
 }
 
 /// Who starts, and where.
@@ -84,6 +86,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             replay.apply(step, &mut append_clock)?;
         }
         replay.finish();
+        replay.report_committed_beyond_end();
 
         // The decision is durable before anything is served: a second crash must not decide otherwise.
         state.journal = JournalState {

@@ -312,6 +312,21 @@ impl<'a> Replay<'a> {
         }
     }
 
+    /// A group's offset beyond the end is what remains of records that a disk confirmed and lost, or of a client that committed what never was.
+    pub(super) fn report_committed_beyond_end(&mut self) {
+        let mut slots: Vec<&Rc<Slot>> = self.slots.values().collect();
+        slots.sort_unstable_by_key(|slot| slot.key());
+        for slot in slots {
+            let state = slot.state.borrow();
+            let end = state.next_offset();
+            for (group, offset) in state.committed.beyond(end) {
+                tracing::warn!(partition = %slot.key(), group, %offset, %end, "a group's committed offset lies beyond the end of its partition: the disk lost records that it had confirmed, or a client committed an offset that never was");
+                let found = (slot.key(), group.to_owned(), offset);
+                self.report.committed_beyond_end.push(found);
+            }
+        }
+    }
+
     /// The slot of an entry; `None` when its topic was deleted.
     fn slot(&mut self, key: PartitionKey) -> Result<Option<Rc<Slot>>, StorageError> {
         if let Some(slot) = self.slots.get(&key) {

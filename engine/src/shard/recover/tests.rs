@@ -253,3 +253,18 @@ fn what_segments_have_is_not_kept_in_memory_while_the_journal_is_read() {
     // What remains is the mark above it.
     assert_eq!((found, found + flushed), (1, all));
 }
+
+#[test]
+fn a_committed_offset_beyond_the_end_is_reported() {
+    let world = World::new(1);
+    let life = world.start();
+    world.publish_each(&life, 0, &[10]);
+    life.commit_offset(0, "behind", 10);
+    life.commit_offset(0, "beyond", 11);
+    world.kill(life);
+    let life = world.start();
+    assert_eq!(
+        life.report.committed_beyond_end,
+        [(key(0), "beyond".to_owned(), Offset(11))]
+    );
+}
