@@ -62,6 +62,8 @@ pub enum Appended {
         base_offset: Offset,
         /// Behind the last: durable once the partition's durable end reaches it.
         next_offset: Offset,
+        /// What it was stamped with then.
+        append_time: Timestamp,
     },
 }
 
@@ -197,10 +199,14 @@ impl Partition {
         if let Some(stamp) = producer {
             match self.producers.check(&stamp, record_count, now, limits) {
                 SequenceVerdict::Next => {}
-                SequenceVerdict::Duplicate { base_offset } => {
+                SequenceVerdict::Duplicate {
+                    base_offset,
+                    append_time,
+                } => {
                     return Ok(Appended::Duplicate {
                         base_offset,
                         next_offset: Offset(base_offset.0 + u64::from(record_count)),
+                        append_time,
                     });
                 }
                 SequenceVerdict::Refused(refusal) => return Err(refusal),
@@ -218,8 +224,8 @@ impl Partition {
                     base_sequence: stamp.base_sequence,
                     record_count,
                     base_offset,
+                    append_time: now,
                 },
-                now,
                 limits,
             );
         }

@@ -17,6 +17,8 @@ pub struct WindowBatch {
     pub record_count: u32,
     /// The offset of its first record.
     pub base_offset: Offset,
+    /// What it was stamped with.
+    pub append_time: Timestamp,
 }
 
 /// What a batch's sequence says.
@@ -28,6 +30,8 @@ pub enum SequenceVerdict {
     Duplicate {
         /// Where its first record went.
         base_offset: Offset,
+        /// What it was stamped with.
+        append_time: Timestamp,
     },
     /// It is not to be appended.
     Refused(AppendRefusal),
@@ -98,6 +102,7 @@ impl ProducerTable {
         if let Some(batch) = producer.window.iter().rev().find(same) {
             return SequenceVerdict::Duplicate {
                 base_offset: batch.base_offset,
+                append_time: batch.append_time,
             };
         }
         // Sequences wrap: less than half of the circle behind the next one counts as the past.
@@ -110,13 +115,8 @@ impl ProducerTable {
     }
 
     /// Notes a batch that was appended, or that a replay found.
-    pub fn record(
-        &mut self,
-        stamp: &ProducerStamp,
-        batch: WindowBatch,
-        now: Timestamp,
-        limits: &ProducerLimits,
-    ) {
+    pub fn record(&mut self, stamp: &ProducerStamp, batch: WindowBatch, limits: &ProducerLimits) {
+        let now = batch.append_time;
         let producers = &mut self.producers;
         if !producers.contains_key(&stamp.id) && producers.len() >= limits.producers_max {
             let oldest = producers
@@ -178,6 +178,7 @@ impl ProducerTable {
                         base_sequence: batch.base_sequence.0,
                         record_count: batch.record_count,
                         base_offset: batch.base_offset.0,
+                        append_time: batch.append_time.0,
                     })
                     .collect();
                 (!window.is_empty()).then_some(ProducerRecord {
@@ -205,6 +206,7 @@ impl ProducerTable {
                         base_sequence: Sequence(batch.base_sequence),
                         record_count: batch.record_count,
                         base_offset: Offset(batch.base_offset),
+                        append_time: Timestamp(batch.append_time),
                     })
                     .collect();
                 let producer = Producer {

@@ -98,7 +98,8 @@ fn a_batch_that_was_appended_is_answered_with_its_first_place() {
         append(&mut partition, Some(producer(1, 0, 0)), 3),
         Ok(Appended::Duplicate {
             base_offset: Offset(5),
-            next_offset: Offset(8)
+            next_offset: Offset(8),
+            append_time: NOW,
         })
     );
     assert_eq!(partition.next_offset(), Offset(8));

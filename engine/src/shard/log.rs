@@ -335,10 +335,11 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             Ok(Appended::Duplicate {
                 base_offset,
                 next_offset,
+                append_time,
             }) => {
                 let outcome = Outcome::Published {
                     base_offset,
-                    append_time: now,
+                    append_time,
                     durability: Durability::Durable,
                     duplicate: true,
                 };

@@ -264,10 +264,9 @@ impl<'a> Replay<'a> {
             base_sequence: stamp.base_sequence,
             record_count,
             base_offset,
+            append_time: at,
         };
-        state
-            .producers
-            .record(stamp, batch, at, &self.config.producers);
+        state.producers.record(stamp, batch, &self.config.producers);
     }
 
     /// Fences what is missing before an entry. `false`: the partition has these offsets already.

@@ -82,6 +82,7 @@ pub struct WindowRecord {
     pub base_sequence: u32,
     pub record_count: u32,
     pub base_offset: u64,
+    pub append_time: i64,
 }
 
 /// A committed offset in a checkpoint.

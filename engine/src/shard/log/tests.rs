@@ -74,3 +74,25 @@ fn a_partition_with_much_waiting_leaves_its_neighbours_their_part_of_a_commit() 
     assert!(place < 40, "{place} answers came before the neighbour's");
     assert_eq!(life.outcomes.place(first), Some(0));
 }
+
+#[test]
+fn a_duplicate_is_acknowledged_with_the_append_time_of_its_original() {
+    let world = World::new(1);
+    let life = world.start();
+    let time_of = |life: &Life, token| match life.outcomes.of(token) {
+        Some(Outcome::Published { append_time, .. }) => append_time,
+        other => panic!("{other:?}"),
+    };
+    let first = life.publish(0, 1, 8, Some(producer(1, 0, 0)));
+    world.executor.run_for(Duration::from_secs(3));
+    let again = life.publish(0, 1, 8, Some(producer(1, 0, 0)));
+    run_until_answered(&world, &life, 2);
+    let original = time_of(&life, first);
+    assert_eq!(time_of(&life, again), original);
+    world.kill(life);
+    let life = world.start();
+    world.executor.run_for(Duration::from_secs(3));
+    let again = life.publish(0, 1, 8, Some(producer(1, 0, 0)));
+    run_until_answered(&world, &life, 1);
+    assert_eq!(time_of(&life, again), original);
+}

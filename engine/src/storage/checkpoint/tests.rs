@@ -75,6 +75,7 @@ fn full_record() -> CheckpointRecord {
                     base_sequence: 4,
                     record_count: 2,
                     base_offset: 28,
+                    append_time: 900,
                 }],
             }],
             committed: vec![CommittedRecord {
