@@ -74,6 +74,8 @@ pub const DESCRIPTORS_PER_SHARD: u64 = 16;
 pub const CONNECTIONS_MAX: u64 = 1 << 20;
 /// Publishes of one producer and partition in flight; as many batches are remembered to recognize a duplicate.
 pub const PRODUCER_INFLIGHT_MAX: u64 = 1024;
+/// Producers remembered for one partition.
+pub const PRODUCERS_MAX: usize = 10_000;
 /// Subscriptions of one connection.
 pub const SUBSCRIPTIONS_MAX: u64 = 65_536;
 /// The largest per-connection buffer and read quantum.

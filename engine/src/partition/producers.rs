@@ -53,6 +53,10 @@ struct Producer {
 }
 
 impl Producer {
+    fn is_known(&self, now: Timestamp, limits: &ProducerLimits) -> bool {
+        now.0.saturating_sub(self.last_append.0) <= limits.expiry_ms
+    }
+
     fn next_sequence(&self) -> Sequence {
         self.window.back().map_or(Sequence(0), |last| {
             last.base_sequence.wrapping_add(last.record_count)
@@ -72,8 +76,7 @@ impl ProducerTable {
     ) -> SequenceVerdict {
         use AppendRefusal::{DuplicateExpired, ProducerFenced, ProducerUnknown, SequenceGap};
         let known = self.producers.get(&stamp.id);
-        let known = known
-            .filter(|producer| now.0.saturating_sub(producer.last_append.0) <= limits.expiry_ms);
+        let known = known.filter(|producer| producer.is_known(now, limits));
         let first = stamp.base_sequence == Sequence(0);
         let Some(producer) = known else {
             return if first {
@@ -149,6 +152,16 @@ impl ProducerTable {
             producer.window.pop_front();
         }
         producer.last_append = producer.last_append.max(now);
+    }
+
+    /// Forgets producers that sent nothing for so long that a batch of theirs would be refused anyway.
+    pub fn expire(&mut self, now: Timestamp, limits: &ProducerLimits) {
+        let before = self.producers.len();
+        self.producers
+            .retain(|_, producer| producer.is_known(now, limits));
+        if self.producers.len() < before / 2 {
+            self.producers.shrink_to_fit();
+        }
     }
 
     /// How many producers are remembered.

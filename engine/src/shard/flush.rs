@@ -279,7 +279,9 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         for slot in slots.iter().filter(|slot| !slot.is_deleted()) {
             let dropped = self.expire(slot);
             expired.extend(dropped.into_iter().map(|run| (slot.key(), run)));
-            let state = slot.state.borrow();
+            let mut state = slot.state.borrow_mut();
+            let now = self.append_clock.borrow().now();
+            state.producers.expire(now, &self.config.producers);
             let mut unrecorded = slot.unrecorded.borrow_mut();
             let mut recorded: Vec<Run> = unrecorded
                 .iter()
@@ -311,28 +313,30 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             partitions,
             topics_dropped: self.topics_dropped.take(),
         };
-        self.write_checkpoint(&record).await?;
+        self.write_checkpoint(record).await?;
         self.round_durable(target, slots).await?;
         self.unlink(expired).await
     }
 
-    async fn write_checkpoint(&self, record: &CheckpointRecord) -> Result<(), StorageError> {
+    async fn write_checkpoint(&self, record: CheckpointRecord) -> Result<(), StorageError> {
         let mut log = self
             .checkpoint
             .borrow_mut()
             .take()
             .expect("the flusher alone writes checkpoints");
-        log.append(&record.encode()).await?;
+        log.append_in_parts(&record.encode_in_parts()).await?;
         if log.wants_snapshot(self.config.checkpoint_bytes_min) {
             // What is on disk is the truth: put together again, it is the next log's snapshot.
             let dir = self.data.shard(self.layout, self.shard);
-            let (state, _) = load_checkpoint(&self.disk, &dir).await?;
-            log = RecordLog::start(
+            let (mut state, _) = load_checkpoint(&self.disk, &dir).await?;
+            let now = self.append_clock.borrow().now();
+            state.drop_expired_producers(now, self.config.producers.expiry_ms);
+            log = RecordLog::start_in_parts(
                 &self.disk,
                 &dir,
                 CHECKPOINT_NAME,
                 log.sequence() + 1,
-                &state.to_record().encode(),
+                &state.to_record().encode_in_parts(),
             )
             .await?;
         }

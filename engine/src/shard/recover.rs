@@ -70,6 +70,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         contents.keep_damaged(&decision.steps);
         let mut append_clock =
             AppendClock::start(state.append_clock_ms, clock.monotonic(), clock.wall_ms());
+        state.drop_expired_producers(append_clock.now(), config.producers.expiry_ms);
         let mut replay = Replay::new(&state, catalogue, identity, &config, clock.monotonic());
         let Plan {
             steps,
@@ -97,12 +98,12 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         };
         state.append_clock_ms = Some(append_clock.now().0);
         let flushed_lsn = state.journal.flushed_lsn;
-        let checkpoint = RecordLog::start(
+        let checkpoint = RecordLog::start_in_parts(
             &disk,
             &dir,
             CHECKPOINT_NAME,
             sequence + 1,
-            &state.to_record().encode(),
+            &state.to_record().encode_in_parts(),
         )
         .await?;
         let journal = Journal::open(
@@ -236,7 +237,8 @@ pub async fn lay_out<D: Disk>(
     }
     for (shard, state) in (0u16..).zip(&shards) {
         let dir = data.shard(layout.number, ShardIndex(shard));
-        RecordLog::start(disk, &dir, CHECKPOINT_NAME, 1, &state.to_record().encode()).await?;
+        let snapshot = state.to_record().encode_in_parts();
+        RecordLog::start_in_parts(disk, &dir, CHECKPOINT_NAME, 1, &snapshot).await?;
     }
     disk.sync_dir(data.root())
         .await

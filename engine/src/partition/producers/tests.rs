@@ -236,3 +236,17 @@ fn a_duplicate_is_answered_with_the_time_of_its_original_even_from_a_checkpoint(
     let restored = ProducerTable::restore(&table.records(Offset(100)));
     assert_eq!(check(&restored, producer(1, 0, 0), 5), first);
 }
+
+#[test]
+fn a_producer_that_was_silent_for_longer_than_the_expiry_is_forgotten() {
+    let mut table = ProducerTable::default();
+    note(&mut table, producer(1, 0, 0), 1, 0, Timestamp(8_999));
+    note(&mut table, producer(2, 0, 0), 1, 1, Timestamp(9_000));
+    table.expire(NOW, &LIMITS);
+    let known: Vec<u64> = table
+        .records(Offset(100))
+        .iter()
+        .map(|record| record.id)
+        .collect();
+    assert_eq!(known, [2]);
+}
