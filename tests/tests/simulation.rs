@@ -1,17 +1,118 @@
-//! Runs of the simulated world: seeds that must pass, bugs that must be found, and what was found before.
+//! The simulated world: seeds that must pass, others that are tried, bugs that must be found, and what was found before.
 
-use gannet_tests::world::{Faults, Run};
+use std::hash::{BuildHasher, Hasher};
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use gannet_tests::world::{Canary, Faults, Finding, Run};
+
+/// Runs the first seeds of a kind of faults.
+fn must_pass(faults: Faults, seeds: u64) {
+    for seed in 0..seeds {
+        passes(seed, faults);
+    }
+}
+
+/// Runs one seed.
+fn passes(seed: u64, faults: Faults) {
+    say(&format!("seed {seed} with faults {faults:?}"));
+    let run = Run {
+        seed,
+        faults,
+        canary: None,
+    };
+    if let Err(finding) = run.go() {
+        panic!("{finding}");
+    }
+}
+
+/// The first seed that finds a canary.
+fn finds(canary: Canary, seeds: u64) -> Box<Finding> {
+    (0..seeds)
+        .find_map(|seed| {
+            let run = Run {
+                seed,
+                faults: Faults::None,
+                canary: Some(canary),
+            };
+            run.go().err()
+        })
+        .unwrap_or_else(|| panic!("{canary:?} was not found in {seeds} seeds"))
+}
+
+fn say(what: &str) {
+    let _ = writeln!(std::io::stdout(), "{what}");
+}
 
 #[test]
 fn nothing_acknowledged_is_lost_in_crashes() {
-    for seed in 0..100 {
+    must_pass(Faults::None, 24);
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_when_the_disk_fails() {
+    must_pass(Faults::Errors, 16);
+}
+
+#[test]
+fn a_full_disk_only_delays() {
+    must_pass(Faults::Full, 10);
+}
+
+#[test]
+fn what_rots_is_fenced_and_never_wrong() {
+    must_pass(Faults::Rot, 16);
+}
+
+#[test]
+fn lying_syncs_never_make_a_wrong_record() {
+    must_pass(Faults::Lies, 12);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    for faults in Faults::ALL {
         let run = Run {
-            seed,
-            faults: Faults::None,
+            seed: 3,
+            faults,
             canary: None,
         };
-        if let Err(finding) = run.go() {
-            panic!("{finding}");
+        let (first, second) = (run.go(), run.go());
+        assert_eq!(first.ok(), second.ok(), "with faults {faults:?}");
+    }
+}
+
+#[test]
+fn acknowledgements_before_the_write_is_durable_are_found() {
+    let finding = finds(Canary::AckBeforeDurable, 20);
+    assert!(!finding.steps.is_empty(), "{}", finding.what);
+}
+
+#[test]
+fn a_checkpoint_before_its_segments_are_synced_is_found() {
+    finds(Canary::CheckpointBeforeSegmentSync, 20);
+}
+
+#[test]
+fn names_that_are_not_synced_are_found() {
+    finds(Canary::NoDirectorySync, 20);
+}
+
+/// Seeds that nobody ran before, for a third of a minute. What they find is told and does not fail the run: it is not the doing of whoever runs this.
+#[test]
+fn random_seeds_are_tried_and_told() {
+    let until = Instant::now() + Duration::from_secs(20);
+    let random = std::hash::RandomState::new().build_hasher().finish();
+    for seed in random.. {
+        if Instant::now() >= until {
+            break;
+        }
+        say(&format!("random seed {seed}"));
+        if let Err(finding) = Run::of_seed(seed).go() {
+            say(&format!(
+                "FOUND, which does not fail this test: {}\nrun `cargo run --release -p gannet-tests --bin gannet-sim -- --from {seed} --seeds 1`",
+                finding.what
+            ));
         }
     }
 }

@@ -86,6 +86,12 @@ impl Tail {
         self.unflushed_bytes
     }
 
+    /// Batches that commits above `lsn` made durable, and that no segment has yet.
+    pub fn unflushed_above(&self, lsn: Lsn) -> impl Iterator<Item = &TailBatch> {
+        let above = self.batches.partition_point(|batch| batch.lsn <= lsn);
+        self.batches.range(above..).filter(|batch| !batch.flushed)
+    }
+
     /// The first record of the oldest batch that a commit above `lsn` made durable; `None` when memory has no such batch.
     #[must_use]
     pub fn base_offset_above(&self, lsn: Lsn) -> Option<Offset> {

@@ -241,7 +241,7 @@ fn the_log_start_never_passes_the_durable_end() {
 #[test]
 fn runs_expire_once_their_newest_batch_is_old_enough() {
     let partition = mixed();
-    let expired = |before| partition.expired_up_to(Some(Timestamp(before)), None);
+    let expired = |before| partition.expired_up_to(Some(Timestamp(before)), None, Lsn(0));
     assert_eq!(expired(100), Offset(0));
     assert_eq!(expired(101), Offset(10));
     assert_eq!(expired(i64::MAX), Offset(20));
@@ -252,7 +252,7 @@ fn an_old_run_behind_a_young_one_does_not_expire() {
     let mut partition = mixed();
     partition.runs[0].append_time = Timestamp(500);
     assert_eq!(
-        partition.expired_up_to(Some(Timestamp(300)), None),
+        partition.expired_up_to(Some(Timestamp(300)), None, Lsn(0)),
         Offset(0)
     );
 }
@@ -261,15 +261,47 @@ fn an_old_run_behind_a_young_one_does_not_expire() {
 fn runs_expire_by_size_while_at_least_the_limit_stays() {
     // Two runs of 1,000 bytes and a tail of 100.
     let partition = mixed();
-    let expired = |bytes| partition.expired_up_to(None, Some(bytes)).0;
+    let expired = |bytes| partition.expired_up_to(None, Some(bytes), Lsn(0)).0;
     assert_eq!((expired(2_100), expired(1_101)), (0, 0));
     assert_eq!((expired(1_100), expired(101)), (10, 10));
     assert_eq!(expired(100), 20);
 }
 
 #[test]
+fn what_a_round_has_just_flushed_counts_once_for_retention_by_size() {
+    let mut partition = mixed();
+    // In a segment now, and the tail does not know it yet.
+    partition.add_run(run(25..30, 100, 300));
+    let expired = partition.expired_up_to(None, Some(1_101), Lsn(30));
+    assert_eq!(expired, Offset(0), "1,100 bytes would stay");
+}
+
+#[test]
+fn a_run_behind_batches_that_no_segment_has_never_expires() {
+    let mut partition = mixed();
+    partition.replay_offsets(Offset(30), Offset(40));
+    partition.add_run(run(30..40, 1_000, 100));
+    partition.replay_durable(Offset(40));
+    // To drop it would drop 25..30, which are only in memory, with it.
+    let by_size = partition.expired_up_to(None, Some(1), Lsn(0));
+    let by_time = partition.expired_up_to(Some(Timestamp(i64::MAX)), None, Lsn(0));
+    assert_eq!((by_size, by_time), (Offset(20), Offset(20)));
+}
+
+#[test]
+fn the_tail_tells_where_the_log_stood_by_what_lies_above() {
+    let mut tail = Tail::default();
+    tail.push(tail_batch(10..20));
+    tail.push(tail_batch(25..30));
+    assert_eq!(tail.base_offset_above(Lsn(0)), Some(Offset(10)));
+    // Not 20: what lies between stands in no tail.
+    assert_eq!(tail.base_offset_above(Lsn(20)), Some(Offset(25)));
+    assert_eq!(tail.base_offset_above(Lsn(30)), None);
+}
+
+#[test]
 fn nothing_expires_without_a_retention() {
-    assert_eq!(mixed().expired_up_to(None, None), Offset(0));
+    assert_eq!(mixed().expired_up_to(None, None, Lsn(0)), Offset(0));
 }
 
 #[test]
@@ -354,7 +386,7 @@ fn a_partition_comes_back_from_its_record() {
     partition.add_run(run(25..30, 100, 300));
     append(&mut partition, Some(producer(1, 0, 0)), 1).unwrap();
     let runs = partition.runs().iter().map(RunRecord::from).collect();
-    let record = partition.record(Offset(30), runs);
+    let record = partition.record(Offset(30), partition.log_start(), runs);
     let restored = Partition::restore(&record);
     assert_eq!(restored.log_start(), Offset(10));
     assert_eq!(restored.next_offset(), Offset(30));

@@ -36,7 +36,7 @@ use crate::storage::commit::{
 use crate::storage::journal::Journal;
 use crate::storage::journal_file::FIRST_COMMIT_POSITION;
 use crate::storage::layout::DataDir;
-use crate::storage::open_segment::OpenSegment;
+use crate::storage::open_segment::{OpenSegment, SegmentDirs};
 use crate::storage::reader::SegmentReader;
 use crate::storage::record_log::RecordLog;
 use crate::storage::recovery::Cut;
@@ -125,6 +125,7 @@ pub struct ShardLog<D: Disk, C: Clock> {
     pub(super) layout_incarnation: u32,
     pub(super) direct_segments: RefCell<BTreeMap<PartitionKey, OpenSegment<D>>>,
     pub(super) flush_segments: RefCell<BTreeMap<PartitionKey, OpenSegment<D>>>,
+    pub(super) segment_dirs: SegmentDirs,
     pub(super) reader: SegmentReader<D>,
 
     ready: RefCell<VecDeque<Rc<Slot>>>,
@@ -164,6 +165,8 @@ pub struct ShardLog<D: Disk, C: Clock> {
     /// A flush ended.
     pub(super) flush_done: Signal,
     stopping: Cell<bool>,
+    /// Storage failed: nothing more is taken or acknowledged.
+    pub(super) failed: Cell<bool>,
     commits_ended: Cell<bool>,
 }
 
@@ -255,6 +258,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             layout_incarnation: parts.layout_incarnation,
             direct_segments: RefCell::default(),
             flush_segments: RefCell::default(),
+            segment_dirs: SegmentDirs::default(),
             reader,
             ready: RefCell::default(),
             large: RefCell::default(),
@@ -281,6 +285,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             unmarked: Signal::new(),
             flush_done: Signal::new(),
             stopping: Cell::new(false),
+            failed: Cell::new(false),
             commits_ended: Cell::new(false),
         })
     }
@@ -302,7 +307,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
     pub async fn admitted(&self) {
         loop {
             let seen = self.room.version();
-            if self.admits() || self.stopping.get() {
+            if self.admits() || self.stopping.get() || self.failed.get() {
                 return;
             }
             self.want_flush();
@@ -321,6 +326,10 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         if let Some(refusal) = self.refusal(slot) {
             completion.complete(Outcome::Failed(refusal));
             return;
+        }
+        if self.ready.borrow().is_empty() {
+            // The first of its commit: what came with it is as late, and retention must not find it older than it is.
+            self.observe_clock();
         }
         let header = batch.header.header();
         let now = self.append_clock.borrow().now();
@@ -417,6 +426,9 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 format!("topic {} was deleted", slot.topic().name),
             ));
         }
+        if self.failed.get() {
+            return Some(ErrorBody::of_code(ErrorCode::StorageFailed));
+        }
         if self.stopping.get() {
             return Some(ErrorBody::of_code(ErrorCode::ServerStopping));
         }
@@ -473,17 +485,36 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
 
     /// Runs until [`ShardLog::stop`] and until everything gathered is durable. An error is final: nothing more is acknowledged.
     pub async fn run_commits(self: &Rc<Self>) -> Result<(), StorageError> {
+        let mut submitted: VecDeque<Submitted> = VecDeque::new();
+        let result = self.commit_until_stopped(&mut submitted).await;
+        // What is on its way may be on the disk or not: nobody will ever know in this life.
+        let body = match &result {
+            Err(error) => ErrorBody::new(ErrorCode::StorageFailed, error.to_string()),
+            Ok(()) => ErrorBody::of_code(ErrorCode::StorageFailed),
+        };
+        for item in submitted.into_iter().flat_map(|commit| commit.items) {
+            item.arrival.fail(&body);
+        }
+        result
+    }
+
+    async fn commit_until_stopped(
+        self: &Rc<Self>,
+        submitted: &mut VecDeque<Submitted>,
+    ) -> Result<(), StorageError> {
         let mut writes: FuturesUnordered<Write> = FuturesUnordered::new();
         let mut directs: FuturesUnordered<DirectFuture<D>> = FuturesUnordered::new();
-        let mut submitted: VecDeque<Submitted> = VecDeque::new();
         loop {
             let seen = self.work.version();
+            if self.failed.get() {
+                return Ok(());
+            }
             self.start_directs(&mut directs);
             while self.may_submit(writes.len()) {
                 let Some(items) = self.gather(directs.len()) else {
                     break;
                 };
-                let write = self.submit(items, &mut submitted).await?;
+                let write = self.submit(items, submitted).await?;
                 writes.push(write);
             }
             if self.stopping.get()
@@ -526,7 +557,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                     .expect("a write that finished was submitted")
                     .done = true;
             }
-            self.release(&mut submitted);
+            self.release(submitted);
         }
     }
 
@@ -815,7 +846,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 complete_published(batch.completion, batch.base_offset, batch.append_time);
             }
             Arrival::Direct(chunk) => {
-                self.count_run(&mut state, chunk.run);
+                self.count_claimed_run(&mut state, chunk.run);
                 slot.unrecorded.borrow_mut().push_back((lsn, chunk.run));
                 for batch in &chunk.batches {
                     state.batch_durable(TailBatch {

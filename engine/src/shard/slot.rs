@@ -112,6 +112,22 @@ pub(super) enum Arrival {
     Committed(CommitArrival),
 }
 
+impl Arrival {
+    /// It cannot be kept: whoever waits for it hears so.
+    pub(super) fn fail(self, body: &ErrorBody) {
+        let told = |completion: Completion| completion.complete(Outcome::Failed(body.clone()));
+        match self {
+            Self::Batch(batch) => batch.completion.into_iter().for_each(told),
+            Self::Direct(chunk) => chunk
+                .batches
+                .into_iter()
+                .filter_map(|batch| batch.completion)
+                .for_each(told),
+            Self::Committed(commit) => told(commit.completion),
+        }
+    }
+}
+
 /// A duplicate whose original is not durable yet.
 pub(super) struct WaitingDuplicate {
     pub(super) next_offset: Offset,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use gannet_wire::{ErrorBody, ErrorCode, TopicId};
 
 use super::log::ShardLog;
-use super::slot::{Outcome, Slot};
+use super::slot::{Arrival, Outcome, Slot};
 use crate::control::catalogue::Topic;
 use crate::io::{Clock, Disk};
 use crate::partition::Partition;
@@ -46,15 +46,32 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
 
     /// Nothing more can be made durable: whoever waits hears so.
     pub fn fail(&self, error: &StorageError) {
+        self.failed.set(true);
         let body = ErrorBody::new(ErrorCode::StorageFailed, error.to_string());
-        for slot in self.slots.borrow().values() {
+        let mut slots: Vec<Rc<Slot>> = self.slots.borrow().values().cloned().collect();
+        slots.sort_unstable_by_key(|slot| slot.key());
+        for slot in slots {
             let mut pending = slot.pending.borrow_mut();
-            for batch in std::mem::take(&mut pending.batches) {
-                if let Some(completion) = batch.completion {
-                    completion.complete(Outcome::Failed(body.clone()));
-                }
+            self.take_gathered(std::mem::take(&mut pending.batch_bytes));
+            let batches = std::mem::take(&mut pending.batches);
+            let commits = std::mem::take(&mut pending.commits);
+            let chunks = std::mem::take(&mut pending.landed);
+            let duplicates = std::mem::take(&mut pending.duplicates);
+            drop(pending);
+            let arrivals = batches
+                .into_iter()
+                .map(Arrival::Batch)
+                .chain(commits.into_iter().map(Arrival::Committed))
+                .chain(chunks.into_iter().map(Arrival::Direct));
+            for arrival in arrivals {
+                arrival.fail(&body);
+            }
+            for duplicate in duplicates {
+                duplicate.completion.complete(Outcome::Failed(body.clone()));
             }
         }
+        self.work.notify_all();
+        self.room.notify_all();
     }
 
     /// The shared segments that this shard has runs in.

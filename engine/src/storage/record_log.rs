@@ -53,6 +53,7 @@ pub struct RecordLog<D: Disk> {
     copies: [D::File; 2],
     index: u64,
     position: u64,
+    reserved_bytes: u64,
     snapshot_bytes: u64,
 }
 
@@ -147,8 +148,16 @@ impl<D: Disk> RecordLog<D> {
             copies: [first, second],
             index: 0,
             position: 0,
+            reserved_bytes: 0,
             snapshot_bytes: 0,
         };
+        if let Err(error) = log.reserve_parts(snapshot).await {
+            // Without a record it says nothing, and would only take room.
+            for copy in COPIES {
+                let _ = log.disk.remove(&copy_path(&log.stem, sequence, copy)).await;
+            }
+            return Err(error);
+        }
         log.append_in_parts(snapshot).await?;
         log.snapshot_bytes = log.position;
         log.disk
@@ -167,6 +176,30 @@ impl<D: Disk> RecordLog<D> {
             }
         }
         Ok(log)
+    }
+
+    /// Makes sure that the disk has room for a record of so many bytes. Nothing is written: after an error it can be tried again.
+    pub async fn reserve(&mut self, record_bytes: usize) -> Result<(), StorageError> {
+        self.reserve_blocks(blocks_of(record_bytes)).await
+    }
+
+    /// As [`RecordLog::reserve`], for a record in parts.
+    pub async fn reserve_parts<R: AsRef<[u8]>>(&mut self, parts: &[R]) -> Result<(), StorageError> {
+        let parts = parts.iter().map(|part| blocks_of(part.as_ref().len()));
+        self.reserve_blocks(parts.sum()).await
+    }
+
+    async fn reserve_blocks(&mut self, bytes: u64) -> Result<(), StorageError> {
+        let end = self.position + bytes;
+        if end > self.reserved_bytes {
+            for copy in &self.copies {
+                copy.allocate(end)
+                    .await
+                    .map_err(StorageError::io("allocate", &self.stem))?;
+            }
+            self.reserved_bytes = end;
+        }
+        Ok(())
     }
 
     /// Appends a record; when this returns, both copies are durable. After an error the log must not be used again.
@@ -250,6 +283,11 @@ impl RawHead {
         let head = self.as_bytes();
         crc32c::crc32c_append(crc32c::crc32c(&head[..HEAD_BYTES - 4]), record)
     }
+}
+
+/// What a record takes in its file.
+fn blocks_of(record_bytes: usize) -> u64 {
+    (HEAD_BYTES + record_bytes).next_multiple_of(BLOCK_BYTES) as u64
 }
 
 fn copy_path(stem: &Path, sequence: u64, copy: &str) -> PathBuf {

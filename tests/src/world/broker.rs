@@ -113,7 +113,16 @@ impl Broker {
         change: impl AsyncFnOnce(&mut Catalogue<WorldDisk>) -> Result<T, StorageError>,
     ) -> Option<T> {
         let mut catalogue = self.catalogue.borrow_mut().take()?;
-        match change(&mut catalogue).await {
+        let reserved = catalogue.reserve().await;
+        if reserved.as_ref().is_err_and(StorageError::is_disk_full) {
+            *self.catalogue.borrow_mut() = Some(catalogue);
+            return None;
+        }
+        let changed = match reserved {
+            Ok(()) => change(&mut catalogue).await,
+            Err(error) => Err(error),
+        };
+        match changed {
             Ok(changed) => {
                 *self.catalogue.borrow_mut() = Some(catalogue);
                 Some(changed)

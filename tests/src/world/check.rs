@@ -98,6 +98,11 @@ fn check_partition(broker: &Broker, shared: &Shared, key: PartitionKey) {
     let (found, next, fences) = {
         let state = slot.state.borrow();
         let found = FoundPartition {
+            fences: state
+                .fences()
+                .iter()
+                .map(|fence| (fence.from.0, fence.to.0))
+                .collect(),
             log_start: state.log_start().0,
             end: state.durable_offset().0,
         };

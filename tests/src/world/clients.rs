@@ -75,7 +75,7 @@ impl Client {
     }
 
     fn ends(&self) -> bool {
-        self.broker.is_stopping() || self.broker.failure().is_some()
+        self.broker.is_stopping() || self.shared.quiet.get() || self.broker.failure().is_some()
     }
 
     async fn pause(&mut self, us_max: u64) {
@@ -101,6 +101,7 @@ impl Client {
                 self.pause(pause_us_max.max(100)).await;
                 continue;
             };
+            let refused = self.shared.refused_full.get();
             for _ in 0..bursts {
                 if self.random.chance(1, 2) {
                     self.publish_plain(key).await;
@@ -109,6 +110,10 @@ impl Client {
                 }
             }
             self.pause(pause_us_max).await;
+            if self.shared.refused_full.get() > refused {
+                // As a client does that is told to come again later.
+                self.pause(REFUSED_PAUSE_US_MAX).await;
+            }
         }
     }
 
@@ -274,6 +279,11 @@ impl Client {
             let state = slot.state.borrow();
             (state.log_start().0, state.durable_offset().0)
         };
+        let now_ms = self.shared.now_ms();
+        self.shared
+            .model
+            .borrow_mut()
+            .saw_log_start(key, log_start, now_ms);
         let start = match self.random.below(6) {
             0 => Start::Latest,
             1 | 2 => Start::Offset(Offset(self.random.between(log_start, end))),
@@ -335,6 +345,10 @@ impl Client {
             .slot(key)
             .map_or(0, |(_, slot)| slot.state.borrow().log_start().0);
         let mut model = self.shared.model.borrow_mut();
+        if model.rot {
+            // What is damaged is passed over.
+            return;
+        }
         let first = model.first_at_time(key, log_start, timestamp.0);
         if let Some(first) = first
             && first < known_end
@@ -582,6 +596,11 @@ impl Client {
             if (1..300_000).contains(&by_ms) {
                 self.shared.model.borrow_mut().wall_ahead_ms += by_ms.unsigned_abs();
             }
+            if by_ms.abs() >= 3_600_000 {
+                // While the wall clock was off, the append clock may have fallen behind by all the time the broker was down.
+                let now_ms = self.shared.now_ms();
+                self.shared.model.borrow_mut().wall_ahead_ms += now_ms;
+            }
             self.home.clock.jump_wall_ms(by_ms);
         }
     }
@@ -601,6 +620,7 @@ pub(super) async fn yield_once() {
 }
 
 const NAMES: [&str; 5] = ["orders", "events", "logs", "mail", "trades"];
+const REFUSED_PAUSE_US_MAX: u64 = 200_000;
 const TOPICS_MIN: usize = 2;
 const TOPICS_MAX: usize = 4;
 const PRODUCERS_MAX: usize = 2;

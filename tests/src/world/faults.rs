@@ -55,7 +55,7 @@ impl World {
         match self.run.faults {
             Faults::Errors if matches!(error, StorageError::Io { .. }) => Ok(()),
             Faults::Full if error.is_disk_full() => {
-                self.disk.set_capacity(u64::MAX);
+                self.give_room();
                 Ok(())
             }
             _ => Err(format!("the start failed: {error}")),
@@ -74,7 +74,12 @@ impl World {
     /// Faults have stopped.
     pub(super) fn end_faults(&self) {
         self.disk.clear_faults();
+        self.give_room();
+    }
+
+    pub(super) fn give_room(&self) {
         self.disk.set_capacity(u64::MAX);
+        self.is_full.set(false);
     }
 
     fn plan_errors(&self) {
@@ -92,12 +97,13 @@ impl World {
         self.shared
             .note(|| format!("the disk has {left} bytes left beside {used}"));
         self.disk.set_capacity(used + left);
+        self.is_full.set(true);
         self.run_steps(broker, steps)?;
         if self.dice(|random| random.chance(1, 3)) {
             // It ends while there is no room.
             return Ok(());
         }
-        self.disk.set_capacity(u64::MAX);
+        self.give_room();
         self.shared.note(|| "the disk has room again".to_owned());
         self.executor.run_for(Duration::from_secs(3));
         self.verdict()?;
@@ -112,10 +118,67 @@ impl World {
         self.verdict()
     }
 
-    /// Something that is durable and below a mark changes.
+    /// Something that is durable and below a mark changes, or was never written although the disk said so.
     fn run_with_rot(&self, broker: &Rc<Broker>, steps: u64) -> Verdict {
-        let _ = (broker, steps);
+        self.shared.model.borrow_mut().rot = true;
+        let write_fault = self.dice(|random| random.chance(1, 2).then(|| draw_write_fault(random)));
+        let planned = write_fault.is_some();
+        if let Some(fault) = write_fault {
+            self.shared.note(|| format!("planned: {fault:?}"));
+            self.disk.inject(fault);
+        }
+        self.run_steps(broker, steps)?;
+        // Until a mark proves what was acknowledged, damage to it looks like a write that never finished: README states that.
+        self.shared.quiet.set(true);
+        self.executor.run_for(Duration::from_secs(2));
+        let left = self.disk.clear_faults();
+        self.verdict()?;
+        if let Some(error) = broker.failure() {
+            return self.failed(&error);
+        }
+        // One damage a life: two at once could be a commit and the mark above it.
+        let struck = planned && left == 0;
+        if !struck && self.dice(|random| random.chance(3, 4)) {
+            self.change_something();
+        }
         Ok(())
+    }
+
+    /// One bit, or one sector, of some file; of files in two copies only one is touched in a life.
+    fn change_something(&self) {
+        let place = self.dice(|random| {
+            pick(
+                random,
+                &[".gnj", ".gnj", ".seg", ".seg", ".idx", ".a", ".b"],
+            )
+        });
+        let files: Vec<_> = self
+            .disk
+            .list_tree()
+            .into_iter()
+            .filter(|(path, bytes)| *bytes > 0 && path.to_string_lossy().ends_with(place))
+            .collect();
+        if files.is_empty() {
+            return;
+        }
+        let (path, bytes) = self.dice(|random| files[random.index(files.len())].clone());
+        let contents = self.disk.read_file(&path).unwrap_or_default();
+        // Somewhere near something that is there: most of a file can be zeros.
+        let start = self.dice(|random| random.below(bytes));
+        let position = (start..bytes)
+            .chain(0..start)
+            .find(|at| contents.get(*at as usize).is_some_and(|byte| *byte != 0))
+            .unwrap_or(start);
+        if self.dice(|random| random.chance(1, 4)) {
+            self.shared
+                .note(|| format!("the sector at {position} of {path:?} cannot be read"));
+            self.disk.fail_sector(&path, position);
+        } else {
+            let bit = self.dice(|random| random.below(8)) as u32;
+            self.shared
+                .note(|| format!("bit {bit} of byte {position} of {path:?} flips"));
+            self.disk.flip_bit(&path, position, bit);
+        }
     }
 
     /// A life in which syncs lie, and a start after it.
@@ -184,6 +247,26 @@ fn draw_error(random: &mut Random) -> Fault {
         _ => random.below(150),
     };
     Fault::new(kind).at(place).after(after)
+}
+
+/// A write that claims success. A misdirected journal write hits the file's header: on another commit it could be a mark that destroys the only one
+/// it was to prove.
+fn draw_write_fault(random: &mut Random) -> Fault {
+    let after = random.below(40);
+    let fault = match random.below(5) {
+        0 => Fault::new(FaultKind::MisdirectedWrite {
+            to_position: 4096 * random.below(2),
+        })
+        .at(".gnj"),
+        1 => Fault::new(FaultKind::MisdirectedWrite {
+            to_position: 4096 * random.below(16),
+        })
+        .at(".seg"),
+        2 => Fault::new(FaultKind::LostWrite).at(".seg"),
+        3 => Fault::new(FaultKind::LostWrite).at("checkpoint"),
+        _ => Fault::new(FaultKind::LostWrite).at(".gnj"),
+    };
+    fault.after(after)
 }
 
 const STEPS_BETWEEN_LOOKS: u64 = 64;

@@ -28,6 +28,8 @@ pub(super) struct World {
     pub(super) random: RefCell<Random>,
     pub(super) shards: Cell<u16>,
     lives: Cell<u64>,
+    /// The disk has no room.
+    pub(super) is_full: Cell<bool>,
     stopped_cleanly: Cell<bool>,
 }
 
@@ -64,6 +66,7 @@ impl World {
             random: RefCell::new(random),
             shards: Cell::new(shards),
             lives: Cell::new(0),
+            is_full: Cell::new(false),
             stopped_cleanly: Cell::new(false),
         }
     }
@@ -121,7 +124,8 @@ impl World {
         self.run_with_faults(&broker, steps)?;
         if broker.failure().is_some() {
             self.after_failure(&broker)?;
-        } else if self.dice(|random| random.chance(1, 4)) {
+        } else if !self.is_full.get() && self.dice(|random| random.chance(1, 4)) {
+            // On a full disk a clean stop waits for room.
             self.stop(broker)?;
             return Ok(());
         }
@@ -155,6 +159,8 @@ impl World {
                     self.shared.note(|| format!("the start failed: {error}"));
                     self.start_failed(&error)?;
                 }
+                // A move to other shards waits for room.
+                Err(_) if self.is_full.get() => self.give_room(),
                 Err(stopped) if cut_after.is_none() => {
                     return Err(format!(
                         "a start did not end within {START_STEPS_MAX} steps: {stopped:?}"
@@ -199,8 +205,9 @@ impl World {
         }
         self.stopped_within(&broker)?;
         self.shared.note(|| "stopped".to_owned());
+        let clean = broker.failure().is_none();
         self.crash(broker)?;
-        self.stopped_cleanly.set(true);
+        self.stopped_cleanly.set(clean);
         Ok(())
     }
 

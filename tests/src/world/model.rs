@@ -74,6 +74,8 @@ pub(super) struct TopicModel {
 
 /// What a restart found of a partition.
 pub(super) struct FoundPartition {
+    /// Ranges that it reports as lost.
+    pub(super) fences: Vec<(u64, u64)>,
     pub(super) log_start: u64,
     pub(super) end: u64,
 }
@@ -303,7 +305,10 @@ impl Model {
             .max()
             .unwrap_or(0);
         let age_ms = now_ms.saturating_sub(newest_gone_ms) + self.wall_ahead_ms;
-        let by_time = settings.retention_ms.is_some_and(|ms| age_ms + 1 >= ms);
+        // A batch is as old as the first one of its commit, which a write in flight may have held up.
+        let by_time = settings
+            .retention_ms
+            .is_some_and(|ms| age_ms + COMMIT_MS_MAX >= ms);
         if !by_size && !by_time && !self.rot {
             self.violate(format!(
                 "{key} was expired up to {log_start} too early: {kept_bytes} bytes are left, the newest one gone is {age_ms} ms old, and its retention is {settings:?}"
@@ -341,7 +346,13 @@ impl Model {
             .partitions
             .get_mut(&key)
             .expect("it was there a moment ago");
-        let gone = partition.log.split_off(&end);
+        let mut gone = partition.log.split_off(&end);
+        // What is fenced is lost, and was said to be: sent again it may be appended again.
+        for (from, to) in &found.fences {
+            let mut rest = partition.log.split_off(from);
+            partition.log.append(&mut rest.split_off(to));
+            gone.append(&mut rest);
+        }
         for placed in gone.values() {
             if let Some(attempt) = self.attempts.get_mut(&placed.attempt) {
                 attempt.placed = None;
@@ -464,3 +475,6 @@ impl Model {
         self.partitions.keys().filter(live).copied().collect()
     }
 }
+
+/// The longest that a batch waits for its commit while the disk is slow.
+const COMMIT_MS_MAX: u64 = 50;

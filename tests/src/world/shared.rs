@@ -76,6 +76,8 @@ pub(super) struct Shared {
     pub(super) producers: RefCell<Vec<Producer>>,
     waiting: RefCell<BTreeMap<u64, Waiting>>,
     next_token: Cell<u64>,
+    /// Clients do nothing more in this life.
+    pub(super) quiet: Cell<bool>,
     pub(super) clock: SimClock,
     /// Publishes that were refused because the disk was full.
     pub(super) refused_full: Cell<u64>,
@@ -91,6 +93,7 @@ impl Shared {
             producers: RefCell::default(),
             waiting: RefCell::default(),
             next_token: Cell::new(0),
+            quiet: Cell::new(false),
             clock,
             refused_full: Cell::new(0),
             duplicates: Cell::new(0),
@@ -161,6 +164,7 @@ impl Shared {
     /// The broker is gone, and nobody is told anything any more.
     pub(super) fn broker_gone(&self) {
         self.waiting.borrow_mut().clear();
+        self.quiet.set(false);
         for producer in self.producers.borrow_mut().iter_mut() {
             producer.in_flight = 0;
             producer.broken = true;

@@ -468,3 +468,34 @@ fn a_crash_while_a_snapshot_is_written_in_parts_leaves_the_one_before() {
         }
     }
 }
+
+#[test]
+fn a_full_disk_refuses_a_record_and_takes_it_once_there_is_room() {
+    let world = World::new(1);
+    world.executor.block_on(async {
+        let mut log = RecordLog::start(&world.disk, dir(), NAME, 1, b"snapshot")
+            .await
+            .unwrap();
+        world.disk.set_capacity(3 * BLOCK);
+        let refused = log.reserve(100).await.unwrap_err();
+        assert!(refused.is_disk_full(), "{refused}");
+        world.disk.set_capacity(u64::MAX);
+        log.reserve(100).await.unwrap();
+        log.append(&[7; 100]).await.unwrap();
+    });
+    assert_eq!(world.records(), [b"snapshot".to_vec(), vec![7; 100]]);
+}
+
+#[test]
+fn a_start_that_a_full_disk_refuses_leaves_the_log_before_as_it_was() {
+    let world = World::with_log(1, &[b"snapshot", b"more"]);
+    world.disk.set_capacity(4 * BLOCK);
+    let refused = world
+        .executor
+        .block_on(RecordLog::start(&world.disk, dir(), NAME, 2, b"new"))
+        .err()
+        .unwrap();
+    assert!(refused.is_disk_full(), "{refused}");
+    world.disk.crash(CrashPolicy::KeepAll);
+    assert_eq!(world.records(), [b"snapshot".to_vec(), b"more".to_vec()]);
+}
