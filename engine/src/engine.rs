@@ -49,8 +49,6 @@ const MAIL_BATCH_MAX: usize = 512;
 const FORWARD_BYTES_MAX: usize = 32 << 20;
 /// Bytes of large frames that one shard's connections have begun to send, at least one of the largest.
 const RECEIVE_BYTES_MAX: usize = 64 << 20;
-/// Producers remembered for one partition.
-const PRODUCERS_MAX: usize = 10_000;
 /// Descriptors without which nothing works: files, rings and a few connections.
 const DESCRIPTORS_MIN: u64 = 64;
 /// How long a failing shard lets its connections hear of it.
@@ -646,7 +644,7 @@ fn shard_plan(config: &Config, budgets: &Budgets, index: ShardIndex) -> ShardPla
             producers: ProducerLimits {
                 inflight_max: network.producer_inflight_max as usize,
                 expiry_ms: i64::try_from(config.topics.producer_expiry_ms).unwrap_or(i64::MAX),
-                producers_max: PRODUCERS_MAX,
+                producers_max: crate::limits::PRODUCERS_MAX,
             },
         },
         native: NativeConfig {

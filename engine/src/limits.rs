@@ -47,6 +47,8 @@ pub const COMMIT_BYTES_MAX_MIN: u64 = 16 * KIB;
 /// All bytes of one commit, head, directories and filler included: the ceiling of `journal.commit_bytes_max`. A batch larger
 /// than what is left goes straight to a segment.
 pub const COMMIT_BYTES_MAX: usize = 2 << 20;
+/// The smallest `storage.direct_bytes_min`: it is at most `journal.commit_bytes_max`.
+pub const DIRECT_BYTES_MIN_MIN: u64 = 16 * KIB;
 /// A journal file holds at least so many of the largest commits, or recycling would wait on every one.
 pub const COMMITS_PER_JOURNAL_FILE_MIN: u64 = 4;
 /// Commits of one shard being written at once.
@@ -77,6 +79,8 @@ pub const DESCRIPTORS_PER_SHARD: u64 = 16;
 pub const CONNECTIONS_MAX: u64 = 1 << 20;
 /// Publishes of one producer and partition in flight; as many batches are remembered to recognize a duplicate.
 pub const PRODUCER_INFLIGHT_MAX: u64 = 1024;
+/// Producers remembered for one partition.
+pub const PRODUCERS_MAX: usize = 10_000;
 /// Subscriptions of one connection.
 pub const SUBSCRIPTIONS_MAX: u64 = 65_536;
 /// The largest per-connection buffer and read quantum.
@@ -127,6 +131,12 @@ const _: () = {
         "the largest commit has its place in the largest journal file"
     );
     assert!(COMMIT_BYTES_MAX.is_multiple_of(BLOCK_BYTES));
+    assert!(DIRECT_BYTES_MIN_MIN <= COMMIT_BYTES_MAX_MIN);
+    assert!(
+        crate::storage::commit::commit_bytes(1, crate::cursor::COMMITTED_ENTRY_BYTES_MAX) as u64
+            <= COMMIT_BYTES_MAX_MIN,
+        "a committed offset has its place in the smallest commit"
+    );
     assert!(COMMIT_BYTES_MAX_MIN <= COMMIT_BYTES_MAX as u64);
     assert!(JOURNAL_FILE_BYTES_MIN / COMMITS_PER_JOURNAL_FILE_MIN >= COMMIT_BYTES_MAX_MIN);
     assert!(SEGMENT_BYTES_MAX <= u32::MAX as u64 && JOURNAL_FILE_BYTES_MAX <= u32::MAX as u64);

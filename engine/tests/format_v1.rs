@@ -320,6 +320,7 @@ fn partition_record() -> PartitionRecord {
                 base_sequence: 40,
                 record_count: 2,
                 base_offset: 20,
+                append_time: TIME.0,
             }],
         }],
         committed: vec![CommittedRecord {

@@ -176,6 +176,7 @@ fn checkpoint() -> Vec<u8> {
         base_sequence: 0,
         record_count: 1,
         base_offset: 8,
+        append_time: 2,
     };
     CheckpointRecord {
         version: CHECKPOINT_VERSION,

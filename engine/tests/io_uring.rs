@@ -276,7 +276,7 @@ mod executors {
         for file in 0..2_000 {
             std::fs::write(tree.join(file.to_string()), b"").unwrap();
         }
-        let (root, doomed) = (dir.path().to_owned(), tree.clone());
+        let doomed = tree.clone();
         let executor = start_executor(config(), move || async move {
             let disk = UringDisk;
             let (begins, begun) = flume::bounded(1);

@@ -3,13 +3,17 @@
 
 use std::collections::BTreeMap;
 
-use gannet_wire::Offset;
+use gannet_wire::{Offset, limits};
 
 use crate::storage::Lsn;
 use crate::storage::checkpoint::CommittedRecord;
 
 /// Groups that may commit offsets for one partition.
 pub const GROUPS_MAX: usize = 10_000;
+
+/// Bytes of one committed offset in the journal, at most.
+pub const COMMITTED_ENTRY_BYTES_MAX: usize =
+    12 + limits::GROUP_NAME_BYTES_MAX + limits::OFFSET_METADATA_BYTES_MAX;
 
 /// A group's committed offset in one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +62,14 @@ impl CommittedOffsets {
                 lsn,
             },
         );
+    }
+
+    /// Groups whose offset lies beyond the end of the partition.
+    pub fn beyond(&self, end: Offset) -> impl Iterator<Item = (&str, Offset)> {
+        self.groups
+            .iter()
+            .filter(move |(_, committed)| committed.offset > end)
+            .map(|(group, committed)| (group.as_str(), committed.offset))
     }
 
     /// For a checkpoint.

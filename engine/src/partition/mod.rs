@@ -62,6 +62,8 @@ pub enum Appended {
         base_offset: Offset,
         /// Behind the last: durable once the partition's durable end reaches it.
         next_offset: Offset,
+        /// What it was stamped with then.
+        append_time: Timestamp,
     },
 }
 
@@ -197,20 +199,23 @@ impl Partition {
         if let Some(stamp) = producer {
             match self.producers.check(&stamp, record_count, now, limits) {
                 SequenceVerdict::Next => {}
-                SequenceVerdict::Duplicate { base_offset } => {
+                SequenceVerdict::Duplicate {
+                    base_offset,
+                    append_time,
+                } => {
                     return Ok(Appended::Duplicate {
                         base_offset,
                         next_offset: Offset(base_offset.0 + u64::from(record_count)),
+                        append_time,
                     });
                 }
                 SequenceVerdict::Refused(refusal) => return Err(refusal),
             }
         }
         let base_offset = self.next_offset;
-        // Half of the range stays free, so that no sum of an offset and a count can ever overflow.
         self.next_offset = base_offset
             .checked_add(u64::from(record_count))
-            .filter(|next| next.0 < u64::MAX / 2)
+            .filter(|next| next.0 <= OFFSET_MAX)
             .ok_or(AppendRefusal::OffsetsExhausted)?;
         if let Some(stamp) = producer {
             self.producers.record(
@@ -219,8 +224,8 @@ impl Partition {
                     base_sequence: stamp.base_sequence,
                     record_count,
                     base_offset,
+                    append_time: now,
                 },
-                now,
                 limits,
             );
         }
@@ -349,17 +354,35 @@ impl Partition {
         self.durable_offset = next_offset;
     }
 
-    /// Marks a range as lost.
+    /// Marks a range as lost. A replay may find again what the checkpoint already has.
     pub fn fence(&mut self, from: Offset, to: Offset) {
         assert!(from < to, "a fence has records");
+        if self
+            .fences
+            .iter()
+            .any(|known| known.from <= from && to <= known.to)
+        {
+            return;
+        }
+        self.fences
+            .retain(|known| known.from < from || to < known.to);
         self.fences.push(Fence { from, to });
     }
 
-    /// Replay: nobody knows what was lost, so the partition goes on in a new term, above any offset that was ever given out.
-    pub fn resume_above(&mut self, records: u64) {
-        self.leader_epoch = LeaderEpoch(self.leader_epoch.0 + 1);
-        let next = Offset(self.next_offset.0 + records);
-        self.replay_gap(next);
+    /// Replay: a batch was stamped in this term.
+    pub fn raise_term(&mut self, stamped: LeaderEpoch) {
+        self.leader_epoch = self.leader_epoch.max(stamped);
+    }
+
+    /// Replay: nobody knows what was lost, so the partition goes on in a new term.
+    pub fn begin_term(&mut self) {
+        self.leader_epoch = LeaderEpoch(self.leader_epoch.0.saturating_add(1));
+    }
+
+    /// Where the log goes on when so many records of it may be lost.
+    #[must_use]
+    pub fn offset_above(&self, records: u64) -> Offset {
+        Offset(self.next_offset.0.saturating_add(records).min(OFFSET_MAX))
     }
 
     /// What a checkpoint at which everything up to `next_offset` is in segments says. `log_start`: the one that is to hold from then on;
@@ -389,6 +412,9 @@ impl Partition {
         }
     }
 }
+
+/// Half of the range stays free, so that no sum of an offset and a count can ever overflow.
+const OFFSET_MAX: u64 = u64::MAX / 2 - 1;
 
 /// Bounds of the producers' table.
 #[derive(Clone, Copy, Debug)]

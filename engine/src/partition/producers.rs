@@ -17,6 +17,8 @@ pub struct WindowBatch {
     pub record_count: u32,
     /// The offset of its first record.
     pub base_offset: Offset,
+    /// What it was stamped with.
+    pub append_time: Timestamp,
 }
 
 /// What a batch's sequence says.
@@ -28,6 +30,8 @@ pub enum SequenceVerdict {
     Duplicate {
         /// Where its first record went.
         base_offset: Offset,
+        /// What it was stamped with.
+        append_time: Timestamp,
     },
     /// It is not to be appended.
     Refused(AppendRefusal),
@@ -49,6 +53,10 @@ struct Producer {
 }
 
 impl Producer {
+    fn is_known(&self, now: Timestamp, limits: &ProducerLimits) -> bool {
+        now.0.saturating_sub(self.last_append.0) <= limits.expiry_ms
+    }
+
     fn next_sequence(&self) -> Sequence {
         self.window.back().map_or(Sequence(0), |last| {
             last.base_sequence.wrapping_add(last.record_count)
@@ -68,8 +76,7 @@ impl ProducerTable {
     ) -> SequenceVerdict {
         use AppendRefusal::{DuplicateExpired, ProducerFenced, ProducerUnknown, SequenceGap};
         let known = self.producers.get(&stamp.id);
-        let known = known
-            .filter(|producer| now.0.saturating_sub(producer.last_append.0) <= limits.expiry_ms);
+        let known = known.filter(|producer| producer.is_known(now, limits));
         let first = stamp.base_sequence == Sequence(0);
         let Some(producer) = known else {
             return if first {
@@ -98,6 +105,7 @@ impl ProducerTable {
         if let Some(batch) = producer.window.iter().rev().find(same) {
             return SequenceVerdict::Duplicate {
                 base_offset: batch.base_offset,
+                append_time: batch.append_time,
             };
         }
         // Sequences wrap: less than half of the circle behind the next one counts as the past.
@@ -110,13 +118,8 @@ impl ProducerTable {
     }
 
     /// Notes a batch that was appended, or that a replay found.
-    pub fn record(
-        &mut self,
-        stamp: &ProducerStamp,
-        batch: WindowBatch,
-        now: Timestamp,
-        limits: &ProducerLimits,
-    ) {
+    pub fn record(&mut self, stamp: &ProducerStamp, batch: WindowBatch, limits: &ProducerLimits) {
+        let now = batch.append_time;
         let producers = &mut self.producers;
         if !producers.contains_key(&stamp.id) && producers.len() >= limits.producers_max {
             let oldest = producers
@@ -151,6 +154,16 @@ impl ProducerTable {
         producer.last_append = producer.last_append.max(now);
     }
 
+    /// Forgets producers that sent nothing for so long that a batch of theirs would be refused anyway.
+    pub fn expire(&mut self, now: Timestamp, limits: &ProducerLimits) {
+        let before = self.producers.len();
+        self.producers
+            .retain(|_, producer| producer.is_known(now, limits));
+        if self.producers.len() < before / 2 {
+            self.producers.shrink_to_fit();
+        }
+    }
+
     /// How many producers are remembered.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -178,6 +191,7 @@ impl ProducerTable {
                         base_sequence: batch.base_sequence.0,
                         record_count: batch.record_count,
                         base_offset: batch.base_offset.0,
+                        append_time: batch.append_time.0,
                     })
                     .collect();
                 (!window.is_empty()).then_some(ProducerRecord {
@@ -205,6 +219,7 @@ impl ProducerTable {
                         base_sequence: Sequence(batch.base_sequence),
                         record_count: batch.record_count,
                         base_offset: Offset(batch.base_offset),
+                        append_time: Timestamp(batch.append_time),
                     })
                     .collect();
                 let producer = Producer {

@@ -98,7 +98,8 @@ fn a_batch_that_was_appended_is_answered_with_its_first_place() {
         append(&mut partition, Some(producer(1, 0, 0)), 3),
         Ok(Appended::Duplicate {
             base_offset: Offset(5),
-            next_offset: Offset(8)
+            next_offset: Offset(8),
+            append_time: NOW,
         })
     );
     assert_eq!(partition.next_offset(), Offset(8));
@@ -330,6 +331,29 @@ fn a_gap_in_the_replay_is_fenced() {
 }
 
 #[test]
+fn a_fence_that_a_replay_finds_again_is_not_noted_twice() {
+    let mut partition = Partition::new(KEY);
+    partition.fence(Offset(2), Offset(4));
+    partition.fence(Offset(2), Offset(4));
+    partition.fence(Offset(1), Offset(4));
+    assert_eq!(
+        partition.fences(),
+        [Fence {
+            from: Offset(1),
+            to: Offset(4)
+        }]
+    );
+}
+
+#[test]
+fn a_stamped_term_raises_a_partitions_term_and_never_lowers_it() {
+    let mut partition = Partition::new(KEY);
+    partition.raise_term(LeaderEpoch(3));
+    partition.raise_term(LeaderEpoch(2));
+    assert_eq!(partition.leader_epoch(), LeaderEpoch(3));
+}
+
+#[test]
 fn a_replay_without_a_gap_fences_nothing() {
     let mut partition = Partition::new(KEY);
     partition.replay_gap(Offset(0));
@@ -339,7 +363,9 @@ fn a_replay_without_a_gap_fences_nothing() {
 #[test]
 fn after_an_unknown_loss_a_partition_goes_on_above_it_in_a_new_term() {
     let mut partition = mixed();
-    partition.resume_above(1_000);
+    partition.begin_term();
+    let above = partition.offset_above(1_000);
+    partition.replay_gap(above);
     assert_eq!(partition.leader_epoch(), LeaderEpoch(1));
     assert_eq!(partition.place(Offset(30)), fenced(30, 1_030));
     assert_eq!(append(&mut partition, None, 1), new_at(1_030));

@@ -11,7 +11,7 @@ use futures_util::stream::FuturesUnordered;
 use gannet_wire::{Offset, Timestamp};
 
 use super::log::ShardLog;
-use super::slot::{BatchArrival, DirectBatch, DirectChunk, Outcome, Slot};
+use super::slot::{BatchArrival, DirectBatch, DirectChunk, Outcome, Slot, chunk_batches_max};
 use super::topics::topic_deleted;
 use crate::io::{BLOCK_BYTES, Clock, Disk, DiskFile};
 use crate::storage::index::SegmentIndex;
@@ -54,13 +54,19 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 }
                 let mut batches = Vec::new();
                 let mut bytes = 0;
+                let mut records = 0u32;
                 while let Some(batch) = pending.batches.front() {
+                    // What the journal notes of the chunk fits into a commit, and its records can be counted there.
+                    let counted = records.checked_add(batch.record_count);
                     if !batches.is_empty()
-                        && bytes + batch.bytes.len() > self.config.direct_chunk_bytes_max
+                        && (bytes + batch.bytes.len() > self.config.direct_chunk_bytes_max
+                            || batches.len() >= chunk_batches_max(self.config.commit_bytes_max)
+                            || counted.is_none())
                     {
                         break;
                     }
                     bytes += batch.bytes.len();
+                    records = counted.unwrap_or(records);
                     batches.extend(pending.batches.pop_front());
                 }
                 pending.batch_bytes -= bytes;

@@ -11,12 +11,11 @@ use futures_util::future::{Either, select, try_join_all};
 use gannet_wire::{Offset, Timestamp};
 
 use super::log::{Recent, ShardLog};
+use super::recover::load_checkpoint;
 use super::slot::Slot;
 use crate::io::{Clock, Disk};
 use crate::partition::TailBatch;
-use crate::storage::checkpoint::{
-    CHECKPOINT_VERSION, CheckpointRecord, CheckpointState, RunRecord, cut_records,
-};
+use crate::storage::checkpoint::{CHECKPOINT_VERSION, CheckpointRecord, RunRecord, cut_records};
 use crate::storage::layout::CHECKPOINT_NAME;
 use crate::storage::open_segment::{OpenSegment, SegmentWriter};
 use crate::storage::record_log::RecordLog;
@@ -284,7 +283,9 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         for slot in slots.iter().filter(|slot| !slot.is_deleted()) {
             let log_start = self.expire(slot, target);
             expired.push((slot.clone(), log_start));
-            let state = slot.state.borrow();
+            let mut state = slot.state.borrow_mut();
+            let now = self.append_clock.borrow().now();
+            state.producers.expire(now, &self.config.producers);
             let mut unrecorded = slot.unrecorded.borrow_mut();
             let mut recorded: Vec<Run> = unrecorded
                 .iter()
@@ -320,7 +321,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             partitions,
             topics_dropped: topics_dropped.iter().map(|topic| topic.id().0).collect(),
         };
-        self.write_checkpoint(&record).await?;
+        self.write_checkpoint(record).await?;
         // Only now: a log start that a reader was told of never goes back.
         let mut dropped: Vec<(PartitionKey, SegmentRef)> = Vec::new();
         for (slot, log_start) in expired {
@@ -333,35 +334,32 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         self.unlink(dropped).await
     }
 
-    async fn write_checkpoint(&self, record: &CheckpointRecord) -> Result<(), StorageError> {
+    async fn write_checkpoint(&self, record: CheckpointRecord) -> Result<(), StorageError> {
         let mut log = self
             .checkpoint
             .borrow_mut()
             .take()
             .expect("the flusher alone writes checkpoints");
-        let encoded = record.encode();
+        let encoded = record.encode_in_parts();
         loop {
-            match log.reserve(encoded.len()).await {
+            match log.reserve_parts(&encoded).await {
                 Err(error) if error.is_disk_full() => self.wait_for_space(&error).await,
                 other => break other?,
             }
         }
-        log.append(&encoded).await?;
+        log.append_in_parts(&encoded).await?;
         if log.wants_snapshot(self.config.checkpoint_bytes_min) {
             // What is on disk is the truth: put together again, it is the next log's snapshot.
             let dir = self.data.shard(self.layout, self.shard);
-            let loaded = RecordLog::load(&self.disk, &dir, CHECKPOINT_NAME).await?;
-            let records = loaded.map(|loaded| loaded.records).unwrap_or_default();
-            let state = CheckpointState::load(&records).map_err(|fault| StorageError::Damaged {
-                path: dir.display().to_string(),
-                what: fault.to_string(),
-            })?;
-            let started = RecordLog::start(
+            let (mut state, _) = load_checkpoint(&self.disk, &dir).await?;
+            let now = self.append_clock.borrow().now();
+            state.drop_expired_producers(now, self.config.producers.expiry_ms);
+            let started = RecordLog::start_in_parts(
                 &self.disk,
                 &dir,
                 CHECKPOINT_NAME,
                 log.sequence() + 1,
-                &state.to_record().encode(),
+                &state.to_record().encode_in_parts(),
             )
             .await;
             match started {

@@ -28,10 +28,14 @@ use super::topics::{DroppedTopic, topic_deleted};
 use crate::cursor::CommittedOffset;
 use crate::io::local::Signal;
 use crate::io::{Clock, Disk, DiskBuffer, DiskFile};
+use crate::limits::COMMIT_BYTES_MAX;
 use crate::partition::{AppendRefusal, Appended, ProducerLimits, TailBatch};
 use crate::storage::append_clock::{AppendClock, WallClock};
-use crate::storage::commit::{BatchStamp, CommitIdentity, CommitWriter, EntryKind, commit_bytes};
+use crate::storage::commit::{
+    BatchStamp, CommitIdentity, CommitWriter, EntryKind, commit_bytes, lone_entry_bytes_max,
+};
 use crate::storage::journal::Journal;
+use crate::storage::journal_file::FIRST_COMMIT_POSITION;
 use crate::storage::layout::DataDir;
 use crate::storage::open_segment::{OpenSegment, SegmentDirs};
 use crate::storage::reader::SegmentReader;
@@ -223,6 +227,20 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         shard: ShardIndex,
         parts: LogParts<D>,
     ) -> Rc<Self> {
+        assert!(
+            config.commit_bytes_max <= COMMIT_BYTES_MAX
+                && FIRST_COMMIT_POSITION + config.commit_bytes_max as u64
+                    <= config.journal_file_bytes,
+            "a commit fits into a journal file, and a recovery reads it whole"
+        );
+        // A batch that no commit has room for goes straight to a segment, however large a backlog has to be for that.
+        let direct_bytes_min = config
+            .direct_bytes_min
+            .min(lone_entry_bytes_max(config.commit_bytes_max) + 1);
+        let config = LogConfig {
+            direct_bytes_min,
+            ..config
+        };
         let reader = SegmentReader::new(
             disk.clone(),
             data.clone(),
@@ -337,10 +355,11 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             Ok(Appended::Duplicate {
                 base_offset,
                 next_offset,
+                append_time,
             }) => {
                 let outcome = Outcome::Published {
                     base_offset,
-                    append_time: now,
+                    append_time,
                     durability: Durability::Durable,
                     duplicate: true,
                 };
@@ -633,13 +652,16 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         let max = self.config.commit_bytes_max;
         let mut ready = self.ready.borrow_mut();
         let direct_room = directs_in_flight < self.config.directs_in_flight_max;
-        let mut left = ready.len();
-        while left > 0 {
-            left -= 1;
-            let Some(slot) = ready.pop_front() else { break };
+        while let Some(slot) = ready.pop_front() {
             let mut pending = slot.pending.borrow_mut();
             let mut full = false;
+            let mut turn_ended = false;
+            let turn_ends = payload + max / TURNS_PER_COMMIT;
             while let Some(bytes) = pending.front_bytes(self.config.direct_bytes_min, direct_room) {
+                turn_ended = payload >= turn_ends;
+                if turn_ended {
+                    break;
+                }
                 full = !items.is_empty() && commit_bytes(items.len() + 1, payload + bytes) > max;
                 if full {
                     break;
@@ -663,6 +685,11 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 drop(pending);
                 ready.push_front(slot);
                 break;
+            }
+            if turn_ended {
+                drop(pending);
+                ready.push_back(slot);
+                continue;
             }
             // What waits for a chunk comes back when the chunk has landed.
             pending.queued = false;
@@ -694,6 +721,11 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             })
             .sum();
         let bytes = commit_bytes(items.len(), payload);
+        // IMPORTANT: what is larger a recovery takes for damage, and no journal file may have room for it.
+        assert!(
+            bytes <= self.config.commit_bytes_max,
+            "a commit of {bytes} bytes is over the limit"
+        );
         let lsn = self.next_lsn.get();
         let placement = loop {
             if let Some(placement) = self.journal.place(bytes) {
@@ -914,6 +946,9 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
     }
 }
 
+/// A slot's turn ends after this part of a commit, while others wait.
+const TURNS_PER_COMMIT: usize = 4;
+
 fn complete_published(
     completion: Option<Completion>,
     base_offset: gannet_wire::Offset,
@@ -968,3 +1003,6 @@ fn append_error(refusal: &AppendRefusal) -> ErrorBody {
     };
     ErrorBody::new(code, refusal.to_string())
 }
+
+#[cfg(test)]
+mod tests;

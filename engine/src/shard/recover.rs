@@ -1,31 +1,23 @@
 //! A shard's start: checkpoint, journal, decision, and a log that goes on in a fresh file. And the move to another number of shards.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::rc::Rc;
 
-use gannet_wire::batch::ProducerStamp;
-use gannet_wire::{Offset, ShardIndex, Timestamp};
+use gannet_wire::{Offset, ShardIndex};
 
-use super::log::{LogConfig, LogParts, Recent, ShardLog};
-use super::slot::Slot;
+use super::log::{LogConfig, LogParts, ShardLog};
+use super::replay::Replay;
 use crate::control::catalogue::{CatalogueState, Layout, TopicLife};
-use crate::cursor::CommittedOffset;
 use crate::io::{Clock, Disk};
-use crate::partition::{Partition, TailBatch, WindowBatch};
 use crate::storage::append_clock::AppendClock;
 use crate::storage::checkpoint::CheckpointState;
-use crate::storage::commit::{CommitHead, Entry, EntryKind};
-use crate::storage::journal::Journal;
+use crate::storage::journal::{Journal, JournalContents};
 use crate::storage::layout::{CHECKPOINT_NAME, DataDir};
 use crate::storage::record_log::RecordLog;
-use crate::storage::recovery::{JournalState, Plan, Row, Step, plan};
-use crate::storage::segment::{DirectRun, Run, SegmentIds, SegmentRef, header_at};
-use crate::storage::slice::Slice;
-use crate::storage::{Lsn, PartitionKey, SegmentId, StorageError};
-
-/// Offsets that one lost commit may have held at most: as many records as its bytes can carry when they compress as well as they may.
-const LOST_COMMIT_RECORDS_MAX: u64 = 1 << 33;
+use crate::storage::recovery::{JournalState, Plan, Row, plan};
+use crate::storage::segment::{SegmentIds, SegmentRef};
+use crate::storage::{Lsn, PartitionKey, StorageError};
 
 /// Journal files kept ready for reuse.
 const SPARES_MAX: usize = 8;
@@ -41,6 +33,8 @@ pub struct RecoveryReport {
     pub bytes_replayed: u64,
     /// Ranges that are lost.
     pub fences: Vec<(PartitionKey, Offset, Offset)>,
+    /// Groups whose committed offset lies beyond the end of its partition.
+    pub committed_beyond_end: Vec<(PartitionKey, String, Offset)>,
 }
 
 /// Who starts, and where.
@@ -66,26 +60,18 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
     ) -> Result<(Rc<Self>, RecoveryReport), StorageError> {
         let dir = data.shard(identity.layout.number, identity.shard);
         let journal_dir = data.journal(identity.layout.number, identity.shard);
-        let loaded = RecordLog::load(&disk, &dir, CHECKPOINT_NAME).await?;
-        let contents = Journal::scan(&disk, &journal_dir).await?;
-        if loaded.is_none() && contents.file_count() > 0 {
-            return Err(StorageError::Damaged {
-                path: dir.display().to_string(),
-                what: "there is a journal but no checkpoint".into(),
-            });
-        }
-        let (mut state, sequence) = match loaded {
-            Some(loaded) => (load_state(&dir, &loaded.records)?, loaded.sequence),
-            None => (CheckpointState::default(), 0),
-        };
+        let (mut state, sequence) = load_checkpoint(&disk, &dir).await?;
         check_topics(&dir, &mut state, catalogue)?;
 
-        let mut contents = contents;
+        let mut contents =
+            JournalContents::scan(&disk, &journal_dir, state.journal.flushed_lsn).await?;
         let found = std::mem::take(&mut contents.found);
         let decision = plan(&state.journal, &contents.generations, found);
-        let mut replay = Replay::new(&state, catalogue, &config, clock.monotonic());
+        contents.keep_damaged(&decision.steps);
         let mut append_clock =
             AppendClock::start(state.append_clock_ms, clock.monotonic(), clock.wall_ms());
+        state.drop_expired_producers(append_clock.now(), config.producers.expiry_ms);
+        let mut replay = Replay::new(&state, catalogue, identity, &config, clock.monotonic());
         let Plan {
             steps,
             end_lsn,
@@ -94,21 +80,14 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             rows,
         } = decision;
         replay.report.rows = rows;
+        if contents.flushed_commits > 0 {
+            *replay.report.rows.entry(Row::Flushed).or_default() += contents.flushed_commits;
+        }
         for step in steps {
             replay.apply(step, &mut append_clock)?;
         }
-        for topic in catalogue.topics.values() {
-            for key in topic
-                .keys()
-                .filter(|key| identity.layout.owner(*key) == identity.shard)
-            {
-                replay
-                    .slots
-                    .entry(key)
-                    .or_insert_with(|| Slot::new(topic.clone(), Partition::new(key)));
-            }
-        }
         replay.finish();
+        replay.report_committed_beyond_end();
 
         // The decision is durable before anything is served: a second crash must not decide otherwise.
         state.journal = JournalState {
@@ -119,12 +98,12 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         };
         state.append_clock_ms = Some(append_clock.now().0);
         let flushed_lsn = state.journal.flushed_lsn;
-        let checkpoint = RecordLog::start(
+        let checkpoint = RecordLog::start_in_parts(
             &disk,
             &dir,
             CHECKPOINT_NAME,
             sequence + 1,
-            &state.to_record().encode(),
+            &state.to_record().encode_in_parts(),
         )
         .await?;
         let journal = Journal::open(
@@ -143,6 +122,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         let Replay {
             slots,
             unflushed,
+            damaged_through,
             report,
             ..
         } = replay;
@@ -167,6 +147,11 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             flushed_lsn,
         };
         let log = Self::assemble(disk, clock, data, config, identity.shard, parts);
+        // IMPORTANT: fences, jumps and new terms are in the checkpoint before anything is served. The damage they come from may read
+        // differently next time, and what a consumer was told of offsets and terms must hold then too.
+        if let Some(lsn) = damaged_through {
+            log.flush_through(lsn).await?;
+        }
         log.queue_expiries();
         Ok((log, report))
     }
@@ -177,11 +162,15 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             self.flush_round().await?;
         }
         let dir = self.data.shard(self.layout, self.shard);
-        let loaded = RecordLog::load(&self.disk, &dir, CHECKPOINT_NAME).await?;
-        load_state(
-            &dir,
-            &loaded.map(|loaded| loaded.records).unwrap_or_default(),
-        )
+        Ok(load_checkpoint(&self.disk, &dir).await?.0)
+    }
+
+    /// Flushes until segments and checkpoint have everything up to and with `lsn`.
+    async fn flush_through(self: &Rc<Self>, lsn: Lsn) -> Result<(), StorageError> {
+        while self.flushed_lsn.get() < lsn {
+            self.flush_round().await?;
+        }
+        Ok(())
     }
 
     fn queue_expiries(&self) {
@@ -248,18 +237,30 @@ pub async fn lay_out<D: Disk>(
     }
     for (shard, state) in (0u16..).zip(&shards) {
         let dir = data.shard(layout.number, ShardIndex(shard));
-        RecordLog::start(disk, &dir, CHECKPOINT_NAME, 1, &state.to_record().encode()).await?;
+        let snapshot = state.to_record().encode_in_parts();
+        RecordLog::start_in_parts(disk, &dir, CHECKPOINT_NAME, 1, &snapshot).await?;
     }
     disk.sync_dir(data.root())
         .await
         .map_err(StorageError::io("sync", data.root()))
 }
 
-fn load_state(dir: &Path, records: &[Vec<u8>]) -> Result<CheckpointState, StorageError> {
-    CheckpointState::load(records).map_err(|fault| StorageError::Damaged {
+/// What the checkpoint in `dir` says, and its log's sequence. Every shard of a layout has one before the catalogue knows the layout, so one
+/// that is not there was lost, whatever else is gone with it.
+pub(super) async fn load_checkpoint<D: Disk>(
+    disk: &D,
+    dir: &Path,
+) -> Result<(CheckpointState, u64), StorageError> {
+    let damaged = |what: String| StorageError::Damaged {
         path: dir.display().to_string(),
-        what: fault.to_string(),
-    })
+        what,
+    };
+    let loaded = RecordLog::load(disk, dir, CHECKPOINT_NAME)
+        .await?
+        .ok_or_else(|| damaged("there is no checkpoint".into()))?;
+    let state =
+        CheckpointState::load(&loaded.records).map_err(|fault| damaged(fault.to_string()))?;
+    Ok((state, loaded.sequence))
 }
 
 /// Drops deleted topics; refuses ids that were never given out.
@@ -284,308 +285,5 @@ fn check_topics(
     Ok(())
 }
 
-/// The state that the journal's commits are applied to.
-struct Replay<'a> {
-    catalogue: &'a CatalogueState,
-    config: &'a LogConfig,
-    now: std::time::Duration,
-    slots: HashMap<PartitionKey, Rc<Slot>>,
-    unflushed: VecDeque<Recent>,
-    /// Partitions with a batch behind the newest commit that is lost beyond knowing.
-    seen_since_lost: Option<HashSet<PartitionKey>>,
-    lost_commits: u64,
-    /// The newest commit that is lost beyond knowing, and how much stands before it in `unflushed`.
-    lost_at: Option<(usize, Lsn)>,
-    report: RecoveryReport,
-}
-
-impl<'a> Replay<'a> {
-    fn new(
-        state: &CheckpointState,
-        catalogue: &'a CatalogueState,
-        config: &'a LogConfig,
-        now: std::time::Duration,
-    ) -> Self {
-        let slots = state
-            .partitions
-            .iter()
-            .filter_map(|(key, record)| {
-                let topic = catalogue.topics.get(&key.topic)?;
-                Some((*key, Slot::new(topic.clone(), Partition::restore(record))))
-            })
-            .collect();
-        Self {
-            catalogue,
-            config,
-            now,
-            slots,
-            unflushed: VecDeque::new(),
-            seen_since_lost: None,
-            lost_commits: 0,
-            lost_at: None,
-            report: RecoveryReport::default(),
-        }
-    }
-
-    fn apply(&mut self, step: Step, clock: &mut AppendClock) -> Result<(), StorageError> {
-        match step {
-            Step::Replay(commit) => {
-                self.apply_entries(&commit.head, &commit.entries, &commit.bytes, clock)
-            }
-            Step::Salvage {
-                lsn,
-                head,
-                whole,
-                lost,
-                bytes,
-            } => {
-                for entry in &lost {
-                    tracing::error!(lsn = lsn.0, partition = %entry.key, from = %entry.base_offset, to = %entry.next_offset(), "a durable batch is damaged in the journal: its offsets are fenced");
-                }
-                // Gaps that the lost entries leave are fenced when what follows them is applied, or at the end.
-                self.apply_entries(&head, &whole, &bytes, clock)?;
-                let mut fenced = Vec::new();
-                for entry in lost.iter().filter(|entry| {
-                    entry.kind == EntryKind::Batch || entry.kind == EntryKind::DirectRun
-                }) {
-                    let Some(slot) = self.slot(entry.key)? else {
-                        continue;
-                    };
-                    let mut state = slot.state.borrow_mut();
-                    if entry.next_offset() > state.next_offset() {
-                        self.report.fences.push((
-                            entry.key,
-                            state.next_offset(),
-                            entry.next_offset(),
-                        ));
-                        state.replay_gap(entry.next_offset());
-                        drop(state);
-                        fenced.push(slot);
-                    }
-                }
-                if !fenced.is_empty() {
-                    self.unflushed.push_back(self.fenced_at(lsn, fenced));
-                }
-                Ok(())
-            }
-            Step::Lost { first, last } => {
-                tracing::error!(
-                    first = first.0,
-                    last = last.0,
-                    "durable commits are damaged beyond knowing what they held: partitions go on above any offset they may have had"
-                );
-                self.lost_commits += last.0 - first.0 + 1;
-                self.seen_since_lost = Some(HashSet::new());
-                self.lost_at = Some((self.unflushed.len(), last));
-                Ok(())
-            }
-        }
-    }
-
-    fn apply_entries(
-        &mut self,
-        head: &CommitHead,
-        entries: &[Entry],
-        commit: &Slice,
-        clock: &mut AppendClock,
-    ) -> Result<(), StorageError> {
-        clock.raise_to(head.identity.append_time);
-        let lsn = head.identity.lsn;
-        let mut slots = Vec::new();
-        for entry in entries {
-            let Some(slot) = self.slot(entry.key)? else {
-                continue;
-            };
-            let start = entry.start as usize;
-            let bytes = commit.part(start..start + entry.length as usize);
-            match entry.kind {
-                EntryKind::Batch => self.apply_batch(&slot, lsn, entry, bytes),
-                EntryKind::DirectRun => self.apply_direct(&slot, lsn, entry, &bytes)?,
-                EntryKind::CommittedOffset => {
-                    let offset =
-                        CommittedOffset::decode(&bytes).ok_or_else(|| damaged_entry(entry))?;
-                    slot.state.borrow_mut().committed.apply(offset, lsn);
-                }
-            }
-            slots.push(slot);
-        }
-        if !slots.is_empty() {
-            self.unflushed.push_back(Recent {
-                lsn,
-                bytes: head.commit_bytes as u64,
-                slots,
-                released_at: self.now,
-            });
-        }
-        Ok(())
-    }
-
-    fn apply_batch(&mut self, slot: &Rc<Slot>, lsn: Lsn, entry: &Entry, bytes: Slice) {
-        if !self.make_room(slot, entry) {
-            return;
-        }
-        self.report.batches_replayed += 1;
-        self.report.bytes_replayed += bytes.len() as u64;
-        let producer = header_at(&bytes)
-            .and_then(|header| header.producer().map(|stamp| (stamp, header.append_time())));
-        let mut state = slot.state.borrow_mut();
-        state.replay_offsets(entry.base_offset, entry.next_offset());
-        if let Some((stamp, append_time)) = producer {
-            self.record_producer(
-                &mut state,
-                &stamp,
-                entry.base_offset,
-                entry.record_count,
-                append_time,
-            );
-        }
-        state.batch_durable(TailBatch {
-            base_offset: entry.base_offset,
-            next_offset: entry.next_offset(),
-            lsn,
-            bytes,
-            flushed: false,
-        });
-    }
-
-    fn apply_direct(
-        &mut self,
-        slot: &Rc<Slot>,
-        lsn: Lsn,
-        entry: &Entry,
-        bytes: &[u8],
-    ) -> Result<(), StorageError> {
-        let direct = rkyv::from_bytes::<DirectRun, rkyv::rancor::Error>(bytes)
-            .map_err(|_| damaged_entry(entry))?;
-        if !self.make_room(slot, entry) {
-            return Ok(());
-        }
-        let run = Run {
-            segment: SegmentRef {
-                id: SegmentId(direct.segment),
-                shared: false,
-            },
-            base_offset: entry.base_offset,
-            next_offset: entry.next_offset(),
-            position: direct.position,
-            end: direct.end,
-            max_timestamp: Timestamp(direct.max_timestamp),
-            append_time: Timestamp(direct.append_time),
-        };
-        let mut state = slot.state.borrow_mut();
-        state.replay_offsets(run.base_offset, run.next_offset);
-        state.replay_durable(run.next_offset);
-        state.add_run(run);
-        for producer in &direct.producers {
-            self.record_producer(
-                &mut state,
-                &producer.stamp(),
-                Offset(producer.base_offset),
-                producer.record_count,
-                Timestamp(producer.append_time),
-            );
-        }
-        drop(state);
-        slot.unrecorded.borrow_mut().push_back((lsn, run));
-        Ok(())
-    }
-
-    fn record_producer(
-        &self,
-        state: &mut Partition,
-        stamp: &ProducerStamp,
-        base_offset: Offset,
-        record_count: u32,
-        at: Timestamp,
-    ) {
-        let batch = WindowBatch {
-            base_sequence: stamp.base_sequence,
-            record_count,
-            base_offset,
-        };
-        state
-            .producers
-            .record(stamp, batch, at, &self.config.producers);
-    }
-
-    /// Fences what is missing before an entry. `false`: the partition has these offsets already.
-    fn make_room(&mut self, slot: &Rc<Slot>, entry: &Entry) -> bool {
-        if let Some(seen) = &mut self.seen_since_lost {
-            seen.insert(entry.key);
-        }
-        let mut state = slot.state.borrow_mut();
-        if entry.base_offset > state.next_offset() {
-            tracing::error!(partition = %entry.key, from = %state.next_offset(), to = %entry.base_offset, "offsets are missing from the journal: they are fenced");
-            self.report
-                .fences
-                .push((entry.key, state.next_offset(), entry.base_offset));
-            state.replay_gap(entry.base_offset);
-        }
-        entry.base_offset == state.next_offset()
-    }
-
-    /// Partitions that may have lost their end, without anything saying how much, go on above it in a new term.
-    fn finish(&mut self) {
-        let Some(seen) = self.seen_since_lost.take() else {
-            return;
-        };
-        let mut fenced = Vec::new();
-        for (key, slot) in &self.slots {
-            if !seen.contains(key) {
-                let mut state = slot.state.borrow_mut();
-                let from = state.next_offset();
-                state.resume_above(self.lost_commits * LOST_COMMIT_RECORDS_MAX);
-                self.report.fences.push((*key, from, state.next_offset()));
-                fenced.push(slot.clone());
-            }
-        }
-        if let Some((at, lsn)) = self.lost_at {
-            fenced.sort_by_key(|slot| slot.key());
-            let fenced = self.fenced_at(lsn, fenced);
-            self.unflushed.insert(at, fenced);
-        }
-    }
-
-    /// IMPORTANT: a checkpoint that covers damage has to hold what was decided about it. Without this the start after the next one would
-    /// know of neither, and give the fenced offsets out again.
-    fn fenced_at(&self, lsn: Lsn, slots: Vec<Rc<Slot>>) -> Recent {
-        Recent {
-            lsn,
-            bytes: 0,
-            slots,
-            released_at: self.now,
-        }
-    }
-
-    /// The slot of an entry; `None` when its topic was deleted.
-    fn slot(&mut self, key: PartitionKey) -> Result<Option<Rc<Slot>>, StorageError> {
-        if let Some(slot) = self.slots.get(&key) {
-            return Ok(Some(slot.clone()));
-        }
-        match (
-            self.catalogue.life(key.topic),
-            self.catalogue.topics.get(&key.topic),
-        ) {
-            (TopicLife::Live, Some(topic)) if key.partition.0 < topic.partitions => {
-                let slot = Slot::new(topic.clone(), Partition::new(key));
-                self.slots.insert(key, slot.clone());
-                Ok(Some(slot))
-            }
-            (TopicLife::Deleted, _) => Ok(None),
-            _ => Err(StorageError::Damaged {
-                path: "the journal".into(),
-                what: format!("it holds partition {key}, which the catalogue never had"),
-            }),
-        }
-    }
-}
-
-fn damaged_entry(entry: &Entry) -> StorageError {
-    StorageError::Damaged {
-        path: "the journal".into(),
-        what: format!(
-            "an entry of partition {} has a valid checksum but cannot be read",
-            entry.key
-        ),
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,9 @@ use gannet_wire::{ErrorBody, ErrorCode, LeaderEpoch, Offset, Timestamp};
 use crate::control::catalogue::Topic;
 use crate::cursor::CommittedOffset;
 use crate::io::local::Signal;
+use crate::limits::COMMIT_BYTES_MAX_MIN;
 use crate::partition::Partition;
+use crate::storage::commit::lone_entry_bytes_max;
 use crate::storage::segment::{DirectProducer, Run};
 use crate::storage::slice::Slice;
 use crate::storage::{Lsn, PartitionKey};
@@ -230,6 +232,16 @@ impl Pending {
 const DIRECT_ENTRY_BYTES: usize = 64;
 /// ... and of each producer in it.
 const DIRECT_PRODUCER_BYTES: usize = 48;
+
+/// Batches of a chunk, at most: if each has a producer, its entry still fits into a commit of `commit_bytes_max` bytes.
+pub(super) const fn chunk_batches_max(commit_bytes_max: usize) -> usize {
+    (lone_entry_bytes_max(commit_bytes_max) - DIRECT_ENTRY_BYTES) / DIRECT_PRODUCER_BYTES
+}
+
+const _: () = assert!(
+    chunk_batches_max(COMMIT_BYTES_MAX_MIN as usize) > 0,
+    "the smallest commit notes a chunk of one batch"
+);
 
 /// A partition in its shard. Shared by the tasks of one thread.
 pub struct Slot {

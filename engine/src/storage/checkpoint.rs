@@ -2,11 +2,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use gannet_wire::limits::{GROUP_NAME_BYTES_MAX, OFFSET_METADATA_BYTES_MAX};
 use gannet_wire::{Offset, PartitionIndex, Timestamp, TopicId};
 
+use super::record_log::RECORD_BYTES_MAX;
 use super::recovery::{Cut, JournalState};
 use super::segment::{Run, SegmentRef, insert_run};
 use super::{Generation, Lsn, PartitionKey, SegmentId};
+use crate::cursor::GROUPS_MAX;
+use crate::limits::{PRODUCER_INFLIGHT_MAX, PRODUCERS_MAX};
 
 /// The newest checkpoint format this program reads.
 pub const CHECKPOINT_VERSION: u32 = 1;
@@ -82,6 +86,7 @@ pub struct WindowRecord {
     pub base_sequence: u32,
     pub record_count: u32,
     pub base_offset: u64,
+    pub append_time: i64,
 }
 
 /// A committed offset in a checkpoint.
@@ -123,6 +128,42 @@ impl CheckpointRecord {
         rkyv::to_bytes::<rkyv::rancor::Error>(self)
             .expect("memory is the only thing that can be missing")
             .into_vec()
+    }
+
+    /// The record in parts that the log takes, as bytes; together they say the same.
+    #[must_use]
+    pub fn encode_in_parts(self) -> Vec<Vec<u8>> {
+        let parts = self.into_parts(PART_BYTES_MAX);
+        parts.iter().map(Self::encode).collect()
+    }
+
+    /// Parts of about `bytes_max` at most, unless a single partition takes more.
+    fn into_parts(mut self, bytes_max: usize) -> Vec<Self> {
+        let partitions = std::mem::take(&mut self.partitions);
+        let mut parts = Vec::new();
+        let mut bytes = 0;
+        for partition in partitions {
+            let more = partition.encoded_bytes_max();
+            if bytes > 0 && bytes + more > bytes_max {
+                // What is dropped is dropped before anything is added, so the first part says it for all.
+                let next = self.clone_head();
+                parts.push(std::mem::replace(&mut self, next));
+                bytes = 0;
+            }
+            bytes += more;
+            self.partitions.push(partition);
+        }
+        parts.push(self);
+        parts
+    }
+
+    fn clone_head(&self) -> Self {
+        Self {
+            cuts: self.cuts.clone(),
+            partitions: Vec::new(),
+            topics_dropped: Vec::new(),
+            ..*self
+        }
     }
 
     /// Reads a record's bytes.
@@ -181,6 +222,15 @@ impl CheckpointState {
         }
     }
 
+    /// Forgets producers that sent nothing for so long.
+    pub fn drop_expired_producers(&mut self, now: Timestamp, expiry_ms: i64) {
+        for partition in self.partitions.values_mut() {
+            partition
+                .producers
+                .retain(|producer| now.0.saturating_sub(producer.last_append) <= expiry_ms);
+        }
+    }
+
     /// A full record, as a new log begins with.
     #[must_use]
     pub fn to_record(&self) -> CheckpointRecord {
@@ -206,6 +256,22 @@ pub fn cut_records(cuts: &[Cut]) -> Vec<(u64, u64, u64)> {
 }
 
 impl PartitionRecord {
+    /// An upper bound of what it takes in a checkpoint.
+    fn encoded_bytes_max(&self) -> usize {
+        let producers = self.producers.iter();
+        let committed = self.committed.iter();
+        128 + 16 * self.fences.len()
+            + size_of::<RunRecord>() * self.runs.len()
+            + producers
+                .map(|producer| PRODUCER_BYTES_MAX + WINDOW_BYTES_MAX * producer.window.len())
+                .sum::<usize>()
+            + committed
+                .map(|committed| {
+                    COMMITTED_BYTES_MAX + committed.group.len() + committed.metadata.len()
+                })
+                .sum::<usize>()
+    }
+
     /// Which partition.
     #[must_use]
     pub fn key(&self) -> PartitionKey {
@@ -249,6 +315,21 @@ impl From<&Run> for RunRecord {
         }
     }
 }
+
+/// What a part of a checkpoint takes at most, unless a single partition takes more.
+const PART_BYTES_MAX: usize = 64 << 20;
+const PRODUCER_BYTES_MAX: usize = size_of::<ProducerRecord>();
+const WINDOW_BYTES_MAX: usize = size_of::<WindowRecord>();
+const COMMITTED_BYTES_MAX: usize = size_of::<CommittedRecord>();
+
+const _: () = assert!(
+    PART_BYTES_MAX
+        + PRODUCERS_MAX
+            * (PRODUCER_BYTES_MAX + 2 * PRODUCER_INFLIGHT_MAX as usize * WINDOW_BYTES_MAX)
+        + GROUPS_MAX * (COMMITTED_BYTES_MAX + GROUP_NAME_BYTES_MAX + OFFSET_METADATA_BYTES_MAX)
+        < RECORD_BYTES_MAX,
+    "the largest partition has its place in one record"
+);
 
 #[cfg(test)]
 mod tests;

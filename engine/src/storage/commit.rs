@@ -173,8 +173,14 @@ pub struct CommitHead {
 
 /// The bytes a commit of `entries` with `payload_bytes` takes on disk.
 #[must_use]
-pub fn commit_bytes(entries: usize, payload_bytes: usize) -> usize {
+pub const fn commit_bytes(entries: usize, payload_bytes: usize) -> usize {
     (2 * HEAD_BYTES + 2 * entries * ENTRY_BYTES + payload_bytes).next_multiple_of(BLOCK_BYTES)
+}
+
+/// The largest entry that has its place in a commit of `commit_bytes` bytes, alone.
+#[must_use]
+pub const fn lone_entry_bytes_max(commit_bytes: usize) -> usize {
+    (commit_bytes / BLOCK_BYTES * BLOCK_BYTES).saturating_sub(2 * HEAD_BYTES + 2 * ENTRY_BYTES)
 }
 
 /// The checksum of one entry. A batch carries a checksum of its body, itself covered by the stamped part: so that part alone

@@ -2,16 +2,20 @@
 //!
 //! A file is pre-written with zeros (writes over written blocks are durable in one operation, without metadata), then waits as
 //! a spare. Put to use it gets a header with a new generation, durable before the first commit in it. Full, it is sealed; once everything
-//! in it is in segments and a checkpoint says so, it is a spare again.
+//! in it is in segments and a checkpoint says so, it is a spare again. Only a file in which a start found rot never is: it stays as it is, beside
+//! an empty file whose name says so, until an operator removes both.
+
+mod contents;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use super::journal_file::{FIRST_COMMIT_POSITION, HeaderState, JournalHeader};
-use super::layout::JOURNAL_SUFFIX;
-use super::scan::{Found, Scanner};
+pub use contents::JournalContents;
+
+use super::journal_file::{FIRST_COMMIT_POSITION, JournalHeader};
+use super::layout::{JOURNAL_KEPT_SUFFIX, JOURNAL_SUFFIX};
 use super::{Generation, Lsn, StorageError};
 use crate::io::local::Signal;
 use crate::io::{BLOCK_BYTES, Disk, DiskBuffer, DiskFile, OpenMode};
@@ -87,59 +91,8 @@ enum Pace {
     Urgent,
 }
 
-/// What a start finds in a journal directory.
-pub struct JournalContents {
-    /// The lives that the files' headers claim.
-    pub generations: Vec<Generation>,
-    /// What the scans found.
-    pub found: Vec<Found>,
-    /// Every file, with the highest LSN in it (0: none).
-    files: Vec<Sealed>,
-}
-
-impl JournalContents {
-    /// How many journal files there are.
-    #[must_use]
-    pub fn file_count(&self) -> usize {
-        self.files.len()
-    }
-}
-
 impl<D: Disk> Journal<D> {
-    /// Reads all files in `dir`, which may not exist yet. Nothing is changed.
-    pub async fn scan(disk: &D, dir: &Path) -> Result<JournalContents, StorageError> {
-        let entries = match disk.list(dir).await {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(StorageError::io("list", dir)(error)),
-        };
-        let mut contents = JournalContents {
-            generations: Vec::new(),
-            found: Vec::new(),
-            files: Vec::new(),
-        };
-        for entry in entries {
-            let Some(slot) = slot_of_name(&entry.name) else {
-                continue;
-            };
-            let path = dir.join(&entry.name);
-            let (generation, found) = scan_file(disk, &path).await?;
-            contents.generations.extend(generation);
-            let last_lsn = found.iter().filter_map(found_lsn).max().unwrap_or_default();
-            contents.found.extend(found);
-            contents.files.push(Sealed {
-                slot,
-                file_bytes: entry.bytes,
-                last_lsn,
-            });
-        }
-        contents
-            .files
-            .sort_unstable_by_key(|file| (file.last_lsn, file.slot));
-        Ok(contents)
-    }
-
-    /// Opens the journal behind what [`Journal::scan`] found: nothing is appended to any of those files in their present life.
+    /// Opens the journal behind what [`JournalContents::scan`] found: nothing is appended to any of those files in their present life.
     /// `generation` is the newest one ever used, `end_lsn` where the log ends.
     pub async fn open(
         disk: &D,
@@ -157,17 +110,27 @@ impl<D: Disk> Journal<D> {
         disk.create_dir_all(dir)
             .await
             .map_err(StorageError::io("create", dir))?;
+        for file in contents.files().iter().filter(|file| file.is_damaged) {
+            note_kept(disk, dir, file.slot).await?;
+        }
+        // IMPORTANT: a spare that a killed life had just made may have a name that no sync has seen yet, and a commit in it would be
+        // gone with the name.
+        disk.sync_dir(dir)
+            .await
+            .map_err(StorageError::io("sync", dir))?;
         // What lies behind the end was cut; such a file is free once everything up to the end is flushed.
         let sealed = contents
-            .files
+            .files()
             .iter()
+            .filter(|file| !file.is_damaged)
             .map(|file| Sealed {
+                slot: file.slot,
+                file_bytes: file.file_bytes,
                 last_lsn: file.last_lsn.min(end_lsn),
-                ..*file
             })
             .collect();
         let next_slot = contents
-            .files
+            .files()
             .iter()
             .map(|file| file.slot + 1)
             .max()
@@ -467,7 +430,25 @@ impl<D: Disk> Journal<D> {
     }
 
     fn path(&self, slot: u64) -> PathBuf {
-        self.dir.join(format!("{slot:08}{JOURNAL_SUFFIX}"))
+        path_of(&self.dir, slot)
+    }
+}
+
+fn path_of(dir: &Path, slot: u64) -> PathBuf {
+    dir.join(format!("{slot:08}{JOURNAL_SUFFIX}"))
+}
+
+/// Makes the empty file that says that a journal file is kept; durable with the next sync of the directory.
+async fn note_kept<D: Disk>(disk: &D, dir: &Path, slot: u64) -> Result<(), StorageError> {
+    let path = dir.join(format!("{slot:08}{JOURNAL_KEPT_SUFFIX}"));
+    match disk.open(&path, OpenMode::CreateNew).await {
+        Ok(note) => {
+            tracing::error!(file = %path_of(dir, slot).display(), note = %path.display(), "a journal file is damaged: it is kept as it is and not used again. Remove it and the note beside it once nobody wants to look into it");
+            note.close().await.map_err(StorageError::io("close", &path))
+        }
+        // An earlier start made it.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(StorageError::io("create", &path)(error)),
     }
 }
 
@@ -475,117 +456,6 @@ fn zeros<D: Disk>(disk: &D, bytes: usize) -> DiskBuffer {
     let mut buffer = disk.buffer(bytes);
     buffer.fill(0);
     buffer.freeze()
-}
-
-fn slot_of_name(name: &str) -> Option<u64> {
-    name.strip_suffix(JOURNAL_SUFFIX)?.parse().ok()
-}
-
-fn found_lsn(found: &Found) -> Option<Lsn> {
-    match found {
-        Found::Commit(commit) => Some(commit.head.identity.lsn),
-        Found::Damaged(damage) => Some(damage.head.identity.lsn),
-        Found::Unreadable { .. } => None,
-    }
-}
-
-/// Scans one file; a read that fails is narrowed down to single blocks.
-async fn scan_file<D: Disk>(
-    disk: &D,
-    path: &Path,
-) -> Result<(Option<Generation>, Vec<Found>), StorageError> {
-    let file = disk
-        .open(path, OpenMode::Read)
-        .await
-        .map_err(StorageError::io("open", path))?;
-    // Before what is read is believed: a crash may have left it in a cache only.
-    file.sync().await.map_err(StorageError::io("sync", path))?;
-    let file_bytes = file
-        .bytes()
-        .await
-        .map_err(StorageError::io("measure", path))?;
-    let header = match read_narrowed(&file, 0, 2 * BLOCK_BYTES).await {
-        Some(blocks) => JournalHeader::read(&blocks),
-        None => HeaderState::Damaged,
-    };
-    let generation = match header {
-        HeaderState::Valid(header) => Some(header.generation),
-        HeaderState::Blank => return Ok((None, Vec::new())),
-        HeaderState::Damaged => {
-            tracing::warn!(path = %path.display(), "both copies of the journal file's header are damaged; its commits are searched for block by block");
-            None
-        }
-        HeaderState::Newer(found) => {
-            return Err(StorageError::Newer {
-                path: path.display().to_string(),
-                found,
-                known: super::journal_file::JOURNAL_VERSION,
-            });
-        }
-    };
-    let mut scanner = Scanner::new(generation, file_bytes);
-    while let Some((position, bytes)) = scanner.poll_read() {
-        match file.read_at(position, bytes).await {
-            Ok(buffer) => scanner.handle_read(position, &buffer),
-            Err(error) => {
-                tracing::warn!(path = %path.display(), position, %error, "reading the journal failed; reading it block by block");
-                scan_narrowed(disk, &file, &mut scanner).await;
-            }
-        }
-    }
-    if scanner.met_newer() {
-        return Err(StorageError::Newer {
-            path: path.display().to_string(),
-            found: u32::from(super::commit::COMMIT_VERSION) + 1,
-            known: u32::from(super::commit::COMMIT_VERSION),
-        });
-    }
-    let _ = file.close().await;
-    Ok((generation, scanner.into_found()))
-}
-
-/// Reads on with ever smaller reads until one succeeds or a single block is given up. Of a commit that is known to be there only the
-/// blocks that cannot be read are given up.
-async fn scan_narrowed<D: Disk>(disk: &D, file: &D::File, scanner: &mut Scanner) {
-    let Some((position, mut bytes)) = scanner.poll_read() else {
-        return;
-    };
-    if scanner.wants_commit() {
-        let mut commit = disk.buffer(bytes);
-        for (at, into) in (position..)
-            .step_by(BLOCK_BYTES)
-            .zip(commit.chunks_exact_mut(BLOCK_BYTES))
-        {
-            match file.read_at(at, BLOCK_BYTES).await {
-                Ok(block) if block.len() == BLOCK_BYTES => into.copy_from_slice(&block),
-                _ => into.fill(0),
-            }
-        }
-        scanner.handle_read(position, &commit.freeze());
-        return;
-    }
-    while bytes > BLOCK_BYTES {
-        bytes = (bytes / 2).next_multiple_of(BLOCK_BYTES);
-        if let Ok(buffer) = file.read_at(position, bytes).await {
-            scanner.handle_read(position, &buffer);
-            return;
-        }
-    }
-    scanner.handle_unreadable(position);
-}
-
-/// Reads a few blocks one by one; a block that cannot be read counts as damaged, not as zeros.
-async fn read_narrowed<F: DiskFile>(file: &F, position: u64, bytes: usize) -> Option<Vec<u8>> {
-    let mut all = Vec::with_capacity(bytes);
-    for at in (0..bytes).step_by(BLOCK_BYTES) {
-        match file.read_at(position + at as u64, BLOCK_BYTES).await {
-            Ok(block) if block.len() == BLOCK_BYTES => all.extend_from_slice(&block),
-            // Shorter than its header: it was never finished.
-            Ok(_) => all.resize(all.len() + BLOCK_BYTES, 0),
-            Err(_) => all.resize(all.len() + BLOCK_BYTES, 0xFF),
-        }
-    }
-    Some(all)
 }
 
 #[cfg(test)]

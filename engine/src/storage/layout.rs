@@ -4,6 +4,7 @@
 //! LOCK                                     held while a broker runs
 //! catalogue/topics-<n>.a .b                topics, ids, the number of shards (RecordLog)
 //! layout-<n>/shard-<i>/journal/<slot>.gnj  a shard's journal files
+//! layout-<n>/shard-<i>/journal/<slot>.gnj.damaged  says that this file is damaged and is kept
 //! layout-<n>/shard-<i>/checkpoint-<n>.a .b a shard's checkpoint (RecordLog)
 //! topics/<topic id>/<partition>/<id>.seg   segments of one partition
 //! shared/<id>.seg                          segments of many
@@ -23,6 +24,8 @@ pub const SEGMENT_SUFFIX: &str = ".seg";
 pub const INDEX_SUFFIX: &str = ".idx";
 /// Ends a journal file's name.
 pub const JOURNAL_SUFFIX: &str = ".gnj";
+/// Ends the name of the note that a journal file is damaged and is kept.
+pub const JOURNAL_KEPT_SUFFIX: &str = ".gnj.damaged";
 /// The name of a shard's checkpoint log.
 pub const CHECKPOINT_NAME: &str = "checkpoint";
 /// The name of the catalogue's log.

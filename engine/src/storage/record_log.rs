@@ -1,12 +1,14 @@
 //! A small durable log in two copies: a snapshot and what came after it. The catalogue and the checkpoints live in one each.
 //!
 //! A log is a pair of files with the same records, written side by side and both synced before an append returns. Records stand on
-//! block boundaries, carry their file's sequence and their own index, and are checksummed over all of it. A start never
+//! block boundaries, carry their file's sequence and their own index, and are checksummed over all of it. What is too large for one
+//! record goes in parts: each but the last says that the next one belongs to it, and a load has all of them or none. A start never
 //! appends behind what it found: it writes a new pair, makes it durable, and removes the old one.
 //!
 //! Reading takes each record from whichever copy has it whole. A record that is whole in neither ends the log, unless one with a
 //! higher index is whole: that one was written only after this one was durable, so this is damage, and is refused.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use zerocopy::byteorder::little_endian::{U32, U64};
@@ -33,12 +35,15 @@ struct RawHead {
     version: U32,
     sequence: U64,
     index: U64,
+    /// With [`GOES_ON`] when the next record belongs to this one.
     record_bytes: U32,
     checksum: U32,
 }
 
 const HEAD_BYTES: usize = size_of::<RawHead>();
 const MAGIC: [u8; 4] = *b"GRLG";
+const GOES_ON: u32 = 1 << 31;
+const _: () = assert!(RECORD_BYTES_MAX <= GOES_ON as usize);
 
 /// An open log: appends go to both copies.
 pub struct RecordLog<D: Disk> {
@@ -57,7 +62,7 @@ pub struct RecordLog<D: Disk> {
 pub struct LoadedLog {
     /// The pair's number; the next pair has a higher one.
     pub sequence: u64,
-    /// The snapshot, then what was appended, in order.
+    /// The snapshot, then what was appended, in order; the parts of what was written in parts one by one.
     pub records: Vec<Vec<u8>>,
 }
 
@@ -100,6 +105,17 @@ impl<D: Disk> RecordLog<D> {
         sequence: u64,
         snapshot: &[u8],
     ) -> Result<Self, StorageError> {
+        Self::start_in_parts(disk, dir, name, sequence, &[snapshot]).await
+    }
+
+    /// As [`RecordLog::start`], with a snapshot in parts, each smaller than [`RECORD_BYTES_MAX`].
+    pub async fn start_in_parts<R: AsRef<[u8]>>(
+        disk: &D,
+        dir: &Path,
+        name: &str,
+        sequence: u64,
+        snapshot: &[R],
+    ) -> Result<Self, StorageError> {
         let stem = dir.join(name);
         disk.create_dir_all(dir)
             .await
@@ -135,14 +151,14 @@ impl<D: Disk> RecordLog<D> {
             reserved_bytes: 0,
             snapshot_bytes: 0,
         };
-        if let Err(error) = log.reserve(snapshot.len()).await {
+        if let Err(error) = log.reserve_parts(snapshot).await {
             // Without a record it says nothing, and would only take room.
             for copy in COPIES {
                 let _ = log.disk.remove(&copy_path(&log.stem, sequence, copy)).await;
             }
             return Err(error);
         }
-        log.append(snapshot).await?;
+        log.append_in_parts(snapshot).await?;
         log.snapshot_bytes = log.position;
         log.disk
             .sync_dir(dir)
@@ -164,7 +180,16 @@ impl<D: Disk> RecordLog<D> {
 
     /// Makes sure that the disk has room for a record of so many bytes. Nothing is written: after an error it can be tried again.
     pub async fn reserve(&mut self, record_bytes: usize) -> Result<(), StorageError> {
-        let bytes = (HEAD_BYTES + record_bytes).next_multiple_of(BLOCK_BYTES) as u64;
+        self.reserve_blocks(blocks_of(record_bytes)).await
+    }
+
+    /// As [`RecordLog::reserve`], for a record in parts.
+    pub async fn reserve_parts<R: AsRef<[u8]>>(&mut self, parts: &[R]) -> Result<(), StorageError> {
+        let parts = parts.iter().map(|part| blocks_of(part.as_ref().len()));
+        self.reserve_blocks(parts.sum()).await
+    }
+
+    async fn reserve_blocks(&mut self, bytes: u64) -> Result<(), StorageError> {
         let end = self.position + bytes;
         if end > self.reserved_bytes {
             for copy in &self.copies {
@@ -179,6 +204,24 @@ impl<D: Disk> RecordLog<D> {
 
     /// Appends a record; when this returns, both copies are durable. After an error the log must not be used again.
     pub async fn append(&mut self, record: &[u8]) -> Result<(), StorageError> {
+        self.append_in_parts(&[record]).await
+    }
+
+    /// As [`RecordLog::append`], with parts, each smaller than [`RECORD_BYTES_MAX`]: all of them or none are there after a crash.
+    pub async fn append_in_parts<R: AsRef<[u8]>>(
+        &mut self,
+        parts: &[R],
+    ) -> Result<(), StorageError> {
+        let (last, others) = parts.split_last().expect("a record has a part");
+        for part in others {
+            self.write(part.as_ref(), GOES_ON).await?;
+        }
+        self.write(last.as_ref(), 0).await
+    }
+
+    /// Writes one record behind the others. IMPORTANT: it is durable before the next one is written, or a crash could leave a later one whole
+    /// where an earlier is not, which is what damage looks like.
+    async fn write(&mut self, record: &[u8], goes_on: u32) -> Result<(), StorageError> {
         let total = HEAD_BYTES + record.len();
         assert!(
             total < RECORD_BYTES_MAX,
@@ -189,7 +232,7 @@ impl<D: Disk> RecordLog<D> {
             version: U32::new(RECORD_LOG_VERSION),
             sequence: U64::new(self.sequence),
             index: U64::new(self.index),
-            record_bytes: U32::new(u32::try_from(record.len()).expect("below the limit")),
+            record_bytes: U32::new(u32::try_from(record.len()).expect("below the limit") | goes_on),
             checksum: U32::new(0),
         };
         raw.checksum = U32::new(raw.computed_checksum(record));
@@ -240,6 +283,11 @@ impl RawHead {
         let head = self.as_bytes();
         crc32c::crc32c_append(crc32c::crc32c(&head[..HEAD_BYTES - 4]), record)
     }
+}
+
+/// What a record takes in its file.
+fn blocks_of(record_bytes: usize) -> u64 {
+    (HEAD_BYTES + record_bytes).next_multiple_of(BLOCK_BYTES) as u64
 }
 
 fn copy_path(stem: &Path, sequence: u64, copy: &str) -> PathBuf {
@@ -313,7 +361,7 @@ fn join_copies(
     sequence: u64,
     path: &Path,
 ) -> Result<Vec<Vec<u8>>, StorageError> {
-    let mut found: std::collections::BTreeMap<u64, Vec<u8>> = std::collections::BTreeMap::new();
+    let mut found: BTreeMap<u64, (Vec<u8>, bool)> = BTreeMap::new();
     for bytes in copies {
         let mut position = 0;
         while let Some(rest) = bytes
@@ -321,8 +369,10 @@ fn join_copies(
             .filter(|rest| rest.len() >= HEAD_BYTES)
         {
             let step = match read_record(rest, sequence) {
-                Ok((index, record)) => {
-                    found.entry(index).or_insert_with(|| record.to_vec());
+                Ok((index, record, goes_on)) => {
+                    found
+                        .entry(index)
+                        .or_insert_with(|| (record.to_vec(), goes_on));
                     (HEAD_BYTES + record.len()).next_multiple_of(BLOCK_BYTES)
                 }
                 Err(Some(version)) => {
@@ -339,7 +389,8 @@ fn join_copies(
         }
     }
     let mut records = Vec::with_capacity(found.len());
-    for (expected, (index, record)) in found.into_iter().enumerate() {
+    let mut complete = 0;
+    for (expected, (index, (record, goes_on))) in found.into_iter().enumerate() {
         if index != expected as u64 {
             return Err(StorageError::Damaged {
                 path: path.display().to_string(),
@@ -349,24 +400,31 @@ fn join_copies(
             });
         }
         records.push(record);
+        if !goes_on {
+            complete = records.len();
+        }
     }
+    // Parts without their last one were never durable as a whole.
+    records.truncate(complete);
     Ok(records)
 }
 
 /// The record at the start of `bytes`. `Err(Some(version))`: a newer program wrote it.
-fn read_record(bytes: &[u8], sequence: u64) -> Result<(u64, &[u8]), Option<u32>> {
+fn read_record(bytes: &[u8], sequence: u64) -> Result<(u64, &[u8], bool), Option<u32>> {
     let (raw, rest) = RawHead::ref_from_prefix(bytes).map_err(|_| None)?;
     if raw.magic != MAGIC || raw.sequence.get() != sequence {
         return Err(None);
     }
-    let record = rest.get(..raw.record_bytes.get() as usize).ok_or(None)?;
+    let record_bytes = raw.record_bytes.get() & !GOES_ON;
+    let record = rest.get(..record_bytes as usize).ok_or(None)?;
     if raw.checksum.get() != raw.computed_checksum(record) {
         return Err(None);
     }
     if raw.version.get() > RECORD_LOG_VERSION {
         return Err(Some(raw.version.get()));
     }
-    Ok((raw.index.get(), record))
+    let goes_on = raw.record_bytes.get() & GOES_ON != 0;
+    Ok((raw.index.get(), record, goes_on))
 }
 
 #[cfg(test)]

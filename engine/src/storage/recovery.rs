@@ -8,6 +8,7 @@
 //! | `Replay` | whole, and the next LSN | its entries go to their partitions |
 //! | `Rot` | not whole (or missing), at or below `Dur` | fenced: whole entries are salvaged, the others' offsets are reported |
 //! | `TornTail` | not whole (or missing), above `Dur` | the log ends before it |
+//! | `Unchained` | whole, and the next LSN, but written behind another commit than the one found before it | as `Replay`, and reported |
 //! | `BehindCut` | whole, behind a torn tail | nothing: with several writes in flight it was never acknowledged |
 //!
 //! `Dur` is the largest LSN that anything valid says was durable.
@@ -54,6 +55,7 @@ pub enum Row {
     Replay,
     Rot,
     TornTail,
+    Unchained,
     BehindCut,
 }
 
@@ -155,11 +157,21 @@ pub fn plan(state: &JournalState, headers: &[Generation], found: Vec<Found>) -> 
 
     let mut steps = Vec::new();
     let mut end = state.flushed_lsn;
+    let mut previous: Option<CommitHead> = None;
     loop {
         let expected = end.next();
         let found = match met.remove(&expected) {
             Some(Found::Commit(commit)) => {
-                count(Row::Replay);
+                let before = previous.replace(commit.head);
+                if before.is_none_or(|before| follows(&commit.head, &before)) {
+                    count(Row::Replay);
+                } else {
+                    tracing::error!(
+                        lsn = expected.0,
+                        "a commit of the journal was written behind another one than stands before it: the disk or this program mixed them up"
+                    );
+                    count(Row::Unchained);
+                }
                 steps.push(Step::Replay(commit));
                 end = expected;
                 continue;
@@ -173,6 +185,7 @@ pub fn plan(state: &JournalState, headers: &[Generation], found: Vec<Found>) -> 
             break;
         }
         count(Row::Rot);
+        previous = None;
         match found {
             Some(Found::Damaged(FoundDamage {
                 head,
@@ -226,6 +239,13 @@ pub fn plan(state: &JournalState, headers: &[Generation], found: Vec<Found>) -> 
         cuts,
         rows,
     }
+}
+
+/// Whether a commit was written behind `before`. The first one of a file names none.
+fn follows(head: &CommitHead, before: &CommitHead) -> bool {
+    head.identity.generation != before.identity.generation
+        || head.identity.previous_checksum == 0
+        || head.identity.previous_checksum == before.checksum
 }
 
 /// How much a find counts against another one of the same LSN: its life first, then how much of it is there.

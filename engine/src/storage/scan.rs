@@ -1,9 +1,9 @@
 //! Finds the commits in a journal file, block by block. Pure: says what to read next, takes the bytes, keeps what it found.
 
-use super::Generation;
 use super::commit::{CommitFault, CommitHead, DirectoryCopy, Entry};
 use super::journal_file::FIRST_COMMIT_POSITION;
 use super::slice::Slice;
+use super::{Generation, Lsn};
 use crate::io::{BLOCK_BYTES, DiskBuffer};
 
 /// Bytes asked for at once: more than the largest commit, so that one that is cut by the end of a read stands whole in the next.
@@ -191,6 +191,17 @@ impl Scanner {
             self.position = position + BLOCK_BYTES as u64;
         }
         self.found.push(Found::Unreadable { position });
+    }
+
+    /// Lets go of what was found up to and with `flushed`, and says how many commits that were.
+    pub fn drop_flushed(&mut self, flushed: Lsn) -> u64 {
+        let before = self.found.len();
+        self.found.retain(|found| match found {
+            Found::Commit(commit) => commit.head.identity.lsn > flushed,
+            Found::Damaged(damage) => damage.head.identity.lsn > flushed,
+            Found::Unreadable { .. } => true,
+        });
+        (before - self.found.len()) as u64
     }
 
     /// Whether a commit of a newer format was met.

@@ -13,7 +13,7 @@ use crate::cli::exit::Failure;
 use crate::control::catalogue::{CatalogueState, TopicLife};
 use crate::storage::checkpoint::{CheckpointState, PartitionRecord};
 use crate::storage::commit::{Entry, EntryKind};
-use crate::storage::journal::Journal;
+use crate::storage::journal::JournalContents;
 use crate::storage::layout::{CHECKPOINT_NAME, DataDir};
 use crate::storage::record_log::RecordLog;
 use crate::storage::recovery::{Plan, Row, Step, plan};
@@ -40,15 +40,8 @@ pub(super) fn check<W: Write>(
     let dir = data.shard(catalogue.layout.number, shard);
     let loaded =
         now(RecordLog::load(&ReadOnlyDisk, &dir, CHECKPOINT_NAME)).map_err(Failure::from)?;
-    let journal = now(Journal::scan(
-        &ReadOnlyDisk,
-        &data.journal(catalogue.layout.number, shard),
-    ))
-    .map_err(Failure::from)?;
-    if loaded.is_none() && journal.file_count() > 0 {
-        report.damaged(format_args!(
-            "shard {shard}: there is a journal but no checkpoint"
-        ))?;
+    if loaded.is_none() {
+        report.damaged(format_args!("shard {shard}: there is no checkpoint"))?;
     }
     let state =
         match CheckpointState::load(&loaded.map(|loaded| loaded.records).unwrap_or_default()) {
@@ -58,6 +51,18 @@ pub(super) fn check<W: Write>(
                 return Ok(());
             }
         };
+    let journal = now(JournalContents::scan(
+        &ReadOnlyDisk,
+        &data.journal(catalogue.layout.number, shard),
+        state.journal.flushed_lsn,
+    ))
+    .map_err(Failure::from)?;
+    for path in journal.damaged_files() {
+        report.damaged(format_args!(
+            "shard {shard}: journal file {} is damaged; it is kept and not used again until an operator removes it and the note beside it",
+            path.display()
+        ))?;
+    }
     let decision = plan(&state.journal, &journal.generations, journal.found);
     let mut partitions: BTreeMap<PartitionKey, Stored> = BTreeMap::new();
     for (key, record) in state.partitions {

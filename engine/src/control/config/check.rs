@@ -139,6 +139,12 @@ impl Config {
             "",
         )?;
         self.at_most(
+            ("storage.direct_bytes_min", self.storage.direct_bytes_min),
+            ("journal.commit_bytes_max", self.journal.commit_bytes_max),
+            self.journal.commit_bytes_max,
+            "",
+        )?;
+        self.at_most(
             (
                 "storage.own_segment_bytes_min",
                 self.storage.own_segment_bytes_min,

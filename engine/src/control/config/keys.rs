@@ -220,8 +220,8 @@ static KEYS: [ConfigKey; 39] = [
         default: "\"512 KiB\"",
         unit: BYTES,
         trades: "Backlog of one partition that is written to its segment directly and acked from there, with only a record in the journal. Smaller saves more of the second write; larger keeps more in the journal, where small writes are cheap.",
-        bounds: "At least own_segment_bytes_min.",
-        range: range(64 * most::KIB, most::TIB),
+        bounds: "At least own_segment_bytes_min, at most journal.commit_bytes_max. A batch that does not fit into one commit goes there whatever this says.",
+        range: range(most::DIRECT_BYTES_MIN_MIN, most::TIB),
     },
     ConfigKey {
         name: "storage.own_segment_bytes_min",

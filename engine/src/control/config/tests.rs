@@ -233,6 +233,8 @@ fn relations_are_refused_with_both_values_and_a_remedy() {
         "[network]\nconnection_buffer_bytes_max = \"1 MiB\"",
         "[topics]\npartitions_default = 20000",
         "[storage]\nown_segment_bytes_min = \"1 MiB\"",
+        "[storage]\ndirect_bytes_min = \"2 MiB\"",
+        "[journal]\ncommit_bytes_max = \"256 KiB\"",
         "[storage]\nsegment_bytes_max = \"1 MiB\"",
     ] {
         assert!(refusal(text).contains("can be at most"), "{text}");

@@ -37,8 +37,9 @@ fn note(
         base_sequence: stamp.base_sequence,
         record_count,
         base_offset: Offset(base_offset),
+        append_time: at,
     };
-    table.record(&stamp, batch, at, &LIMITS);
+    table.record(&stamp, batch, &LIMITS);
 }
 
 fn check(table: &ProducerTable, stamp: ProducerStamp, count: u32) -> SequenceVerdict {
@@ -48,6 +49,7 @@ fn check(table: &ProducerTable, stamp: ProducerStamp, count: u32) -> SequenceVer
 fn duplicate(base_offset: u64) -> SequenceVerdict {
     SequenceVerdict::Duplicate {
         base_offset: Offset(base_offset),
+        append_time: NOW,
     }
 }
 
@@ -159,7 +161,10 @@ fn a_producer_that_begins_again_after_its_expiry_is_taken_up() {
     note(&mut table, producer(1, 0, 0), 1, 50, later);
     assert_eq!(
         table.check(&producer(1, 0, 0), 1, later, &LIMITS),
-        duplicate(50)
+        SequenceVerdict::Duplicate {
+            base_offset: Offset(50),
+            append_time: later,
+        }
     );
     assert_eq!(table.check(&producer(1, 0, 1), 1, later, &LIMITS), Next);
 }
@@ -216,4 +221,32 @@ fn a_table_comes_back_from_its_records_with_time_and_epoch() {
         ProducerTable::restore(&records).records(Offset(100)),
         records
     );
+}
+
+#[test]
+fn a_duplicate_is_answered_with_the_time_of_its_original_even_from_a_checkpoint() {
+    let mut table = ProducerTable::default();
+    note(&mut table, producer(1, 0, 0), 5, 0, Timestamp(9_500));
+    note(&mut table, producer(1, 0, 5), 5, 5, NOW);
+    let first = SequenceVerdict::Duplicate {
+        base_offset: Offset(0),
+        append_time: Timestamp(9_500),
+    };
+    assert_eq!(check(&table, producer(1, 0, 0), 5), first);
+    let restored = ProducerTable::restore(&table.records(Offset(100)));
+    assert_eq!(check(&restored, producer(1, 0, 0), 5), first);
+}
+
+#[test]
+fn a_producer_that_was_silent_for_longer_than_the_expiry_is_forgotten() {
+    let mut table = ProducerTable::default();
+    note(&mut table, producer(1, 0, 0), 1, 0, Timestamp(8_999));
+    note(&mut table, producer(2, 0, 0), 1, 1, Timestamp(9_000));
+    table.expire(NOW, &LIMITS);
+    let known: Vec<u64> = table
+        .records(Offset(100))
+        .iter()
+        .map(|record| record.id)
+        .collect();
+    assert_eq!(known, [2]);
 }

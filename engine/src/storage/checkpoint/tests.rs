@@ -75,6 +75,7 @@ fn full_record() -> CheckpointRecord {
                     base_sequence: 4,
                     record_count: 2,
                     base_offset: 28,
+                    append_time: 900,
                 }],
             }],
             committed: vec![CommittedRecord {
@@ -235,4 +236,94 @@ fn a_topic_that_was_dropped_loses_all_its_partitions_and_no_others() {
 fn a_run_comes_back_from_its_record() {
     let record = run(4, 10..20, 3);
     assert_eq!(RunRecord::from(&record.to_run()), record);
+}
+
+#[test]
+fn a_checkpoint_in_parts_says_the_same_and_each_part_is_within_its_bound() {
+    let partitions: Vec<PartitionRecord> = (0..40)
+        .map(|partition| PartitionRecord {
+            topic: 3,
+            partition,
+            next_offset: u64::from(partition),
+            runs: (0..partition % 7)
+                .map(|id| run(id.into(), 0..10, 1))
+                .collect(),
+            producers: vec![ProducerRecord {
+                id: 9,
+                epoch: 1,
+                last_append: 1_000,
+                window: vec![
+                    WindowRecord {
+                        base_sequence: 4,
+                        record_count: 2,
+                        base_offset: 28,
+                        append_time: 900,
+                    };
+                    partition as usize % 5
+                ],
+            }],
+            committed: vec![CommittedRecord {
+                group: "group".repeat(partition as usize % 3),
+                offset: 11,
+                metadata: "a note".into(),
+                lsn: 3,
+            }],
+            ..PartitionRecord::default()
+        })
+        .collect();
+    let record = CheckpointRecord {
+        flushed_lsn: 5,
+        durable_lsn: 6,
+        generation: 2,
+        append_clock_ms: 77,
+        cuts: vec![(1, 2, 3)],
+        partitions,
+        topics_dropped: vec![3, 4],
+        ..CheckpointRecord::default()
+    };
+    let head = CheckpointRecord {
+        cuts: vec![(1, 2, 3)],
+        ..CheckpointRecord::default()
+    };
+    let parts = record.clone().into_parts(2_000);
+    assert!(parts.len() > 3);
+    for part in &parts {
+        let bytes = part.encode().len();
+        assert!(bytes <= 2_000 + head.encode().len() + 64, "{bytes} bytes");
+    }
+    assert_eq!(folded(parts), folded(vec![record]));
+}
+
+#[test]
+fn a_partition_that_is_larger_than_a_part_has_one_for_itself() {
+    let record = CheckpointRecord {
+        partitions: vec![PartitionRecord::default(), PartitionRecord::default()],
+        ..CheckpointRecord::default()
+    };
+    assert_eq!(record.into_parts(1).len(), 2);
+}
+
+#[test]
+fn producers_that_were_silent_for_too_long_leave_a_checkpoint() {
+    let producer = |id, last_append| ProducerRecord {
+        id,
+        epoch: 0,
+        last_append,
+        window: Vec::new(),
+    };
+    let mut state = folded(vec![CheckpointRecord {
+        partitions: vec![PartitionRecord {
+            producers: vec![producer(1, 99), producer(2, 100)],
+            ..PartitionRecord::default()
+        }],
+        ..CheckpointRecord::default()
+    }]);
+    state.drop_expired_producers(Timestamp(150), 50);
+    let left: Vec<u64> = state
+        .partitions
+        .values()
+        .flat_map(|partition| &partition.producers)
+        .map(|producer| producer.id)
+        .collect();
+    assert_eq!(left, [2]);
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::io::sim::{SimDisk, SimExecutor};
 use crate::storage::sample::{commit_of, identity};
+use crate::storage::scan::Found;
 
 const DIR: &str = "/journal";
 
@@ -32,7 +33,7 @@ fn path() -> PathBuf {
 
 fn scan(executor: &SimExecutor, disk: &SimDisk) -> JournalContents {
     executor
-        .block_on(Journal::scan(disk, Path::new(DIR)))
+        .block_on(JournalContents::scan(disk, Path::new(DIR), Lsn(0)))
         .unwrap()
 }
 
@@ -116,7 +117,9 @@ fn a_put_to_use_file_has_a_life_above_all_others_before_its_first_commit() {
     let (executor, disk) = world();
     journal_file(&disk, &[&[10]]);
     executor.block_on(async {
-        let contents = Journal::scan(&disk, Path::new(DIR)).await.unwrap();
+        let contents = JournalContents::scan(&disk, Path::new(DIR), Lsn(0))
+            .await
+            .unwrap();
         let journal = Journal::open(
             &disk,
             Path::new(DIR),
@@ -138,4 +141,42 @@ fn a_put_to_use_file_has_a_life_above_all_others_before_its_first_commit() {
     let mut generations = scan(&executor, &disk).generations;
     generations.sort_unstable();
     assert_eq!(generations, [Generation(1), Generation(2)]);
+}
+
+#[test]
+fn a_spare_whose_name_no_sync_has_seen_yet_has_a_durable_name_before_it_is_used() {
+    let (executor, disk) = world();
+    executor.block_on(async {
+        crate::io::Disk::create_dir_all(&disk, Path::new(DIR))
+            .await
+            .unwrap();
+        // A life that was killed right before it synced the directory.
+        let path = path_of(Path::new(DIR), 0);
+        let file = disk.open(&path, OpenMode::CreateNew).await.unwrap();
+        file.allocate(1 << 20).await.unwrap();
+        file.write_at(0, &zeros(&disk, 1 << 20)).await.unwrap();
+        file.sync().await.unwrap();
+    });
+    disk.crash(crate::io::sim::CrashPolicy::ProcessKilled);
+    executor.block_on(async {
+        let contents = JournalContents::scan(&disk, Path::new(DIR), Lsn(0))
+            .await
+            .unwrap();
+        let journal = Journal::open(
+            &disk,
+            Path::new(DIR),
+            1 << 20,
+            1,
+            &contents,
+            Generation(0),
+            Lsn(0),
+        )
+        .await
+        .unwrap();
+        journal.recycle(Lsn(0)).await.unwrap();
+        journal.rotate(Lsn(1)).await.unwrap();
+        assert_eq!(journal.disk_bytes(), 1 << 20, "the spare is used");
+    });
+    disk.crash(crate::io::sim::CrashPolicy::KeepSynced);
+    assert_eq!(scan(&executor, &disk).generations, [Generation(1)]);
 }

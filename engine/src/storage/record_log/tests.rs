@@ -420,6 +420,56 @@ fn a_snapshot_pays_once_what_was_appended_has_outgrown_it() {
 }
 
 #[test]
+fn what_was_written_in_parts_is_there_with_all_of_them() {
+    let world = World::new(1);
+    world.executor.block_on(async {
+        let mut log = RecordLog::start_in_parts(&world.disk, dir(), NAME, 1, &["a", "b"])
+            .await
+            .unwrap();
+        log.append_in_parts(&["c", "d", "e"]).await.unwrap();
+        log.append(b"f").await.unwrap();
+    });
+    assert_eq!(world.records(), [b"a", b"b", b"c", b"d", b"e", b"f"]);
+}
+
+#[test]
+fn of_parts_whose_last_one_is_not_whole_none_is_there() {
+    let world = World::new(1);
+    world.executor.block_on(async {
+        let mut log = RecordLog::start(&world.disk, dir(), NAME, 1, b"a")
+            .await
+            .unwrap();
+        log.append_in_parts(&["b", "c", "d"]).await.unwrap();
+    });
+    for copy in COPIES {
+        world.flip(1, copy, 3 * BLOCK + HEAD_BYTES as u64);
+    }
+    assert_eq!(world.records(), [b"a"]);
+}
+
+#[test]
+fn a_crash_while_a_snapshot_is_written_in_parts_leaves_the_one_before() {
+    for seed in SEEDS {
+        for steps in 0..60 {
+            let world = World::new(seed);
+            world.write(1, &[b"old"]);
+            let (disk, parts) = (world.disk.clone(), ["new", "new", "new"]);
+            let _ = world.executor.block_on_steps(
+                RecordLog::start_in_parts(&disk, dir(), NAME, 2, &parts),
+                steps,
+            );
+            world.executor.crash();
+            world.disk.crash(CrashPolicy::Any);
+            let records = world.records();
+            assert!(
+                records == [b"old"] || records == [b"new"; 3],
+                "{records:?} with seed {seed} after {steps} steps"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_full_disk_refuses_a_record_and_takes_it_once_there_is_room() {
     let world = World::new(1);
     world.executor.block_on(async {

@@ -10,6 +10,7 @@ struct Sample {
     generation: u64,
     lsn: u64,
     durable: u64,
+    previous: u32,
 }
 
 fn sample(generation: u64, lsn: u64) -> Sample {
@@ -17,10 +18,18 @@ fn sample(generation: u64, lsn: u64) -> Sample {
         generation,
         lsn,
         durable: 0,
+        previous: 0,
     }
 }
 
 impl Sample {
+    fn behind(self, previous: Self) -> Self {
+        Self {
+            previous: previous.parts().0.checksum,
+            ..self
+        }
+    }
+
     fn durable(self, durable: u64) -> Self {
         Self { durable, ..self }
     }
@@ -61,6 +70,7 @@ impl Sample {
     fn parts(self) -> (CommitHead, Vec<Entry>, Slice) {
         let mut identity = identity(self.generation, self.lsn, 8192);
         identity.durable_lsn = Lsn(self.durable);
+        identity.previous_checksum = self.previous;
         let bytes = commit_of(identity, self.lsn * 10, &[(2, 10)]);
         let head = CommitHead::read(&bytes, 8192).unwrap();
         let entries = head.check(&bytes).unwrap();
@@ -467,4 +477,26 @@ fn a_salvaged_commit_keeps_the_entries_that_are_whole() {
         entries.iter().map(|entry| entry.base_offset.0).collect()
     };
     assert_eq!((offsets(whole), offsets(lost)), (vec![0, 2], vec![1]));
+}
+
+#[test]
+fn a_commit_that_was_written_behind_another_one_than_stands_before_it_is_replayed_and_counted() {
+    let (first, other) = (sample(1, 1), sample(1, 1).durable(1));
+    let second = sample(1, 2);
+    let chained = vec![first.whole(), second.behind(first).whole()];
+    assert_eq!(count(&plan(&state(0, 0), &[], chained), Row::Unchained), 0);
+    let mixed = plan(
+        &state(0, 0),
+        &[],
+        vec![other.whole(), second.behind(first).whole()],
+    );
+    assert_eq!(count(&mixed, Row::Unchained), 1);
+    assert_eq!(steps(&mixed), ["replay 1 of 1", "replay 2 of 1"]);
+}
+
+#[test]
+fn a_commit_of_another_file_than_the_one_before_it_need_not_name_it() {
+    let stranger = sample(1, 9);
+    let found = vec![sample(1, 1).whole(), sample(2, 2).behind(stranger).whole()];
+    assert_eq!(count(&plan(&state(0, 0), &[], found), Row::Unchained), 0);
 }

@@ -1,0 +1,98 @@
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use super::super::sample::{Life, World};
+use super::*;
+use crate::storage::sample::producer;
+
+/// Runs until so many requests have an answer, and not a step longer.
+fn run_until_answered(world: &World, life: &Life, answers: usize) {
+    for _ in 0..1_000_000 {
+        if life.outcomes.len() >= answers {
+            return;
+        }
+        world.executor.run_steps(1);
+    }
+    panic!("{} of {answers} answers came", life.outcomes.len());
+}
+
+fn is_published(life: &Life, token: u64) -> bool {
+    matches!(life.outcomes.of(token), Some(Outcome::Published { .. }))
+}
+
+#[test]
+fn a_batch_that_no_commit_has_room_for_is_acknowledged_and_survives_a_kill_before_any_mark() {
+    let mut world = World::new(1);
+    world.config.journal_file_bytes = 16 << 20;
+    world.config.commit_bytes_max = 1 << 20;
+    world.config.direct_bytes_min = 16 << 20;
+    world.config.direct_chunk_bytes_max = 64 << 20;
+    world.config.segment_bytes_max = 64 << 20;
+    let life = world.start();
+    let token = life.publish(0, 1, 6 << 20, None);
+    run_until_answered(&world, &life, 1);
+    assert!(is_published(&life, token));
+    world.kill_now(life);
+    assert_eq!(world.start().next_offset(0), 1);
+}
+
+#[test]
+fn what_the_journal_notes_of_a_chunk_of_many_tiny_batches_fits_into_commits() {
+    let mut world = World::new(1);
+    world.config.commit_bytes_max = 16 << 10;
+    world.config.direct_bytes_min = 16 << 10;
+    world.config.direct_chunk_bytes_max = 1 << 20;
+    let life = world.start();
+    for sequence in 0..2_000 {
+        life.publish(0, 1, 8, Some(producer(1, 0, sequence)));
+    }
+    run_until_answered(&world, &life, 2_000);
+    world.kill(life);
+    let life = world.start();
+    assert_eq!(life.next_offset(0), 2_000);
+    // The table is whole: the newest batch is a duplicate, the one behind it is not.
+    life.publish(0, 1, 8, Some(producer(1, 0, 1_999)));
+    life.publish(0, 1, 8, Some(producer(1, 0, 2_000)));
+    run_until_answered(&world, &life, 2);
+    assert_eq!(life.next_offset(0), 2_001);
+}
+
+#[test]
+fn a_partition_with_much_waiting_leaves_its_neighbours_their_part_of_a_commit() {
+    let mut world = World::new(2);
+    // Everything has to go through the journal.
+    world.config.directs_in_flight_max = 0;
+    world.config.commits_in_flight_max = 1;
+    let life = world.start();
+    let first = life.publish(0, 1, 2_000, None);
+    for _ in 0..400 {
+        life.publish(0, 1, 2_000, None);
+    }
+    let neighbour = life.publish(1, 1, 10, None);
+    run_until_answered(&world, &life, 401);
+    let place = life.outcomes.place(neighbour).unwrap();
+    // One commit holds about 30 of them.
+    assert!(place < 40, "{place} answers came before the neighbour's");
+    assert_eq!(life.outcomes.place(first), Some(0));
+}
+
+#[test]
+fn a_duplicate_is_acknowledged_with_the_append_time_of_its_original() {
+    let world = World::new(1);
+    let life = world.start();
+    let time_of = |life: &Life, token| match life.outcomes.of(token) {
+        Some(Outcome::Published { append_time, .. }) => append_time,
+        other => panic!("{other:?}"),
+    };
+    let first = life.publish(0, 1, 8, Some(producer(1, 0, 0)));
+    world.executor.run_for(Duration::from_secs(3));
+    let again = life.publish(0, 1, 8, Some(producer(1, 0, 0)));
+    run_until_answered(&world, &life, 2);
+    let original = time_of(&life, first);
+    assert_eq!(time_of(&life, again), original);
+    world.kill(life);
+    let life = world.start();
+    world.executor.run_for(Duration::from_secs(3));
+    let again = life.publish(0, 1, 8, Some(producer(1, 0, 0)));
+    run_until_answered(&world, &life, 1);
+    assert_eq!(time_of(&life, again), original);
+}
