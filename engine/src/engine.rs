@@ -745,6 +745,7 @@ fn shard_plan(config: &Config, budgets: &Budgets, index: ShardIndex) -> ShardPla
             read_cache_bytes: bytes(storage.read_cache_bytes),
             open_files_max: budgets.shard_open_files_max as usize,
             disk_reserve_bytes: storage.disk_reserve_bytes,
+            trust_wall_clock: storage.trust_wall_clock,
             producers: ProducerLimits {
                 inflight_max: network.producer_inflight_max as usize,
                 expiry_ms: i64::try_from(config.topics.producer_expiry_ms).unwrap_or(i64::MAX),

@@ -8,14 +8,13 @@ use std::pin::pin;
 use std::rc::Rc;
 
 use futures_util::future::{Either, select, try_join_all};
-use gannet_wire::Timestamp;
 
 use super::log::{Recent, ShardLog};
 use super::slot::Slot;
 use crate::io::{Clock, Disk};
 use crate::partition::TailBatch;
 use crate::storage::checkpoint::{
-    CHECKPOINT_VERSION, CheckpointRecord, CheckpointState, RunRecord, cut_records,
+    CHECKPOINT_VERSION, CheckpointRecord, CheckpointState, ClockRecord, RunRecord, cut_records,
 };
 use crate::storage::layout::CHECKPOINT_NAME;
 use crate::storage::open_segment::{OpenSegment, SegmentWriter};
@@ -306,6 +305,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             cuts: cut_records(&self.live_cuts(target)),
             partitions,
             topics_dropped: self.topics_dropped.take(),
+            clock: ClockRecord::from(self.append_clock.borrow().behind()),
         };
         self.write_checkpoint(&record).await?;
         self.round_durable(target, slots).await?;
@@ -414,21 +414,17 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
     /// Moves the log start as retention asks, and queues the next look.
     fn expire(&self, slot: &Rc<Slot>) -> Vec<Run> {
         let settings = slot.topic().settings;
-        let now = self.append_clock.borrow().now();
+        let clock = self.append_clock.borrow();
         let retention_ms = settings.retention_ms.and_then(|ms| i64::try_from(ms).ok());
-        let expire_before = retention_ms.map(|ms| Timestamp(now.0.saturating_sub(ms)));
+        let expire_before = retention_ms.map(|ms| clock.stamped_before(ms));
         let mut state = slot.state.borrow_mut();
         let log_start = state.expired_up_to(expire_before, settings.retention_bytes);
         let dropped = state.advance_log_start(log_start);
         if let (Some(retention_ms), Some(oldest)) = (retention_ms, state.runs().front())
             && !slot.expiry_queued.replace(true)
         {
-            let at = oldest
-                .append_time
-                .0
-                .saturating_add(retention_ms)
-                .saturating_add(1);
-            self.expiries.borrow_mut().push(Reverse((at, slot.key())));
+            let at = clock.expires_at(oldest.append_time, retention_ms);
+            self.expiries.borrow_mut().push(Reverse((at.0, slot.key())));
         }
         dropped
     }

@@ -85,6 +85,8 @@ pub struct LogConfig {
     pub open_files_max: usize,
     /// Publishes are refused while the disk has less room than this.
     pub disk_reserve_bytes: u64,
+    /// The operator says that the wall clock is right, however far the append clock is behind it.
+    pub trust_wall_clock: bool,
     /// Bounds of the producers' table.
     pub producers: ProducerLimits,
 }
@@ -308,7 +310,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             header.producer(),
             header.record_count(),
             now,
-            &self.config.producers,
+            &self.producer_limits(),
         );
         match appended {
             Err(refusal) => completion.complete(Outcome::Failed(append_error(&refusal))),
@@ -358,6 +360,16 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 };
                 self.enqueue_batch(slot, arrival);
             }
+        }
+    }
+
+    /// Bounds of the producers' table now: silence counts as it really passed, whatever the clock has jumped over.
+    fn producer_limits(&self) -> ProducerLimits {
+        let clock = self.append_clock.borrow();
+        let silent_before = clock.stamped_before(self.config.producers.expiry_ms);
+        ProducerLimits {
+            expiry_ms: clock.now().0.saturating_sub(silent_before.0),
+            ..self.config.producers
         }
     }
 
@@ -442,12 +454,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             .append_clock
             .borrow_mut()
             .observe(self.clock.monotonic(), self.clock.wall_ms());
-        if let WallClock::FoundOff { by_ms } = observed {
-            tracing::warn!(
-                by_seconds = by_ms / 1000,
-                "the wall clock is off the broker's append clock; retention does not follow it for an hour. Check the machine's time"
-            );
-        }
+        report_wall_clock(observed);
     }
 
     /// Runs until [`ShardLog::stop`] and until everything gathered is durable. An error is final: nothing more is acknowledged.
@@ -833,6 +840,17 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         self.disk_full.set(true);
         self.want_flush();
         self.clock.sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Says that the wall clock is off, once.
+pub(super) fn report_wall_clock(observed: WallClock) {
+    if let WallClock::FoundOff { by_ms } = observed {
+        tracing::warn!(
+            by_seconds = by_ms / 1000,
+            "the wall clock is off the broker's append clock; retention does not follow it for an hour. Check the machine's time; \
+             if it is right, a start with --trust-wall-clock need not wait"
+        );
     }
 }
 

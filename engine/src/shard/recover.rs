@@ -7,13 +7,13 @@ use std::rc::Rc;
 use gannet_wire::batch::ProducerStamp;
 use gannet_wire::{Offset, ShardIndex, Timestamp};
 
-use super::log::{LogConfig, LogParts, Recent, ShardLog};
+use super::log::{LogConfig, LogParts, Recent, ShardLog, report_wall_clock};
 use super::slot::Slot;
 use crate::control::catalogue::{CatalogueState, Layout, TopicLife};
 use crate::cursor::CommittedOffset;
 use crate::io::{Clock, Disk};
 use crate::partition::{Partition, TailBatch, WindowBatch};
-use crate::storage::append_clock::AppendClock;
+use crate::storage::append_clock::{AppendClock, Behind};
 use crate::storage::checkpoint::CheckpointState;
 use crate::storage::commit::{CommitHead, Entry, EntryKind};
 use crate::storage::journal::Journal;
@@ -84,8 +84,12 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         let found = std::mem::take(&mut contents.found);
         let decision = plan(&state.journal, &contents.generations, found);
         let mut replay = Replay::new(&state, catalogue, &config, clock.monotonic());
-        let mut append_clock =
-            AppendClock::start(state.append_clock_ms, clock.monotonic(), clock.wall_ms());
+        let mut append_clock = AppendClock::start(
+            state.append_clock_ms,
+            state.behind.clone(),
+            clock.monotonic(),
+            clock.wall_ms(),
+        );
         let Plan {
             steps,
             end_lsn,
@@ -98,6 +102,11 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             replay.apply(step, &mut append_clock)?;
         }
         replay.finish();
+        if config.trust_wall_clock {
+            append_clock.follow(clock.wall_ms());
+        }
+        // Nothing is stamped before the first look at the wall clock.
+        report_wall_clock(append_clock.observe(clock.monotonic(), clock.wall_ms()));
 
         // The decision is durable before anything is served: a second crash must not decide otherwise.
         state.journal = JournalState {
@@ -107,6 +116,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             ..state.journal
         };
         state.append_clock_ms = Some(append_clock.now().0);
+        state.behind = append_clock.behind().clone();
         let flushed_lsn = state.journal.flushed_lsn;
         let checkpoint = RecordLog::start(
             &disk,
@@ -224,6 +234,7 @@ pub async fn lay_out<D: Disk>(
         .iter()
         .filter_map(|state| state.append_clock_ms)
         .max();
+    let behind = Behind::joined(drained.iter().map(|state| state.behind.clone()));
     let journal = JournalState {
         flushed_lsn: end_lsn,
         durable_lsn: end_lsn,
@@ -234,6 +245,7 @@ pub async fn lay_out<D: Disk>(
         .map(|_| CheckpointState {
             journal: journal.clone(),
             append_clock_ms,
+            behind: behind.clone(),
             partitions: BTreeMap::new(),
         })
         .collect();
