@@ -17,7 +17,7 @@ use gannet_wire::batch::{BatchLimits, CheckScratch};
 use tokio::sync::watch;
 
 use crate::control::accept::{ShardOrder, accept_all};
-use crate::control::catalogue::{Catalogue, CatalogueState, Layout};
+use crate::control::catalogue::CatalogueState;
 use crate::control::{Budgets, Config, ConfigError, Machine};
 use crate::gateway::native::{GatewayContext, NativeConfig, serve};
 use crate::io::local::{Semaphore, Signal};
@@ -26,13 +26,15 @@ use crate::io::uring::{UringClock, UringDisk, UringSpawn};
 use crate::io::uring_exec::{ExecutorConfig, ExecutorHandle, start_executor};
 use crate::io::uring_mailbox::{Inlet, InletReceiver, MailboxSeat, inlet, mailboxes};
 use crate::io::uring_net::{Connection, ConnectionOptions};
-use crate::io::{Clock, Disk, Spawn};
+use crate::io::{Clock, Spawn};
 use crate::partition::ProducerLimits;
 use crate::shard::log::{LogConfig, ShardLog};
 use crate::shard::mail::{Outgoing, ShardMessage, ShardReady};
-use crate::shard::recover::{ShardIdentity, lay_out, sweep_shared};
+use crate::shard::recover::{ShardIdentity, sweep_shared};
 use crate::shard::requests::{Shard, ShardBounds, ShardParts};
+use crate::shard::start::{open_catalogue, start_log};
 use crate::storage::layout::DataDir;
+use crate::storage::record_log::ROTATE_BYTES_MIN;
 use crate::storage::{SegmentId, StorageError};
 
 /// Orders that wait for a shard.
@@ -358,7 +360,15 @@ async fn run_shard(
     let clock = UringClock::new();
     let catalogue = match catalogue_for {
         Some(shards) => {
-            let catalogue = open_catalogue(&disk, &clock, &data, &plan).await?;
+            let catalogue = open_catalogue(
+                &disk,
+                &clock,
+                &data,
+                plan.shards,
+                &plan.log,
+                new_broker_id(),
+            )
+            .await?;
             let state = Arc::new(catalogue.state().clone());
             for shard in shards {
                 let _ = shard.send_async(state.clone()).await;
@@ -406,7 +416,10 @@ async fn run_shard(
         outgoing: outgoing.clone(),
         bounds: plan.bounds,
     });
-    let ended = start_tasks(&shard);
+    let tasks = start_log(&log, &UringSpawn, {
+        let shard = shard.clone();
+        move |error| shard.fail(error)
+    });
     carry_mail(&shard, seat, outgoing);
     let _ = events.send(ShardEvent::Ready(ShardReady {
         shared_segments: log.shared_segments(),
@@ -496,27 +509,16 @@ async fn run_shard(
         }
     }
     log.stop();
-    loop {
-        let seen = ended.changed.version();
-        if ended.count.get() == 0 {
-            return Ok(());
-        }
-        match futures_util::future::select(
-            std::pin::pin!(ended.changed.changed_since(seen)),
-            failure.clone(),
-        )
-        .await
-        {
-            futures_util::future::Either::Left(_) => {}
-            futures_util::future::Either::Right((error, _)) => {
-                drop(failure);
-                return Err(
-                    Rc::into_inner(error).unwrap_or_else(|| StorageError::Damaged {
-                        path: data.root().display().to_string(),
-                        what: "storage failed; the log says how".into(),
-                    }),
-                );
-            }
+    match futures_util::future::select(std::pin::pin!(tasks.ended()), failure.clone()).await {
+        futures_util::future::Either::Left(_) => Ok(()),
+        futures_util::future::Either::Right((error, _)) => {
+            drop(failure);
+            Err(
+                Rc::into_inner(error).unwrap_or_else(|| StorageError::Damaged {
+                    path: data.root().display().to_string(),
+                    what: "storage failed; the log says how".into(),
+                }),
+            )
         }
     }
 }
@@ -527,50 +529,6 @@ struct OpenConnections {
 }
 
 type UringShard = Shard<UringDisk, UringClock, UringSpawn>;
-
-/// Starts the log's tasks; the count falls to 0 when commits and flushes have ended after a stop.
-fn start_tasks(shard: &Rc<UringShard>) -> Rc<OpenConnections> {
-    let running = Rc::new(OpenConnections {
-        count: Cell::new(2),
-        changed: Signal::new(),
-    });
-    let watched = |shard: Rc<UringShard>,
-                   running: Rc<OpenConnections>,
-                   result: Result<(), StorageError>| match result {
-        Ok(()) => {
-            running.count.set(running.count.get() - 1);
-            running.changed.notify_all();
-        }
-        Err(error) => shard.fail(error),
-    };
-    UringSpawn.spawn({
-        let (shard, running) = (shard.clone(), running.clone());
-        async move {
-            let result = shard.log.run_commits().await;
-            watched(shard, running, result);
-        }
-    });
-    UringSpawn.spawn({
-        let (shard, running) = (shard.clone(), running.clone());
-        async move {
-            let result = shard.log.run_flushes().await;
-            watched(shard, running, result);
-        }
-    });
-    UringSpawn.spawn({
-        let shard = shard.clone();
-        async move {
-            if let Err(error) = shard.log.run_spares().await {
-                shard.fail(error);
-            }
-        }
-    });
-    let log = shard.log.clone();
-    UringSpawn.spawn(async move { log.run_marks().await });
-    let log = shard.log.clone();
-    UringSpawn.spawn(async move { log.run_housekeeping().await });
-    running
-}
 
 /// Carries messages between this shard and the others.
 fn carry_mail(
@@ -607,106 +565,6 @@ fn carry_mail(
     }
 }
 
-/// Opens the catalogue and, when the number of shards has changed, moves every partition to its new owner before anything is served.
-async fn open_catalogue<D: Disk, C: Clock>(
-    disk: &D,
-    clock: &C,
-    data: &DataDir,
-    plan: &ShardPlan,
-) -> Result<Catalogue<D>, StorageError> {
-    let known = Catalogue::load(disk, &data.catalogue()).await?;
-    if known.is_none() {
-        refuse_data_without_catalogue(disk, data).await?;
-    }
-    let mut catalogue = Catalogue::open(disk, &data.catalogue(), new_broker_id()).await?;
-    let (former, incarnation) = (catalogue.state().layout, catalogue.state().incarnation);
-    if former.shards != plan.shards {
-        let mut drained = Vec::new();
-        for shard in (0..former.shards).map(ShardIndex) {
-            let identity = ShardIdentity {
-                shard,
-                layout: former,
-                incarnation,
-            };
-            let (log, _) = ShardLog::recover(
-                disk.clone(),
-                clock.clone(),
-                data.clone(),
-                plan.log.clone(),
-                &identity,
-                catalogue.state(),
-            )
-            .await?;
-            drained.push(log.drain().await?);
-        }
-        // The move's own segments hold partitions of all shards: the layout begins with a life of its own, behind this one,
-        // whose segment ids do not meet theirs.
-        let layout = Layout {
-            number: former.number + 1,
-            shards: plan.shards,
-            incarnation: incarnation + 1,
-        };
-        lay_out(disk, data, drained, layout).await?;
-        // The switch. Before it a crash begins the move again, after it the former layout is only rubbish.
-        catalogue.lay_out(layout).await?;
-        catalogue = Catalogue::open(disk, &data.catalogue(), new_broker_id()).await?;
-        if former.shards > 0 {
-            tracing::info!(
-                from = former.shards,
-                to = plan.shards,
-                "partitions were moved to another number of shards"
-            );
-        }
-    }
-    remove_former_layouts(disk, data, catalogue.state().layout.number).await?;
-    Ok(catalogue)
-}
-
-/// Without a catalogue nothing else makes sense: whatever else is there belongs to one that was lost.
-async fn refuse_data_without_catalogue<D: Disk>(
-    disk: &D,
-    data: &DataDir,
-) -> Result<(), StorageError> {
-    let entries = disk
-        .list(data.root())
-        .await
-        .map_err(StorageError::io("list", data.root()))?;
-    let orphan = entries.iter().find(|entry| {
-        DataDir::layout_of_name(&entry.name).is_some()
-            || entry.name == "topics"
-            || entry.name == "shared"
-    });
-    orphan.map_or(Ok(()), |entry| {
-        Err(StorageError::Damaged {
-            path: data.catalogue().display().to_string(),
-            what: format!(
-                "there is no catalogue, but there is {}",
-                data.root().join(&entry.name).display()
-            ),
-        })
-    })
-}
-
-async fn remove_former_layouts<D: Disk>(
-    disk: &D,
-    data: &DataDir,
-    present: u64,
-) -> Result<(), StorageError> {
-    let entries = disk
-        .list(data.root())
-        .await
-        .map_err(StorageError::io("list", data.root()))?;
-    for entry in entries {
-        if DataDir::layout_of_name(&entry.name).is_some_and(|number| number != present) {
-            let dir = data.root().join(&entry.name);
-            disk.remove_dir_all(&dir)
-                .await
-                .map_err(StorageError::io("remove", &dir))?;
-        }
-    }
-    Ok(())
-}
-
 /// Drawn from the process's own randomness, which the standard library seeds from the system.
 fn new_broker_id() -> u64 {
     use std::hash::{BuildHasher, Hasher};
@@ -738,6 +596,7 @@ fn shard_plan(config: &Config, budgets: &Budgets, index: ShardIndex) -> ShardPla
             direct_chunk_bytes_max: bytes(storage.direct_bytes_min * 4),
             directs_in_flight_max: 4,
             segment_bytes_max: storage.segment_bytes_max,
+            checkpoint_bytes_min: ROTATE_BYTES_MIN,
             flush_write_bytes: bytes(storage.flush_write_bytes),
             flush_writes_in_flight_max: storage.flush_writes_in_flight_max as usize,
             tail_cache_bytes: flush_bytes,

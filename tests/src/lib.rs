@@ -1,10 +1,11 @@
-//! End-to-end tests of Gannet: a harness that starts the real program, and takes it down in every way there is.
+//! End-to-end tests of Gannet: a harness that starts the real program and takes it down in every way there is, and the simulated [`world`].
 
 mod contents;
 mod machine;
 mod peer;
 mod program;
 mod server;
+pub mod world;
 
 pub use contents::{Contents, connect, numbers, publish_numbers, read_all, read_kept};
 pub use machine::{LoopDisk, TestUser, another_real_disk, as_root, real_text_file, skipped};

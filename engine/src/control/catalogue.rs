@@ -12,11 +12,14 @@ use gannet_wire::{PartitionIndex, ShardIndex, TopicId};
 
 use crate::io::Disk;
 use crate::storage::layout::CATALOGUE_NAME;
-use crate::storage::record_log::RecordLog;
+use crate::storage::record_log::{ROTATE_BYTES_MIN, RecordLog};
 use crate::storage::{PartitionKey, StorageError};
 
 /// The newest catalogue format this program reads.
 pub const CATALOGUE_VERSION: u32 = 1;
+
+/// Bytes of an entry of the catalogue, at most: a topic's name is short.
+const CHANGE_BYTES_MAX: usize = 2 << 10;
 
 /// A topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -263,6 +266,11 @@ impl<D: Disk> Catalogue<D> {
         Ok(Some(topic))
     }
 
+    /// Makes sure that the disk has room for a change. Nothing is written: after an error it can be tried again.
+    pub async fn reserve(&mut self) -> Result<(), StorageError> {
+        self.log.reserve(CHANGE_BYTES_MAX).await
+    }
+
     /// Switches to another layout; durable when this returns.
     pub async fn lay_out(&mut self, layout: Layout) -> Result<(), StorageError> {
         self.append(Event::LaidOut(layout)).await
@@ -272,16 +280,24 @@ impl<D: Disk> Catalogue<D> {
         self.log.append(&event.encode()).await?;
         let state = apply(Some(self.state.clone()), event);
         self.state = state.expect("an event that was just made fits the state it was made for");
-        if self.log.wants_snapshot() {
+        if self.log.wants_snapshot(ROTATE_BYTES_MIN) {
             let sequence = self.log.sequence() + 1;
-            self.log = RecordLog::start(
+            let started = RecordLog::start(
                 &self.disk,
                 &self.dir,
                 CATALOGUE_NAME,
                 sequence,
                 &snapshot(&self.state).encode(),
             )
-            .await?;
+            .await;
+            match started {
+                Ok(log) => self.log = log,
+                // The one there is goes on.
+                Err(error) if error.is_disk_full() => {
+                    tracing::warn!(%error, "the disk is full: the catalogue goes on without a new snapshot");
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }

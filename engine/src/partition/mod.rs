@@ -13,9 +13,9 @@ pub use producers::{ProducerTable, SequenceVerdict, WindowBatch};
 pub use tail::{Tail, TailBatch};
 
 use crate::cursor::CommittedOffsets;
-use crate::storage::PartitionKey;
 use crate::storage::checkpoint::{PartitionRecord, RunRecord};
 use crate::storage::segment::{Run, insert_run};
+use crate::storage::{Lsn, PartitionKey};
 
 /// Offsets `from..to` whose records are lost: reading them gives a typed error, and the reader may go on behind them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -298,19 +298,26 @@ impl Partition {
         dropped
     }
 
-    /// The log start that a retention by time and size leads to: whole runs only, oldest first.
+    /// The log start that a retention by time and size leads to: whole runs only, oldest first. `flushed`: runs have everything up to here,
+    /// which the tail need not know yet.
     #[must_use]
     pub fn expired_up_to(
         &self,
         expire_before: Option<Timestamp>,
         bytes_max: Option<u64>,
+        flushed: Lsn,
     ) -> Offset {
         let mut log_start = self.log_start;
-        let mut bytes = self.stored_bytes();
+        let mut unflushed = self.tail.unflushed_above(flushed).peekable();
+        // IMPORTANT: runs behind it went straight to a segment. To drop one would drop these batches with it.
+        let unflushed_from = unflushed.peek().map(|batch| batch.base_offset);
+        let mut bytes = self.runs.iter().map(Run::bytes).sum::<u64>()
+            + unflushed.map(|batch| batch.bytes.len() as u64).sum::<u64>();
         for run in &self.runs {
             let by_time = expire_before.is_some_and(|before| run.append_time < before);
             let by_size = bytes_max.is_some_and(|max| bytes > max && bytes - run.bytes() >= max);
-            if !by_time && !by_size {
+            let is_behind = unflushed_from.is_some_and(|from| run.base_offset >= from);
+            if is_behind || (!by_time && !by_size) {
                 break;
             }
             bytes -= run.bytes();
@@ -355,18 +362,25 @@ impl Partition {
         self.replay_gap(next);
     }
 
-    /// What a checkpoint at which everything up to `next_offset` is in segments says. `runs`: those the last checkpoint did not have.
+    /// What a checkpoint at which everything up to `next_offset` is in segments says. `log_start`: the one that is to hold from then on;
+    /// `runs`: those the last checkpoint did not have.
     #[must_use]
-    pub fn record(&self, next_offset: Offset, runs: Vec<RunRecord>) -> PartitionRecord {
+    pub fn record(
+        &self,
+        next_offset: Offset,
+        log_start: Offset,
+        runs: Vec<RunRecord>,
+    ) -> PartitionRecord {
         PartitionRecord {
             topic: self.key.topic.0,
             partition: self.key.partition.0,
-            log_start: self.log_start.0,
+            log_start: log_start.0,
             next_offset: next_offset.0,
             leader_epoch: self.leader_epoch.0,
             fences: self
                 .fences
                 .iter()
+                .filter(|fence| fence.to > log_start)
                 .map(|fence| (fence.from.0, fence.to.0))
                 .collect(),
             runs,

@@ -86,14 +86,17 @@ impl Tail {
         self.unflushed_bytes
     }
 
-    /// Where the log stood when everything up to `lsn` was durable; `None` when no batch in memory says so.
+    /// Batches that commits above `lsn` made durable, and that no segment has yet.
+    pub fn unflushed_above(&self, lsn: Lsn) -> impl Iterator<Item = &TailBatch> {
+        let above = self.batches.partition_point(|batch| batch.lsn <= lsn);
+        self.batches.range(above..).filter(|batch| !batch.flushed)
+    }
+
+    /// The first record of the oldest batch that a commit above `lsn` made durable; `None` when memory has no such batch.
     #[must_use]
-    pub fn next_offset_at(&self, lsn: Lsn) -> Option<Offset> {
-        let after = self.batches.partition_point(|batch| batch.lsn <= lsn);
-        match after.checked_sub(1) {
-            Some(last) => self.batches.get(last).map(|batch| batch.next_offset),
-            None => self.base_offset(),
-        }
+    pub fn base_offset_above(&self, lsn: Lsn) -> Option<Offset> {
+        let above = self.batches.partition_point(|batch| batch.lsn <= lsn);
+        self.batches.get(above).map(|batch| batch.base_offset)
     }
 
     /// Segments have everything up to and with `lsn`.

@@ -240,7 +240,7 @@ fn the_log_start_never_passes_the_durable_end() {
 #[test]
 fn runs_expire_once_their_newest_batch_is_old_enough() {
     let partition = mixed();
-    let expired = |before| partition.expired_up_to(Some(Timestamp(before)), None);
+    let expired = |before| partition.expired_up_to(Some(Timestamp(before)), None, Lsn(0));
     assert_eq!(expired(100), Offset(0));
     assert_eq!(expired(101), Offset(10));
     assert_eq!(expired(i64::MAX), Offset(20));
@@ -251,7 +251,7 @@ fn an_old_run_behind_a_young_one_does_not_expire() {
     let mut partition = mixed();
     partition.runs[0].append_time = Timestamp(500);
     assert_eq!(
-        partition.expired_up_to(Some(Timestamp(300)), None),
+        partition.expired_up_to(Some(Timestamp(300)), None, Lsn(0)),
         Offset(0)
     );
 }
@@ -260,7 +260,7 @@ fn an_old_run_behind_a_young_one_does_not_expire() {
 fn runs_expire_by_size_while_at_least_the_limit_stays() {
     // Two runs of 1,000 bytes and a tail of 100.
     let partition = mixed();
-    let expired = |bytes| partition.expired_up_to(None, Some(bytes)).0;
+    let expired = |bytes| partition.expired_up_to(None, Some(bytes), Lsn(0)).0;
     assert_eq!((expired(2_100), expired(1_101)), (0, 0));
     assert_eq!((expired(1_100), expired(101)), (10, 10));
     assert_eq!(expired(100), 20);
@@ -268,7 +268,7 @@ fn runs_expire_by_size_while_at_least_the_limit_stays() {
 
 #[test]
 fn nothing_expires_without_a_retention() {
-    assert_eq!(mixed().expired_up_to(None, None), Offset(0));
+    assert_eq!(mixed().expired_up_to(None, None, Lsn(0)), Offset(0));
 }
 
 #[test]
@@ -328,7 +328,7 @@ fn a_partition_comes_back_from_its_record() {
     partition.add_run(run(25..30, 100, 300));
     append(&mut partition, Some(producer(1, 0, 0)), 1).unwrap();
     let runs = partition.runs().iter().map(RunRecord::from).collect();
-    let record = partition.record(Offset(30), runs);
+    let record = partition.record(Offset(30), partition.log_start(), runs);
     let restored = Partition::restore(&record);
     assert_eq!(restored.log_start(), Offset(10));
     assert_eq!(restored.next_offset(), Offset(30));

@@ -13,11 +13,11 @@ use gannet_wire::{Offset, Timestamp};
 use super::log::ShardLog;
 use super::slot::{BatchArrival, DirectBatch, DirectChunk, Slot};
 use crate::io::{BLOCK_BYTES, Clock, Disk, DiskFile};
-use crate::storage::StorageError;
 use crate::storage::index::SegmentIndex;
 use crate::storage::open_segment::OpenSegment;
 use crate::storage::segment::{DirectProducer, Run, SegmentRef, aligned_bytes};
 use crate::storage::slice::Slice;
+use crate::storage::{PartitionKey, StorageError};
 
 /// A chunk that is durable in its segment.
 pub(super) struct DirectDone<D: Disk> {
@@ -196,6 +196,8 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         let slot = slot.clone();
         let present = self.direct_segments.borrow_mut().remove(&key);
         if let Some(mut segment) = present {
+            // Retention may drop the last run of this segment while the chunk is on its way to it.
+            self.claim_segment(segment.segment);
             if segment.position() < self.segment_bytes_max(&slot)
                 && let Some(position) = segment.take(bytes as u64)
             {
@@ -221,7 +223,9 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             return Box::pin(async move {
                 if segment.position() >= log.segment_bytes_max(&slot) {
                     segment.write_index().await?;
-                    segment = log.create_segment(&slot).await?;
+                    log.unlink(vec![(slot.key(), segment.segment)]).await?;
+                    segment = log.create_segment(Some(slot.key())).await?;
+                    log.claim_segment(segment.segment);
                 }
                 log.reserve_with_patience(&mut segment, bytes as u64)
                     .await?;
@@ -240,7 +244,8 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         let log = self.clone();
         Box::pin(async move {
             log.limit_open_segments().await?;
-            let mut segment = log.create_segment(&slot).await?;
+            let mut segment = log.create_segment(Some(slot.key())).await?;
+            log.claim_segment(segment.segment);
             log.reserve_with_patience(&mut segment, bytes as u64)
                 .await?;
             let position = segment.take(bytes as u64).expect("room was reserved");
@@ -253,6 +258,11 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 segment: Some(segment),
             })
         })
+    }
+
+    /// Keeps a segment from being unlinked until the chunk that is on its way to it is a run that counts.
+    fn claim_segment(&self, segment: SegmentRef) {
+        *self.segment_runs.borrow_mut().entry(segment).or_insert(0) += 1;
     }
 
     async fn write_chunk(
@@ -269,10 +279,14 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         segment.sync().await
     }
 
-    async fn create_segment(&self, slot: &Slot) -> Result<OpenSegment<D>, StorageError> {
+    /// A new segment of a partition, or one for many. A full disk only delays it.
+    pub(super) async fn create_segment(
+        &self,
+        owner: Option<PartitionKey>,
+    ) -> Result<OpenSegment<D>, StorageError> {
         loop {
             let id = self.segment_ids.borrow_mut().allocate();
-            match OpenSegment::create(&self.disk, &self.data, id, Some(slot.key())).await {
+            match OpenSegment::create(&self.disk, &self.data, &self.segment_dirs, id, owner).await {
                 Err(error) if error.is_disk_full() => self.wait_for_space(&error).await,
                 other => return other,
             }

@@ -8,6 +8,7 @@ use std::pin::pin;
 use std::rc::Rc;
 
 use futures_util::future::{Either, select, try_join_all};
+use gannet_wire::Offset;
 
 use super::log::{Recent, ShardLog};
 use super::slot::Slot;
@@ -208,8 +209,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                     sealed.write_index().await?;
                 }
                 self.limit_flush_segments().await?;
-                let id = self.segment_ids.borrow_mut().allocate();
-                OpenSegment::create(&self.disk, &self.data, id, Some(key)).await?
+                self.create_segment(Some(key)).await?
             }
         };
         self.reserve_with_patience(&mut segment, backlog.bytes)
@@ -243,8 +243,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         self: &Rc<Self>,
         backlogs: &[Backlog],
     ) -> Result<Vec<(Rc<Slot>, Run)>, StorageError> {
-        let id = self.segment_ids.borrow_mut().allocate();
-        let mut segment = OpenSegment::create(&self.disk, &self.data, id, None).await?;
+        let mut segment = self.create_segment(None).await?;
         let bytes = backlogs.iter().map(|backlog| backlog.bytes).sum();
         self.reserve_with_patience(&mut segment, bytes).await?;
         let mut writer = self.segment_writer(&segment);
@@ -274,11 +273,11 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             // Its LSN is the round's: in no case may an earlier checkpoint have it.
             slot.unrecorded.borrow_mut().push_back((target, run));
         }
-        let mut expired: Vec<(PartitionKey, Run)> = Vec::new();
+        let mut expired: Vec<(Rc<Slot>, Offset)> = Vec::new();
         let mut partitions = Vec::with_capacity(slots.len());
         for slot in slots.iter().filter(|slot| !slot.is_deleted()) {
-            let dropped = self.expire(slot);
-            expired.extend(dropped.into_iter().map(|run| (slot.key(), run)));
+            let log_start = self.expire(slot, target);
+            expired.push((slot.clone(), log_start));
             let state = slot.state.borrow();
             let mut unrecorded = slot.unrecorded.borrow_mut();
             let mut recorded: Vec<Run> = unrecorded
@@ -288,13 +287,21 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 .collect();
             unrecorded.retain(|(lsn, _)| *lsn > target);
             recorded.sort_by_key(|run| run.base_offset);
-            recorded.retain(|run| run.next_offset > state.log_start());
+            recorded.retain(|run| run.next_offset > log_start);
+            // IMPORTANT: what lies above the target says where the log stood, never what lies below it: batches that went straight to a
+            // segment, and fences, stand in no tail after a replay, and what a checkpoint takes for free is given out again.
             let next_offset = state
                 .tail
-                .next_offset_at(target)
+                .base_offset_above(target)
+                .into_iter()
+                .chain(unrecorded.iter().map(|(_, run)| run.base_offset))
+                .min()
                 .unwrap_or(state.durable_offset());
-            partitions
-                .push(state.record(next_offset, recorded.iter().map(RunRecord::from).collect()));
+            partitions.push(state.record(
+                next_offset,
+                log_start,
+                recorded.iter().map(RunRecord::from).collect(),
+            ));
         }
         let record = CheckpointRecord {
             version: CHECKPOINT_VERSION,
@@ -308,8 +315,14 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             clock: ClockRecord::from(self.append_clock.borrow().behind()),
         };
         self.write_checkpoint(&record).await?;
+        // Only now: a log start that a reader was told of never goes back.
+        let mut dropped: Vec<(PartitionKey, SegmentRef)> = Vec::new();
+        for (slot, log_start) in expired {
+            let runs = slot.state.borrow_mut().advance_log_start(log_start);
+            dropped.extend(runs.into_iter().map(|run| (slot.key(), run.segment)));
+        }
         self.round_durable(target, slots).await?;
-        self.unlink(expired).await
+        self.unlink(dropped).await
     }
 
     async fn write_checkpoint(&self, record: &CheckpointRecord) -> Result<(), StorageError> {
@@ -318,8 +331,15 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             .borrow_mut()
             .take()
             .expect("the flusher alone writes checkpoints");
-        log.append(&record.encode()).await?;
-        if log.wants_snapshot() {
+        let encoded = record.encode();
+        loop {
+            match log.reserve(encoded.len()).await {
+                Err(error) if error.is_disk_full() => self.wait_for_space(&error).await,
+                other => break other?,
+            }
+        }
+        log.append(&encoded).await?;
+        if log.wants_snapshot(self.config.checkpoint_bytes_min) {
             // What is on disk is the truth: put together again, it is the next log's snapshot.
             let dir = self.data.shard(self.layout, self.shard);
             let loaded = RecordLog::load(&self.disk, &dir, CHECKPOINT_NAME).await?;
@@ -328,14 +348,22 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 path: dir.display().to_string(),
                 what: fault.to_string(),
             })?;
-            log = RecordLog::start(
+            let started = RecordLog::start(
                 &self.disk,
                 &dir,
                 CHECKPOINT_NAME,
                 log.sequence() + 1,
                 &state.to_record().encode(),
             )
-            .await?;
+            .await;
+            match started {
+                Ok(new) => log = new,
+                // The one there is goes on.
+                Err(error) if error.is_disk_full() => {
+                    tracing::warn!(%error, "the disk is full: a checkpoint's log goes on without a new snapshot");
+                }
+                Err(error) => return Err(error),
+            }
         }
         *self.checkpoint.borrow_mut() = Some(log);
         Ok(())
@@ -411,22 +439,36 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         }
     }
 
-    /// Moves the log start as retention asks, and queues the next look.
-    fn expire(&self, slot: &Rc<Slot>) -> Vec<Run> {
+    /// Counts a run whose segment was claimed for it: a run of its own takes the claim over, one that only made another longer gives it back.
+    pub(super) fn count_claimed_run(&self, state: &mut crate::partition::Partition, run: Run) {
+        let before = state.runs().len();
+        state.add_run(run);
+        if state.runs().len() == before
+            && let Some(count) = self.segment_runs.borrow_mut().get_mut(&run.segment)
+        {
+            *count -= 1;
+        }
+    }
+
+    /// The log start that retention asks for once everything up to `target` is in segments; queues the next look.
+    fn expire(&self, slot: &Rc<Slot>, target: Lsn) -> Offset {
         let settings = slot.topic().settings;
         let clock = self.append_clock.borrow();
         let retention_ms = settings.retention_ms.and_then(|ms| i64::try_from(ms).ok());
         let expire_before = retention_ms.map(|ms| clock.stamped_before(ms));
-        let mut state = slot.state.borrow_mut();
-        let log_start = state.expired_up_to(expire_before, settings.retention_bytes);
-        let dropped = state.advance_log_start(log_start);
-        if let (Some(retention_ms), Some(oldest)) = (retention_ms, state.runs().front())
+        let state = slot.state.borrow();
+        let log_start = state.expired_up_to(expire_before, settings.retention_bytes, target);
+        let mut kept = state
+            .runs()
+            .iter()
+            .filter(|run| run.next_offset > log_start);
+        if let (Some(retention_ms), Some(oldest)) = (retention_ms, kept.next())
             && !slot.expiry_queued.replace(true)
         {
             let at = clock.expires_at(oldest.append_time, retention_ms);
             self.expiries.borrow_mut().push(Reverse((at.0, slot.key())));
         }
-        dropped
+        log_start
     }
 
     fn expiry_due(&self) -> bool {
@@ -437,24 +479,27 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             .is_some_and(|Reverse((at, _))| *at <= now.0)
     }
 
-    /// Unlinks the segments whose last run went. The checkpoint that says so is durable.
-    pub(super) async fn unlink(&self, runs: Vec<(PartitionKey, Run)>) -> Result<(), StorageError> {
-        for (key, run) in runs {
+    /// Unlinks the segments whose last run, or last claim, went; each is named once for each that did. The checkpoint that says so is durable.
+    pub(super) async fn unlink(
+        &self,
+        gone: Vec<(PartitionKey, SegmentRef)>,
+    ) -> Result<(), StorageError> {
+        for (key, segment) in gone {
             let last = {
                 let mut counts = self.segment_runs.borrow_mut();
-                match counts.get_mut(&run.segment) {
+                match counts.get_mut(&segment) {
                     Some(count) if *count > 1 => {
                         *count -= 1;
                         false
                     }
                     _ => {
-                        counts.remove(&run.segment);
+                        counts.remove(&segment);
                         true
                     }
                 }
             };
-            if last && self.owns_alone(run.segment) {
-                self.unlink_segment(key, run.segment).await?;
+            if last && self.owns_alone(segment) {
+                self.unlink_segment(key, segment).await?;
             }
         }
         Ok(())

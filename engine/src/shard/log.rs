@@ -5,7 +5,7 @@
 //! then are batches acknowledged and visible.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -32,7 +32,7 @@ use crate::storage::append_clock::{AppendClock, WallClock};
 use crate::storage::commit::{BatchStamp, CommitIdentity, CommitWriter, EntryKind, commit_bytes};
 use crate::storage::journal::Journal;
 use crate::storage::layout::DataDir;
-use crate::storage::open_segment::OpenSegment;
+use crate::storage::open_segment::{OpenSegment, SegmentDirs};
 use crate::storage::reader::SegmentReader;
 use crate::storage::record_log::RecordLog;
 use crate::storage::recovery::Cut;
@@ -71,6 +71,8 @@ pub struct LogConfig {
     pub directs_in_flight_max: usize,
     /// A segment is sealed at this size.
     pub segment_bytes_max: u64,
+    /// A checkpoint's log begins anew once more than this, and more than twice its snapshot, was appended.
+    pub checkpoint_bytes_min: u64,
     /// One write of the flusher.
     pub flush_write_bytes: usize,
     /// Writes of the flusher in flight.
@@ -119,8 +121,9 @@ pub struct ShardLog<D: Disk, C: Clock> {
     pub(super) layout: u64,
     /// The first incarnation of the present layout: shared segments from before may hold other shards' runs.
     pub(super) layout_incarnation: u32,
-    pub(super) direct_segments: RefCell<HashMap<PartitionKey, OpenSegment<D>>>,
-    pub(super) flush_segments: RefCell<HashMap<PartitionKey, OpenSegment<D>>>,
+    pub(super) direct_segments: RefCell<BTreeMap<PartitionKey, OpenSegment<D>>>,
+    pub(super) flush_segments: RefCell<BTreeMap<PartitionKey, OpenSegment<D>>>,
+    pub(super) segment_dirs: SegmentDirs,
     pub(super) reader: SegmentReader<D>,
 
     ready: RefCell<VecDeque<Rc<Slot>>>,
@@ -237,6 +240,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             layout_incarnation: parts.layout_incarnation,
             direct_segments: RefCell::default(),
             flush_segments: RefCell::default(),
+            segment_dirs: SegmentDirs::default(),
             reader,
             ready: RefCell::default(),
             large: RefCell::default(),
@@ -303,6 +307,10 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         if let Some(refusal) = self.refusal(slot) {
             completion.complete(Outcome::Failed(refusal));
             return;
+        }
+        if self.ready.borrow().is_empty() {
+            // The first of its commit: what came with it is as late, and retention must not find it older than it is.
+            self.observe_clock();
         }
         let header = batch.header.header();
         let now = self.append_clock.borrow().now();
@@ -788,7 +796,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 complete_published(batch.completion, batch.base_offset, batch.append_time);
             }
             Arrival::Direct(chunk) => {
-                self.count_run(&mut state, chunk.run);
+                self.count_claimed_run(&mut state, chunk.run);
                 slot.unrecorded.borrow_mut().push_back((lsn, chunk.run));
                 for batch in &chunk.batches {
                     state.batch_durable(TailBatch {

@@ -9,5 +9,6 @@ pub mod recover;
 pub mod requests;
 pub mod room;
 pub mod slot;
+pub mod start;
 pub mod subscribe;
 mod topics;

@@ -226,74 +226,82 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         timestamp: Timestamp,
     ) -> Result<Offset, ReadError> {
         let by_append = slot.topic().settings.timestamps == TimestampSource::Append;
-        let newest = |run: &Run| {
-            if by_append {
-                run.append_time
-            } else {
-                run.max_timestamp
-            }
-        };
-        let candidates: Vec<Run> = {
-            let state = slot.state.borrow();
-            state
-                .runs()
-                .iter()
-                .filter(|run| newest(run) >= timestamp)
-                .copied()
-                .collect()
-        };
-        for run in candidates {
-            let sought = match by_append {
-                true => Ok((run.base_offset, run.position)),
-                false => {
-                    self.reader
-                        .seek_timestamp(slot.key(), &run, timestamp)
-                        .await
-                }
-            };
-            let (mut offset, mut position) = sought.unwrap_or((run.base_offset, run.position));
-            while offset < run.next_offset {
-                // What is damaged is passed over here: the reader will be told when it gets there.
-                let Ok(read) = self.reader.read(slot.key(), &run, position, offset).await else {
-                    break;
-                };
-                (offset, position) = (read.next_offset, read.next_position);
-                let found = read
-                    .batches
-                    .iter()
-                    .find_map(|batch| offset_in_batch(&batch.bytes, timestamp, by_append));
-                if let Some(found) = found {
-                    return Ok(found.max(slot.state.borrow().log_start()));
-                }
-            }
-        }
-        let mut cursor = ReadCursor::at(
-            slot.state
-                .borrow()
-                .tail
-                .base_offset()
-                .unwrap_or(slot.state.borrow().durable_offset()),
-        );
+        let mut offset = slot.state.borrow().log_start();
+        // Place after place in the order of offsets, each looked up anew: batches move from memory to segments meanwhile, and after a
+        // replay the two alternate.
         loop {
-            let mut batches = Vec::new();
-            let next = slot
-                .state
-                .borrow()
-                .tail
-                .read(cursor.offset, 1 << 20, &mut batches);
-            if let Some(offset) = batches
-                .iter()
-                .find_map(|batch| offset_in_batch(batch, timestamp, by_append))
-            {
-                return Ok(offset);
-            }
-            match next {
-                Some(next) => cursor.offset = next,
-                None => return Ok(slot.state.borrow().durable_offset()),
+            let place = slot.state.borrow().place(offset);
+            match place {
+                ReadPlace::End => return Ok(offset),
+                ReadPlace::BeforeStart => offset = slot.state.borrow().log_start(),
+                ReadPlace::Fenced(fence) => offset = fence.to,
+                ReadPlace::Tail => {
+                    let mut batches = Vec::new();
+                    let state = slot.state.borrow();
+                    let next = state.tail.read(offset, LOOKUP_BYTES, &mut batches);
+                    let found = batches
+                        .iter()
+                        .find_map(|batch| offset_in_batch(batch, timestamp, by_append));
+                    match (found, next) {
+                        (Some(found), _) => return Ok(found.max(offset)),
+                        (None, Some(next)) => offset = next,
+                        (None, None) => return Ok(state.durable_offset()),
+                    }
+                }
+                ReadPlace::Run(run) => {
+                    match self.offset_in_run(slot, &run, offset, timestamp).await {
+                        Some(found) => return Ok(found),
+                        None => offset = run.next_offset,
+                    }
+                }
             }
         }
     }
+
+    /// The first offset of a run, from `offset` on, whose batch may hold a record at or after `timestamp`. What is damaged is passed over: the reader
+    /// will be told when it gets there.
+    async fn offset_in_run(
+        &self,
+        slot: &Rc<Slot>,
+        run: &Run,
+        mut offset: Offset,
+        timestamp: Timestamp,
+    ) -> Option<Offset> {
+        let by_append = slot.topic().settings.timestamps == TimestampSource::Append;
+        let newest = if by_append {
+            run.append_time
+        } else {
+            run.max_timestamp
+        };
+        if newest < timestamp {
+            return None;
+        }
+        let mut position = run.position;
+        if !by_append {
+            let sought = self.reader.seek_timestamp(slot.key(), run, timestamp).await;
+            if let Ok((from, at)) = sought {
+                offset = offset.max(from);
+                position = at;
+            }
+        }
+        while offset < run.next_offset {
+            let read = self.reader.read(slot.key(), run, position, offset).await;
+            let read = read.ok()?;
+            let found = read
+                .batches
+                .iter()
+                .find_map(|batch| offset_in_batch(&batch.bytes, timestamp, by_append));
+            if let Some(found) = found {
+                return Some(found.max(offset));
+            }
+            (offset, position) = (read.next_offset, read.next_position);
+        }
+        None
+    }
 }
+
+/// Bytes that a look-up by time takes from the tail at once.
+const LOOKUP_BYTES: usize = 1 << 20;
 
 /// The first record of a batch at or after a time.
 fn offset_in_batch(batch: &Slice, timestamp: Timestamp, by_append: bool) -> Option<Offset> {

@@ -614,7 +614,13 @@ impl<D: Disk, C: Clock, S: Spawn> Shard<D, C, S> {
             .and_then(|catalogue| catalogue.borrow_mut().take());
         let result = match taken {
             Some(mut catalogue) => {
-                let result = change(&mut catalogue).await;
+                let result = match catalogue.reserve().await {
+                    Err(error) if error.is_disk_full() => {
+                        Ok(Err(ErrorBody::new(ErrorCode::DiskFull, error.to_string())))
+                    }
+                    Err(error) => Err(error),
+                    Ok(()) => change(&mut catalogue).await,
+                };
                 if result.is_ok()
                     && let Some(place) = &self.catalogue
                 {

@@ -25,13 +25,22 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
 
     /// A topic was deleted, durably.
     pub fn drop_topic(self: &Rc<Self>, topic: TopicId) {
-        self.slots.borrow_mut().retain(|key, slot| {
-            let goes = key.topic == topic;
-            if goes {
+        // In the order of partitions, so that a simulated run is the same each time.
+        let mut gone: Vec<PartitionKey> = {
+            let slots = self.slots.borrow();
+            slots
+                .keys()
+                .filter(|key| key.topic == topic)
+                .copied()
+                .collect()
+        };
+        gone.sort_unstable();
+        for key in gone {
+            let slot = self.slots.borrow_mut().remove(&key);
+            if let Some(slot) = slot {
                 slot.mark_deleted();
             }
-            !goes
-        });
+        }
         self.topics_dropped.borrow_mut().push(topic.0);
     }
 

@@ -1,6 +1,8 @@
 //! A segment that is being written, and the stream of bytes into it.
 
-use std::path::PathBuf;
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use futures_util::StreamExt;
@@ -31,28 +33,63 @@ pub struct OpenSegment<D: Disk> {
     pub index: SegmentIndex,
 }
 
+/// The directories of segments whose names are durable, as this life knows.
+///
+/// That a directory exists says nothing: a life that was killed may have made it, or a task of this one that has not synced it yet. A power
+/// cut takes such a directory away, and with it every segment in it.
+#[derive(Debug, Default)]
+pub struct SegmentDirs {
+    durable: RefCell<HashSet<PathBuf>>,
+}
+
+impl SegmentDirs {
+    /// Makes a directory and its parents up to the data directory, and all their names durable.
+    async fn make<D: Disk>(
+        &self,
+        disk: &D,
+        data: &DataDir,
+        dir: &Path,
+    ) -> Result<(), StorageError> {
+        if self.durable.borrow().contains(dir) {
+            return Ok(());
+        }
+        disk.create_dir_all(dir)
+            .await
+            .map_err(StorageError::io("create", dir))?;
+        let below_root = |dir: &&Path| *dir != data.root() && dir.starts_with(data.root());
+        for named in dir.ancestors().take_while(below_root) {
+            if self.durable.borrow().contains(named) {
+                break;
+            }
+            let parent = named.parent().unwrap_or(data.root());
+            disk.sync_dir(parent)
+                .await
+                .map_err(StorageError::io("sync", parent))?;
+        }
+        let made = dir.ancestors().take_while(below_root).map(Path::to_owned);
+        self.durable.borrow_mut().extend(made);
+        Ok(())
+    }
+}
+
 impl<D: Disk> OpenSegment<D> {
     /// Creates the file with its header; the name is durable when this returns.
     pub async fn create(
         disk: &D,
         data: &DataDir,
+        dirs: &SegmentDirs,
         id: SegmentId,
         owner: Option<PartitionKey>,
     ) -> Result<Self, StorageError> {
         let dir = data.segment_dir(owner);
-        disk.create_dir_all(&dir)
-            .await
-            .map_err(StorageError::io("create", &dir))?;
+        dirs.make(disk, data, &dir).await?;
         let path = data.segment(owner, id);
-        let file = disk
-            .open(&path, OpenMode::CreateNew)
-            .await
-            .map_err(StorageError::io("create", &path))?;
-        let mut header = disk.buffer(BLOCK_BYTES);
-        SegmentHeader { id, owner }.write(&mut header);
-        file.write_at(0, &header.freeze())
-            .await
-            .map_err(StorageError::io("write", &path))?;
+        let created = create_file(disk, &path, SegmentHeader { id, owner }).await;
+        if created.is_err() {
+            // Nobody will ever write to it: it would only take room.
+            let _ = disk.remove(&path).await;
+        }
+        let file = created?;
         disk.sync_dir(&dir)
             .await
             .map_err(StorageError::io("sync", &dir))?;
@@ -142,8 +179,19 @@ impl<D: Disk> OpenSegment<D> {
             .map_err(StorageError::io("sync", &self.path))
     }
 
-    /// Writes the index beside it. Not synced: an index that is lost is made again.
+    /// Writes the index beside it. Not synced: an index that is lost is made again. So is one that a full disk has no room for.
     pub async fn write_index(&self) -> Result<(), StorageError> {
+        match self.write_index_file().await {
+            Err(error) if error.is_disk_full() => {
+                tracing::warn!(%error, "the disk is full: a segment stays without its index, which is made again when it is needed");
+                let _ = self.disk.remove(&self.index_path).await;
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    async fn write_index_file(&self) -> Result<(), StorageError> {
         let bytes = self.index.encode();
         let mut buffer = self.disk.buffer(bytes.len().next_multiple_of(BLOCK_BYTES));
         let (body, filler) = buffer.split_at_mut(bytes.len());
@@ -167,6 +215,23 @@ impl<D: Disk> OpenSegment<D> {
             .await
             .map_err(StorageError::io("close", &self.index_path))
     }
+}
+
+async fn create_file<D: Disk>(
+    disk: &D,
+    path: &Path,
+    header: SegmentHeader,
+) -> Result<D::File, StorageError> {
+    let file = disk
+        .open(path, OpenMode::CreateNew)
+        .await
+        .map_err(StorageError::io("create", path))?;
+    let mut block = disk.buffer(BLOCK_BYTES);
+    header.write(&mut block);
+    file.write_at(0, &block.freeze())
+        .await
+        .map_err(StorageError::io("write", path))?;
+    Ok(file)
 }
 
 /// Gathers bytes into large writes, a few in flight.

@@ -23,7 +23,8 @@ pub const RECORD_BYTES_MAX: usize = 1 << 30;
 const COPIES: [&str; 2] = ["a", "b"];
 const WRITE_BYTES_MAX: usize = 4 << 20;
 const READ_BYTES: usize = 4 << 20;
-const ROTATE_BYTES_MIN: u64 = 4 << 20;
+/// What is appended before a new snapshot is worth its writing, at least.
+pub const ROTATE_BYTES_MIN: u64 = 4 << 20;
 
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy)]
 #[repr(C)]
@@ -47,6 +48,7 @@ pub struct RecordLog<D: Disk> {
     copies: [D::File; 2],
     index: u64,
     position: u64,
+    reserved_bytes: u64,
     snapshot_bytes: u64,
 }
 
@@ -130,8 +132,16 @@ impl<D: Disk> RecordLog<D> {
             copies: [first, second],
             index: 0,
             position: 0,
+            reserved_bytes: 0,
             snapshot_bytes: 0,
         };
+        if let Err(error) = log.reserve(snapshot.len()).await {
+            // Without a record it says nothing, and would only take room.
+            for copy in COPIES {
+                let _ = log.disk.remove(&copy_path(&log.stem, sequence, copy)).await;
+            }
+            return Err(error);
+        }
         log.append(snapshot).await?;
         log.snapshot_bytes = log.position;
         log.disk
@@ -150,6 +160,21 @@ impl<D: Disk> RecordLog<D> {
             }
         }
         Ok(log)
+    }
+
+    /// Makes sure that the disk has room for a record of so many bytes. Nothing is written: after an error it can be tried again.
+    pub async fn reserve(&mut self, record_bytes: usize) -> Result<(), StorageError> {
+        let bytes = (HEAD_BYTES + record_bytes).next_multiple_of(BLOCK_BYTES) as u64;
+        let end = self.position + bytes;
+        if end > self.reserved_bytes {
+            for copy in &self.copies {
+                copy.allocate(end)
+                    .await
+                    .map_err(StorageError::io("allocate", &self.stem))?;
+            }
+            self.reserved_bytes = end;
+        }
+        Ok(())
     }
 
     /// Appends a record; when this returns, both copies are durable. After an error the log must not be used again.
@@ -197,10 +222,10 @@ impl<D: Disk> RecordLog<D> {
         Ok(())
     }
 
-    /// Whether what was appended has outgrown the snapshot, so that a new one pays.
+    /// Whether what was appended has outgrown `bytes_min` and the snapshot, so that a new one pays.
     #[must_use]
-    pub fn wants_snapshot(&self) -> bool {
-        self.position - self.snapshot_bytes > (2 * self.snapshot_bytes).max(ROTATE_BYTES_MIN)
+    pub fn wants_snapshot(&self, bytes_min: u64) -> bool {
+        self.position - self.snapshot_bytes > (2 * self.snapshot_bytes).max(bytes_min)
     }
 
     /// The pair's number.

@@ -411,10 +411,10 @@ fn a_snapshot_pays_once_what_was_appended_has_outgrown_it() {
         let mut log = RecordLog::start(&world.disk, dir(), NAME, 1, b"small")
             .await
             .unwrap();
-        assert!(!log.wants_snapshot());
+        assert!(!log.wants_snapshot(ROTATE_BYTES_MIN));
         log.append(&vec![1; ROTATE_BYTES_MIN as usize])
             .await
             .unwrap();
-        assert!(log.wants_snapshot());
+        assert!(log.wants_snapshot(ROTATE_BYTES_MIN));
     });
 }

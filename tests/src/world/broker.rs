@@ -1,0 +1,176 @@
+//! One life of a simulated broker: the product's own start, logs and tasks on the simulated disk, clock and executor.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::rc::Rc;
+
+use futures_util::future::{join_all, try_join_all};
+use gannet_engine::control::catalogue::{Catalogue, Layout};
+use gannet_engine::io::Spawn;
+use gannet_engine::io::sim::{SimClock, SimSpawn};
+use gannet_engine::shard::log::{LogConfig, ShardLog};
+use gannet_engine::shard::recover::{RecoveryReport, ShardIdentity, sweep_shared};
+use gannet_engine::shard::slot::Slot;
+use gannet_engine::shard::start::{LogTasks, open_catalogue, start_log};
+use gannet_engine::storage::layout::DataDir;
+use gannet_engine::storage::{PartitionKey, SegmentId, StorageError};
+use gannet_wire::ShardIndex;
+
+use super::disk::WorldDisk;
+
+pub(super) type Log = ShardLog<WorldDisk, SimClock>;
+
+/// A broker that serves.
+pub(super) struct Broker {
+    pub(super) logs: Vec<Rc<Log>>,
+    tasks: Vec<Rc<LogTasks>>,
+    layout: Layout,
+    /// Taken while a change is under way, and never given back when it failed.
+    pub(super) catalogue: RefCell<Option<Catalogue<WorldDisk>>>,
+    pub(super) reports: Vec<RecoveryReport>,
+    failure: Rc<RefCell<Option<String>>>,
+    stopping: Cell<bool>,
+}
+
+/// Where a broker lives.
+#[derive(Clone)]
+pub(super) struct Home {
+    pub(super) disk: WorldDisk,
+    pub(super) clock: SimClock,
+    pub(super) spawn: SimSpawn,
+    pub(super) data: DataDir,
+    pub(super) config: LogConfig,
+}
+
+impl Broker {
+    /// Starts a broker with so many shards, as the engine does.
+    pub(super) async fn start(home: &Home, shards: u16) -> Result<Rc<Self>, StorageError> {
+        let Home {
+            disk,
+            clock,
+            spawn,
+            data,
+            config,
+        } = home;
+        let catalogue = open_catalogue(disk, clock, data, shards, config, BROKER_ID).await?;
+        let state = catalogue.state().clone();
+        let recovered = try_join_all((0..shards).map(ShardIndex).map(|shard| {
+            let identity = ShardIdentity {
+                shard,
+                layout: state.layout,
+                incarnation: state.incarnation,
+            };
+            let (state, home) = (&state, home.clone());
+            async move {
+                ShardLog::recover(
+                    home.disk,
+                    home.clock,
+                    home.data,
+                    home.config,
+                    &identity,
+                    state,
+                )
+                .await
+            }
+        }))
+        .await?;
+        let (logs, reports): (Vec<_>, Vec<_>) = recovered.into_iter().unzip();
+        let failure = Rc::new(RefCell::new(None));
+        let tasks = logs
+            .iter()
+            .map(|log: &Rc<Log>| start_log(log, spawn, fails(log, &failure)))
+            .collect();
+        let live: HashSet<SegmentId> = logs.iter().flat_map(|log| log.shared_segments()).collect();
+        let (disk, data, incarnation) = (disk.clone(), data.clone(), state.incarnation);
+        let failure_of_sweep = failure.clone();
+        spawn.spawn(async move {
+            if let Err(error) = sweep_shared(&disk, &data, &live, incarnation).await {
+                failure_of_sweep
+                    .borrow_mut()
+                    .get_or_insert(error.to_string());
+            }
+        });
+        Ok(Rc::new(Self {
+            logs,
+            tasks,
+            layout: state.layout,
+            catalogue: RefCell::new(Some(catalogue)),
+            reports,
+            failure,
+            stopping: Cell::new(false),
+        }))
+    }
+
+    /// The log and the slot of a partition, on the shard that owns it.
+    pub(super) fn slot(&self, key: PartitionKey) -> Option<(Rc<Log>, Rc<Slot>)> {
+        let log = self.logs.get(usize::from(self.layout.owner(key).0))?;
+        Some((log.clone(), log.slot(key)?))
+    }
+
+    /// A change of the catalogue; `None` when one failed before. As in the engine, a failure is final.
+    pub(super) async fn change_catalogue<T>(
+        &self,
+        change: impl AsyncFnOnce(&mut Catalogue<WorldDisk>) -> Result<T, StorageError>,
+    ) -> Option<T> {
+        let mut catalogue = self.catalogue.borrow_mut().take()?;
+        let reserved = catalogue.reserve().await;
+        if reserved.as_ref().is_err_and(StorageError::is_disk_full) {
+            *self.catalogue.borrow_mut() = Some(catalogue);
+            return None;
+        }
+        let changed = match reserved {
+            Ok(()) => change(&mut catalogue).await,
+            Err(error) => Err(error),
+        };
+        match changed {
+            Ok(changed) => {
+                *self.catalogue.borrow_mut() = Some(catalogue);
+                Some(changed)
+            }
+            Err(error) => {
+                self.failure.borrow_mut().get_or_insert(error.to_string());
+                None
+            }
+        }
+    }
+
+    /// Whether a shard that is to own a partition does.
+    pub(super) fn owner(&self, key: PartitionKey) -> ShardIndex {
+        self.layout.owner(key)
+    }
+
+    /// What ended the broker, if anything did.
+    pub(super) fn failure(&self) -> Option<String> {
+        self.failure.borrow().clone()
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.get()
+    }
+
+    /// A clean stop, first phase: nothing more is accepted.
+    pub(super) fn stop(&self) {
+        self.stopping.set(true);
+        for log in &self.logs {
+            log.stop();
+        }
+    }
+
+    /// A clean stop, second phase: everything is in segments when this returns.
+    pub(super) async fn stopped(&self) {
+        join_all(self.tasks.iter().map(|tasks| tasks.ended())).await;
+    }
+}
+
+fn fails(
+    log: &Rc<Log>,
+    failure: &Rc<RefCell<Option<String>>>,
+) -> impl Fn(StorageError) + Clone + 'static {
+    let (log, failure) = (log.clone(), failure.clone());
+    move |error: StorageError| {
+        log.fail(&error);
+        failure.borrow_mut().get_or_insert(error.to_string());
+    }
+}
+
+const BROKER_ID: u64 = 7;

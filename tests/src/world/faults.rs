@@ -1,0 +1,191 @@
+//! What goes wrong in a life besides its end.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use gannet_engine::io::sim::{CrashPolicy, Fault, FaultKind, Random};
+use gannet_engine::storage::StorageError;
+
+use super::Faults;
+use super::broker::Broker;
+use super::clients::Load;
+use super::life::{Verdict, World};
+use super::limits::pick;
+
+impl World {
+    /// Lets the clients work for so many steps, and does in between what this run's faults are.
+    pub(super) fn run_with_faults(&self, broker: &Rc<Broker>, steps: u64) -> Verdict {
+        let before = self.dice(|random| random.below(steps + 1));
+        self.run_steps(broker, before)?;
+        match self.run.faults {
+            Faults::None | Faults::Lies => {}
+            Faults::Errors => self.plan_errors(),
+            Faults::Full => return self.run_full(broker, steps - before),
+            Faults::Rot => return self.run_with_rot(broker, steps - before),
+        }
+        self.run_steps(broker, steps - before)
+    }
+
+    /// Runs until the steps are used up, the model objects or the broker fails.
+    fn run_steps(&self, broker: &Rc<Broker>, steps: u64) -> Verdict {
+        let mut left = steps;
+        while left > 0 && broker.failure().is_none() {
+            let now = left.min(STEPS_BETWEEN_LOOKS);
+            self.executor.run_steps(now);
+            left -= now;
+            self.verdict()?;
+        }
+        match broker.failure() {
+            Some(error) => self.failed(&error),
+            None => Ok(()),
+        }
+    }
+
+    /// A broker said that it cannot go on: only errors of the disk are a reason.
+    pub(super) fn failed(&self, error: &str) -> Verdict {
+        self.shared.note(|| format!("the broker failed: {error}"));
+        match self.run.faults {
+            Faults::Errors => Ok(()),
+            _ => Err(format!("the broker failed: {error}")),
+        }
+    }
+
+    /// A start ended with an error: only errors of the disk, or a full one, are a reason.
+    pub(super) fn start_failed(&self, error: &StorageError) -> Verdict {
+        match self.run.faults {
+            Faults::Errors if matches!(error, StorageError::Io { .. }) => Ok(()),
+            Faults::Full if error.is_disk_full() => {
+                self.disk.set_capacity(u64::MAX);
+                Ok(())
+            }
+            _ => Err(format!("the start failed: {error}")),
+        }
+    }
+
+    /// The process goes on for a moment after a failure, as the real one does to say goodbye; nothing may be acknowledged wrongly in it.
+    pub(super) fn after_failure(&self, broker: &Rc<Broker>) -> Verdict {
+        let steps = self.dice(|random| random.below(500));
+        self.executor.run_steps(steps);
+        self.shared
+            .note(|| format!("after its failure: {:?}", broker.failure()));
+        self.verdict()
+    }
+
+    /// Faults have stopped.
+    pub(super) fn end_faults(&self) {
+        self.disk.clear_faults();
+        self.disk.set_capacity(u64::MAX);
+    }
+
+    fn plan_errors(&self) {
+        for _ in 0..self.dice(|random| random.between(1, 2)) {
+            let fault = self.dice(draw_error);
+            self.shared.note(|| format!("planned: {fault:?}"));
+            self.disk.inject(fault);
+        }
+    }
+
+    /// Space runs out, and comes back: publishes are refused meanwhile, and taken again without a restart.
+    fn run_full(&self, broker: &Rc<Broker>, steps: u64) -> Verdict {
+        let used: u64 = self.disk.list_tree().iter().map(|(_, bytes)| bytes).sum();
+        let left = self.dice(|random| random.below(3 << 20));
+        self.shared
+            .note(|| format!("the disk has {left} bytes left beside {used}"));
+        self.disk.set_capacity(used + left);
+        self.run_steps(broker, steps)?;
+        if self.dice(|random| random.chance(1, 3)) {
+            // It ends while there is no room.
+            return Ok(());
+        }
+        self.disk.set_capacity(u64::MAX);
+        self.shared.note(|| "the disk has room again".to_owned());
+        self.executor.run_for(Duration::from_secs(3));
+        self.verdict()?;
+        if let Some(error) = broker.failure() {
+            return self.failed(&error);
+        }
+        let refused = self.shared.refused_full.get();
+        self.executor.run_for(Duration::from_secs(1));
+        if self.shared.refused_full.get() > refused {
+            return Err("publishes are still refused although there is room again".to_owned());
+        }
+        self.verdict()
+    }
+
+    /// Something that is durable and below a mark changes.
+    fn run_with_rot(&self, broker: &Rc<Broker>, steps: u64) -> Verdict {
+        let _ = (broker, steps);
+        Ok(())
+    }
+
+    /// A life in which syncs lie, and a start after it.
+    pub(super) fn live_with_lies(&self) -> Verdict {
+        let broker = self.start()?;
+        self.client(&broker).start_all(self.dice(Load::draw));
+        let steps = self.dice(|random| random.below(4_000));
+        self.run_steps(&broker, steps)?;
+        self.disk.set_lying(true);
+        self.shared.note(|| "syncs lie from now on".to_owned());
+        let steps = self.dice(|random| random.below(8_000));
+        self.run_steps(&broker, steps)?;
+        self.executor.crash();
+        drop(broker);
+        let policy = self.dice(|random| pick(random, &[CrashPolicy::Any, CrashPolicy::KeepSynced]));
+        self.disk.crash(policy);
+        self.disk.clear_faults();
+        self.shared.broker_gone();
+        let start = Broker::start(&self.home, self.shards.get());
+        match self.executor.block_on_steps(start, 1_000_000) {
+            Ok(Ok(broker)) => {
+                let client = self.client(&broker);
+                self.within(
+                    Duration::from_secs(300),
+                    "reading what is left",
+                    client.check_nothing_wrong(),
+                )?;
+                self.executor.crash();
+                drop(broker);
+                self.verdict()
+            }
+            // To refuse is right: what is durable contradicts itself.
+            Ok(Err(error)) => {
+                self.shared.note(|| format!("the start refused: {error}"));
+                Ok(())
+            }
+            Err(stopped) => Err(format!("a start after lies did not end: {stopped:?}")),
+        }
+    }
+}
+
+fn draw_error(random: &mut Random) -> Fault {
+    let kind = match random.below(10) {
+        0..3 => FaultKind::Write,
+        3..6 => FaultKind::Sync,
+        6 => FaultKind::SyncDir,
+        7 => FaultKind::Open { errno: EMFILE },
+        _ => FaultKind::Read,
+    };
+    let place = pick(
+        random,
+        &[
+            "",
+            ".gnj",
+            ".seg",
+            ".idx",
+            "checkpoint",
+            "catalogue",
+            "shared",
+            "journal",
+        ],
+    );
+    let after = match random.below(3) {
+        0 => 0,
+        1 => random.below(10),
+        _ => random.below(150),
+    };
+    Fault::new(kind).at(place).after(after)
+}
+
+const STEPS_BETWEEN_LOOKS: u64 = 64;
+/// Too many open files.
+const EMFILE: i32 = 24;
