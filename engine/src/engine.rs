@@ -155,11 +155,16 @@ impl Engine {
             .map(|_| flume::bounded::<Arc<CatalogueState>>(1))
             .unzip();
         let seats = mailboxes::<Vec<ShardMessage>>(budgets.shards, MAIL_MAX);
-        let mut inlets = Vec::new();
-        let mut executors = Vec::new();
+        // Before any shard runs: from then on nothing can fail but a shard.
+        let (supervised, supervisor) = flume::bounded::<Supervisor>(1);
+        let control = std::thread::Builder::new()
+            .name("gannet-control".into())
+            .spawn(move || supervisor.recv().map_or(Ok(()), Supervisor::run))
+            .map_err(StartError::Thread)?;
+        let mut starting = Starting::default();
         for ((shard, seat), state) in (0..budgets.shards).zip(seats).zip(states) {
             let (orders_in, orders) = inlet(ORDERS_MAX);
-            inlets.push(orders_in);
+            starting.inlets.push(orders_in);
             let plan = shard_plan(&config, &budgets, ShardIndex(shard));
             let executor = ExecutorConfig {
                 core: if config.runtime.pin {
@@ -181,7 +186,9 @@ impl Engine {
                 // The supervisor outlives the shards.
                 let _ = events.send(ShardEvent::Ended(result));
             });
-            executors.push(started.map_err(StartError::Thread)?);
+            starting
+                .executors
+                .push(started.map_err(StartError::Thread)?);
         }
         drop((states_in, events_in));
 
@@ -195,12 +202,14 @@ impl Engine {
                 }
             }
         }
+        let (inlets, executors) = starting.served();
         if let Some(first) = inlets.first() {
             let _ = first.send(ShardOrder::Sweep(shared));
         }
         let (stop, stopped) = watch::channel(false);
         let connections_max = usize::try_from(budgets.connections_max).unwrap_or(usize::MAX);
-        let supervisor = Supervisor {
+        // The thread takes exactly one.
+        let _ = supervised.send(Supervisor {
             listener,
             inlets,
             executors,
@@ -208,16 +217,12 @@ impl Engine {
             stopped,
             connections_max,
             _lock: lock,
-        };
-        let supervisor = std::thread::Builder::new()
-            .name("gannet-control".into())
-            .spawn(move || supervisor.run())
-            .map_err(StartError::Thread)?;
+        });
         Ok(Self {
             address,
             shards: budgets.shards,
             stopper: Stopper(stop),
-            supervisor: Some(supervisor),
+            supervisor: Some(control),
         })
     }
 
@@ -260,6 +265,35 @@ impl Drop for Engine {
         if let Some(supervisor) = self.supervisor.take() {
             self.stopper.stop();
             let _ = supervisor.join();
+        }
+    }
+}
+
+/// The shards of an engine that does not serve yet. Should it come to nothing, the data directory's lock outlives them: each is told to end, and
+/// waited for.
+#[derive(Default)]
+struct Starting {
+    inlets: Vec<Inlet<ShardOrder>>,
+    executors: Vec<ExecutorHandle<()>>,
+}
+
+impl Starting {
+    /// They serve: their end is the supervisor's to see to.
+    fn served(mut self) -> (Vec<Inlet<ShardOrder>>, Vec<ExecutorHandle<()>>) {
+        (
+            std::mem::take(&mut self.inlets),
+            std::mem::take(&mut self.executors),
+        )
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        // A shard whose orders end stops as if it had been told to.
+        self.inlets.clear();
+        for executor in self.executors.drain(..) {
+            // What went wrong with it, it has said itself.
+            let _ = executor.join();
         }
     }
 }
