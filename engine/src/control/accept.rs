@@ -15,6 +15,7 @@ use gannet_wire::ShardIndex;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use crate::io::spare_descriptors;
 use crate::io::uring_mailbox::Inlet;
 
 /// How long a new connection may take to send its Hello.
@@ -121,7 +122,7 @@ pub async fn accept_all(
     let mut starved = false;
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = accept(&listener) => accepted,
             _ = stop.changed() => return Ok(()),
         };
         match accepted {
@@ -175,6 +176,17 @@ pub async fn accept_all(
             }
         }
     }
+}
+
+/// The next connection. None is taken while a descriptor that is held back for the log is missing.
+async fn accept(
+    listener: &tokio::net::TcpListener,
+) -> io::Result<(tokio::net::TcpStream, std::net::SocketAddr)> {
+    spare_descriptors::refill()?;
+    let accepted = listener.accept().await?;
+    // The log may have needed one while this waited.
+    spare_descriptors::refill()?;
+    Ok(accepted)
 }
 
 /// Waits until the Hello has arrived as far as the shard it names, without taking it. What is not a Hello names none; the shard will say what is wrong with it.

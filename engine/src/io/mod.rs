@@ -7,6 +7,7 @@ mod buffer;
 pub mod local;
 pub mod preflight;
 pub mod sim;
+pub mod spare_descriptors;
 pub mod uring;
 pub mod uring_exec;
 pub mod uring_mailbox;
