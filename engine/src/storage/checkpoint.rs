@@ -240,12 +240,13 @@ impl CheckpointState {
         }
         for mut changed in record.partitions {
             let known = self.partitions.entry(changed.key()).or_default();
-            let mut runs: VecDeque<Run> = known.runs.iter().map(RunRecord::to_run).collect();
+            let mut runs = std::mem::take(&mut known.runs);
             for run in &changed.runs {
-                insert_run(&mut runs, run.to_run());
+                insert_record(&mut runs, run);
             }
-            runs.retain(|run| run.next_offset.0 > changed.log_start);
-            changed.runs = runs.iter().map(RunRecord::from).collect();
+            let gone = runs.partition_point(|run| run.next_offset <= changed.log_start);
+            runs.drain(..gone);
+            changed.runs = runs;
             *known = changed;
         }
     }
@@ -265,6 +266,20 @@ impl CheckpointState {
             clock: ClockRecord::from(&self.behind),
         }
     }
+}
+
+/// [`insert_run`] where the others are records: it looks at no more than the neighbours, so they are all that is put together again.
+fn insert_record(records: &mut Vec<RunRecord>, run: &RunRecord) {
+    let at = records.partition_point(|other| other.base_offset < run.base_offset);
+    let near = at.saturating_sub(1)..(at + 1).min(records.len());
+    let mut runs: VecDeque<Run> = records
+        .get(near.clone())
+        .unwrap_or_default()
+        .iter()
+        .map(RunRecord::to_run)
+        .collect();
+    insert_run(&mut runs, run.to_run());
+    records.splice(near, runs.iter().map(RunRecord::from));
 }
 
 /// Cuts as a record holds them.
