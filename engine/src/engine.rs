@@ -49,6 +49,8 @@ const FORWARD_BYTES_MAX: usize = 32 << 20;
 const PRODUCERS_MAX: usize = 10_000;
 /// Descriptors without which nothing works: files, rings and a few connections.
 const DESCRIPTORS_MIN: u64 = 64;
+/// How long a stop waits for publishes that wait for room on a full disk.
+const FULL_DISK_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a failing shard lets its connections hear of it.
 const FAREWELL: Duration = Duration::from_millis(200);
 
@@ -527,14 +529,24 @@ async fn run_shard(
             Ok(ShardOrder::Drain) => {
                 context.stopping.set(true);
                 context.stop.notify_all();
-                let (open, events) = (open.clone(), events.clone());
+                let (open, events, log) = (open.clone(), events.clone(), log.clone());
                 UringSpawn.spawn(async move {
                     loop {
                         let seen = open.changed.version();
                         if open.count.get() == 0 {
                             break;
                         }
-                        open.changed.changed_since(seen).await;
+                        let changed = std::pin::pin!(open.changed.changed_since(seen));
+                        let patience = std::pin::pin!(clock.sleep(FULL_DISK_PATIENCE));
+                        let waited = futures_util::future::select(changed, patience).await;
+                        let in_vain = matches!(waited, futures_util::future::Either::Right(_));
+                        if in_vain && log.is_disk_full() {
+                            tracing::error!(
+                                connections = open.count.get(),
+                                "the disk is full: the stop does not wait for what waits for room; it was not acknowledged"
+                            );
+                            break;
+                        }
                     }
                     let _ = events.send(ShardEvent::Drained);
                 });

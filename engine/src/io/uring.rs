@@ -156,6 +156,17 @@ impl DiskFile for UringFile {
         .await
     }
 
+    async fn truncate(&self, bytes: u64) -> io::Result<()> {
+        let file = try_with_spares(|| self.file.try_clone())?;
+        blocking(move || {
+            if file.metadata()?.len() > bytes {
+                file.set_len(bytes)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
     async fn bytes(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
     }

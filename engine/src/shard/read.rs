@@ -183,6 +183,15 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
     /// Where `offset` stands according to the index of a segment that is still being written.
     fn open_index_position(&self, slot: &Slot, run: &Run, offset: Offset) -> Option<u64> {
         let key = slot.key();
+        if run.segment.shared {
+            let open = self.shared_segment.borrow();
+            let open = open.as_ref().map(|open| &open.segment)?;
+            let points = open.index.run(key, run.base_offset)?;
+            let point = points
+                .seek_offset(offset)
+                .filter(|_| open.segment == run.segment)?;
+            return Some(point.position.clamp(run.position, run.end));
+        }
         [&self.direct_segments, &self.flush_segments]
             .into_iter()
             .find_map(|open| {

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use gannet_wire::batch::ProducerStamp;
 use gannet_wire::{Offset, ShardIndex, Timestamp};
 
+use super::flush::RoundEnd;
 use super::log::{LogConfig, LogParts, Recent, ShardLog, report_wall_clock};
 use super::slot::Slot;
 use crate::control::catalogue::{CatalogueState, Layout, TopicLife};
@@ -170,6 +171,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             segment_ids: SegmentIds::new(identity.incarnation, identity.shard),
             segment_runs,
             layout: identity.layout.number,
+            shards: identity.layout.shards,
             layout_incarnation: identity.layout.incarnation,
             unflushed,
             end_lsn,
@@ -183,8 +185,11 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
     /// Flushes everything and returns the shard's whole state: what a layout with other shards takes over.
     pub async fn drain(self: &Rc<Self>) -> Result<CheckpointState, StorageError> {
         while !self.unflushed.borrow().is_empty() {
-            self.flush_round().await?;
+            if let RoundEnd::NoRoom(error) = self.flush_round().await? {
+                return Err(error);
+            }
         }
+        self.seal_all().await?;
         let dir = self.data.shard(self.layout, self.shard);
         let loaded = RecordLog::load(&self.disk, &dir, CHECKPOINT_NAME).await?;
         load_state(
