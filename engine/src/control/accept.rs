@@ -137,6 +137,8 @@ pub async fn accept_all(
                             peer,
                             "connections that say nothing are closed to make room for new ones",
                         );
+                        // Its descriptor goes before the next one comes.
+                        tokio::task::yield_now().await;
                     } else {
                         refused.say(
                             peer,
