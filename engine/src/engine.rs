@@ -163,7 +163,11 @@ impl Engine {
             .name("gannet-control".into())
             .spawn(move || supervisor.recv().map_or(Ok(()), Supervisor::run))
             .map_err(StartError::Thread)?;
-        let mut starting = Starting::default();
+        let mut starting = Starting {
+            inlets: Vec::new(),
+            executors: Vec::new(),
+            control: Some((supervised, control)),
+        };
         for ((shard, seat), state) in (0..budgets.shards).zip(seats).zip(states) {
             let (orders_in, orders) = inlet(ORDERS_MAX);
             starting.inlets.push(orders_in);
@@ -204,7 +208,11 @@ impl Engine {
                 }
             }
         }
-        let (inlets, executors) = starting.served();
+        let inlets = std::mem::take(&mut starting.inlets);
+        let executors = std::mem::take(&mut starting.executors);
+        let Some((supervised, control)) = starting.control.take() else {
+            return Err(StartError::ShardLost);
+        };
         if let Some(first) = inlets.first() {
             let _ = first.send(ShardOrder::Sweep(shared));
         }
@@ -271,22 +279,19 @@ impl Drop for Engine {
     }
 }
 
-/// The shards of an engine that does not serve yet. Should it come to nothing, the data directory's lock outlives them: each is told to end, and
-/// waited for.
-#[derive(Default)]
+/// The control thread before there is anything to control, and what hands it that.
+type WaitingControl = (
+    flume::Sender<Supervisor>,
+    JoinHandle<Result<(), EngineError>>,
+);
+
+/// The threads of an engine that does not serve yet. Should it come to nothing, the data directory's lock outlives them: each is told to end, and
+/// waited for. Once they serve, their end is the supervisor's to see to.
 struct Starting {
     inlets: Vec<Inlet<ShardOrder>>,
     executors: Vec<ExecutorHandle<()>>,
-}
-
-impl Starting {
-    /// They serve: their end is the supervisor's to see to.
-    fn served(mut self) -> (Vec<Inlet<ShardOrder>>, Vec<ExecutorHandle<()>>) {
-        (
-            std::mem::take(&mut self.inlets),
-            std::mem::take(&mut self.executors),
-        )
-    }
+    /// The thread that waits for a supervisor.
+    control: Option<WaitingControl>,
 }
 
 impl Drop for Starting {
@@ -296,6 +301,10 @@ impl Drop for Starting {
         for executor in self.executors.drain(..) {
             // What went wrong with it, it has said itself.
             let _ = executor.join();
+        }
+        if let Some((supervised, control)) = self.control.take() {
+            drop(supervised);
+            let _ = control.join();
         }
     }
 }
