@@ -51,6 +51,8 @@ const FORWARD_BYTES_MAX: usize = 32 << 20;
 const RECEIVE_BYTES_MAX: usize = 64 << 20;
 /// Descriptors without which nothing works: files, rings and a few connections.
 const DESCRIPTORS_MIN: u64 = 64;
+/// How long a stop waits for publishes that wait for room on a full disk.
+const FULL_DISK_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a failing shard lets its connections hear of it.
 const FAREWELL: Duration = Duration::from_millis(200);
 
@@ -157,11 +159,20 @@ impl Engine {
             .map(|_| flume::bounded::<Arc<CatalogueState>>(1))
             .unzip();
         let seats = mailboxes::<Vec<ShardMessage>>(budgets.shards, MAIL_MAX);
-        let mut inlets = Vec::new();
-        let mut executors = Vec::new();
+        // Before any shard runs: from then on nothing can fail but a shard.
+        let (supervised, supervisor) = flume::bounded::<Supervisor>(1);
+        let control = std::thread::Builder::new()
+            .name("gannet-control".into())
+            .spawn(move || supervisor.recv().map_or(Ok(()), Supervisor::run))
+            .map_err(StartError::Thread)?;
+        let mut starting = Starting {
+            inlets: Vec::new(),
+            executors: Vec::new(),
+            control: Some((supervised, control)),
+        };
         for ((shard, seat), state) in (0..budgets.shards).zip(seats).zip(states) {
             let (orders_in, orders) = inlet(ORDERS_MAX);
-            inlets.push(orders_in);
+            starting.inlets.push(orders_in);
             let plan = shard_plan(&config, &budgets, ShardIndex(shard));
             let executor = ExecutorConfig {
                 core: if config.runtime.pin {
@@ -183,7 +194,9 @@ impl Engine {
                 // The supervisor outlives the shards.
                 let _ = events.send(ShardEvent::Ended(result));
             });
-            executors.push(started.map_err(StartError::Thread)?);
+            starting
+                .executors
+                .push(started.map_err(StartError::Thread)?);
         }
         drop((states_in, events_in));
 
@@ -197,13 +210,19 @@ impl Engine {
                 }
             }
         }
+        let inlets = std::mem::take(&mut starting.inlets);
+        let executors = std::mem::take(&mut starting.executors);
+        let Some((supervised, control)) = starting.control.take() else {
+            return Err(StartError::ShardLost);
+        };
         let mut shared = Some(shared);
         for inlet in &inlets {
             let _ = inlet.send(ShardOrder::Sweep(shared.take()));
         }
         let (stop, stopped) = watch::channel(false);
         let connections_max = usize::try_from(budgets.connections_max).unwrap_or(usize::MAX);
-        let supervisor = Supervisor {
+        // The thread takes exactly one.
+        let _ = supervised.send(Supervisor {
             listener,
             inlets,
             executors,
@@ -211,16 +230,12 @@ impl Engine {
             stopped,
             connections_max,
             _lock: lock,
-        };
-        let supervisor = std::thread::Builder::new()
-            .name("gannet-control".into())
-            .spawn(move || supervisor.run())
-            .map_err(StartError::Thread)?;
+        });
         Ok(Self {
             address,
             shards: budgets.shards,
             stopper: Stopper(stop),
-            supervisor: Some(supervisor),
+            supervisor: Some(control),
         })
     }
 
@@ -263,6 +278,36 @@ impl Drop for Engine {
         if let Some(supervisor) = self.supervisor.take() {
             self.stopper.stop();
             let _ = supervisor.join();
+        }
+    }
+}
+
+/// The control thread before there is anything to control, and what hands it that.
+type WaitingControl = (
+    flume::Sender<Supervisor>,
+    JoinHandle<Result<(), EngineError>>,
+);
+
+/// The threads of an engine that does not serve yet. Should it come to nothing, the data directory's lock outlives them: each is told to end, and
+/// waited for. Once they serve, their end is the supervisor's to see to.
+struct Starting {
+    inlets: Vec<Inlet<ShardOrder>>,
+    executors: Vec<ExecutorHandle<()>>,
+    /// The thread that waits for a supervisor.
+    control: Option<WaitingControl>,
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        // A shard whose orders end stops as if it had been told to.
+        self.inlets.clear();
+        for executor in self.executors.drain(..) {
+            // What went wrong with it, it has said itself.
+            let _ = executor.join();
+        }
+        if let Some((supervised, control)) = self.control.take() {
+            drop(supervised);
+            let _ = control.join();
         }
     }
 }
@@ -502,14 +547,24 @@ async fn run_shard(
             Ok(ShardOrder::Drain) => {
                 context.stopping.set(true);
                 context.stop.notify_all();
-                let (open, events) = (open.clone(), events.clone());
+                let (open, events, log) = (open.clone(), events.clone(), log.clone());
                 UringSpawn.spawn(async move {
                     loop {
                         let seen = open.changed.version();
                         if open.count.get() == 0 {
                             break;
                         }
-                        open.changed.changed_since(seen).await;
+                        let changed = std::pin::pin!(open.changed.changed_since(seen));
+                        let patience = std::pin::pin!(clock.sleep(FULL_DISK_PATIENCE));
+                        let waited = futures_util::future::select(changed, patience).await;
+                        let in_vain = matches!(waited, futures_util::future::Either::Right(_));
+                        if in_vain && log.is_disk_full() {
+                            tracing::error!(
+                                connections = open.count.get(),
+                                "the disk is full: the stop does not wait for what waits for room; it was not acknowledged"
+                            );
+                            break;
+                        }
                     }
                     let _ = events.send(ShardEvent::Drained);
                 });
@@ -641,6 +696,7 @@ fn shard_plan(config: &Config, budgets: &Budgets, index: ShardIndex) -> ShardPla
             read_cache_bytes: bytes(storage.read_cache_bytes),
             open_files_max: budgets.shard_open_files_max as usize,
             disk_reserve_bytes: storage.disk_reserve_bytes,
+            trust_wall_clock: storage.trust_wall_clock,
             producers: ProducerLimits {
                 inflight_max: network.producer_inflight_max as usize,
                 expiry_ms: i64::try_from(config.topics.producer_expiry_ms).unwrap_or(i64::MAX),

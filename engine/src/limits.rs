@@ -71,7 +71,7 @@ pub const FLUSH_WRITES_IN_FLIGHT_MAX: u64 = 64;
 pub const DISK_TRANSFER_BYTES_MAX: u64 = 8 * MIB;
 /// Open segments a broker keeps, at most.
 pub const OPEN_FILES_MAX: u64 = 1 << 20;
-/// Descriptors that are neither a connection's nor a segment's: journal, checkpoints, rings, sockets, and spare ones for accept.
+/// Descriptors that are neither a connection's nor a segment's of [`OPEN_FILES_MAX`]: journal, checkpoints, rings, chunks on their way, indexes.
 /// A shard needs so many of its own.
 pub const DESCRIPTORS_PER_SHARD: u64 = 16;
 

@@ -12,7 +12,7 @@ use gannet_engine::cursor::CommittedOffset;
 use gannet_engine::io::BLOCK_BYTES;
 use gannet_engine::io::sim::{SimDisk, SimExecutor};
 use gannet_engine::storage::checkpoint::{
-    CHECKPOINT_VERSION, CheckpointRecord, CheckpointState, CommittedRecord, PartitionRecord,
+    CheckpointRecord, CheckpointState, ClockRecord, CommittedRecord, PartitionRecord,
     ProducerRecord, RunRecord, WindowRecord,
 };
 use gannet_engine::storage::commit::{
@@ -334,7 +334,7 @@ fn partition_record() -> PartitionRecord {
 
 fn checkpoint_record(partitions: Vec<PartitionRecord>) -> CheckpointRecord {
     CheckpointRecord {
-        version: CHECKPOINT_VERSION,
+        version: 1,
         flushed_lsn: 9,
         durable_lsn: 10,
         generation: 4,
@@ -342,6 +342,7 @@ fn checkpoint_record(partitions: Vec<PartitionRecord>) -> CheckpointRecord {
         cuts: vec![(3, 8, 11)],
         partitions,
         topics_dropped: vec![5],
+        clock: ClockRecord::default(),
     }
 }
 

@@ -11,8 +11,8 @@ use gannet_engine::cursor::CommittedOffset;
 use gannet_engine::io::sim::{SimDisk, SimExecutor};
 use gannet_engine::io::{BLOCK_BYTES, DiskBuffer, DiskBufferMut};
 use gannet_engine::storage::checkpoint::{
-    CHECKPOINT_VERSION, CheckpointRecord, CheckpointState, CommittedRecord, PartitionRecord,
-    ProducerRecord, RunRecord, WindowRecord,
+    CHECKPOINT_VERSION, CheckpointRecord, CheckpointState, ClockRecord, CommittedRecord,
+    PartitionRecord, ProducerRecord, RunRecord, WindowRecord,
 };
 use gannet_engine::storage::commit::{
     CommitHead, CommitIdentity, CommitWriter, DirectoryCopy, EntryKind, commit_bytes,
@@ -200,6 +200,10 @@ fn checkpoint() -> Vec<u8> {
             ..PartitionRecord::default()
         }],
         topics_dropped: vec![4],
+        clock: ClockRecord {
+            behind_from_ms: Some(7),
+            jumps: vec![(1, 2, 3)],
+        },
         ..CheckpointRecord::default()
     }
     .encode()

@@ -188,7 +188,17 @@ impl LoopDisk {
     /// `gannet serve` on the disk, with configuration of its own as `key=value`.
     #[must_use]
     pub fn serve(&self, settings: &[&str]) -> Command {
-        let mut command = self.command("exec \"$@\"");
+        self.serve_after("", settings)
+    }
+
+    /// The same once a file that lies in the disk's root is gone.
+    #[must_use]
+    pub fn serve_without(&self, file: &str, settings: &[&str]) -> Command {
+        self.serve_after(&format!("rm \"$MOUNT_POINT/{file}\"; "), settings)
+    }
+
+    fn serve_after(&self, script: &str, settings: &[&str]) -> Command {
+        let mut command = self.command(&format!("{script}exec \"$@\""));
         command
             .arg(gannet())
             .args(["serve", "--shards", "2", "--set", "runtime.pin=false"])

@@ -162,6 +162,36 @@ impl Server {
             .count()
     }
 
+    /// Lowers or raises how many descriptors it may have.
+    ///
+    /// # Panics
+    /// When it runs no more.
+    pub fn limit_descriptors(&self, descriptors_max: u64) {
+        let limit = rustix::process::Rlimit {
+            current: Some(descriptors_max),
+            maximum: rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum,
+        };
+        rustix::process::prlimit(
+            Some(Pid::from_child(&self.child)),
+            rustix::process::Resource::Nofile,
+            limit,
+        )
+        .expect("a running process can be limited");
+    }
+
+    /// One more than its highest open descriptor.
+    ///
+    /// # Panics
+    /// When it runs no more.
+    #[must_use]
+    pub fn descriptors_end(&self) -> u64 {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid()))
+            .expect("a running process has descriptors")
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u64>().ok())
+            .max()
+            .map_or(0, |highest| highest + 1)
+    }
+
     /// SIGSTOP: it stands still.
     ///
     /// # Panics

@@ -572,3 +572,18 @@ fn a_consumer_of_a_topic_that_is_deleted_is_told_so() {
         "{error:?}"
     );
 }
+
+#[test]
+fn connections_that_say_nothing_make_room_for_those_that_speak() {
+    let dir = data_dir();
+    let server = Server::start_with(dir.path(), 1, &["network.connections_max=8"]);
+    let silent: Vec<std::net::TcpStream> = (0..8)
+        .map(|_| std::net::TcpStream::connect(server.address()).expect("it listens"))
+        .collect();
+    let client = connect(server.address());
+    client
+        .create_topic("heard", 1, &TopicSettings::default())
+        .expect("new");
+    assert!(!server.log_with("say nothing").is_empty());
+    drop(silent);
+}

@@ -242,6 +242,191 @@ fn a_disk_that_becomes_full_refuses_publishes_goes_on_reading_and_recovers_witho
 }
 
 #[test]
+fn a_full_disk_leaves_reading_retention_and_the_stop_at_work() {
+    const SETTINGS: [&str; 8] = [
+        "storage.disk_reserve_bytes=2MiB",
+        "journal.file_bytes=1MiB",
+        "journal.commit_bytes_max=256KiB",
+        "network.batch_bytes_max=256KiB",
+        "storage.segment_bytes_max=1MiB",
+        "storage.unflushed_bytes_max=4MiB",
+        "storage.flush_interval_ms=200",
+        "storage.direct_bytes_min=256KiB",
+    ];
+    let Some(disk) = LoopDisk::new(64) else {
+        return;
+    };
+    let mut server = Server::run(disk.serve(&SETTINGS));
+    server.expect_error("the disk is full");
+    server.expect_error("the disk is nearly full");
+    let client = connect(server.address());
+    let short = TopicSettings {
+        retention_ms: Some(15_000),
+        ..TopicSettings::default()
+    };
+    client.create_topic("short", 1, &short).expect("new");
+    client
+        .create_topic("kept", 2, &TopicSettings::default())
+        .expect("new");
+    let value = vec![b'x'; 32 << 10];
+    let producer = client
+        .producer("short", ProducerConfig::default())
+        .expect("it serves");
+    for _ in 0..512 {
+        producer
+            .send(None, None, Some(&value), &[], None)
+            .expect("there is room at first");
+    }
+    producer.close().expect("there is room at first");
+    publish_numbers(&client, "kept", 0..1_000);
+    let filler = disk.root_of(server.pid()).join("filler");
+    fill(&filler);
+
+    let topic = client.describe_topic("kept").expect("it exists").topic;
+    let mut peer = RawPeer::greeted(server.address());
+    let mut more = 0;
+    wait_until("publishes are refused", || {
+        match peer.ask(&one_record(topic, b"more")) {
+            Some(Message::PublishAcks(_)) => {
+                more += 1;
+                false
+            }
+            Some(Message::Error(error)) => error.code == ErrorCode::DiskFull,
+            other => panic!("{other:?}"),
+        }
+    });
+    assert_eq!(read_all(&client, "kept").len(), 1_000 + more);
+    // Nobody makes room but retention.
+    wait_until("publishes are taken again", || {
+        match peer.ask(&one_record(topic, b"more")) {
+            Some(Message::PublishAcks(_)) => {
+                more += 1;
+                true
+            }
+            Some(Message::Error(error)) if error.code == ErrorCode::DiskFull => false,
+            other => panic!("{other:?}"),
+        }
+    });
+    fill(&filler);
+    assert!(
+        server.stop().success(),
+        "a full disk keeps it from a clean stop"
+    );
+
+    let server = Server::run(disk.serve_without("filler", &SETTINGS));
+    let client = connect(server.address());
+    assert_eq!(read_all(&client, "kept").len(), 1_000 + more);
+    publish_numbers(&client, "kept", 0..100);
+}
+
+/// Adds to a file until the disk has no more room.
+fn fill(path: &Path) {
+    use std::io::Write as _;
+    let mut file = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(path)
+        .expect("a name takes no room");
+    for bytes in [1 << 20, 64 << 10, 4 << 10] {
+        let block = vec![1; bytes];
+        while file.write_all(&block).is_ok() {}
+    }
+}
+
+fn one_record(topic: gannet_wire::TopicId, value: &[u8]) -> Message {
+    let mut builder = gannet_wire::batch::BatchBuilder::new(Default::default());
+    builder
+        .push(gannet_wire::Timestamp(1), None, Some(value), &[])
+        .expect("it fits");
+    Message::Publish(gannet_wire::frame::Publish {
+        topic,
+        partition: PartitionIndex(0),
+        durability: None,
+        batch: builder.build(gannet_wire::batch::Compression::None, None),
+    })
+}
+
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !done() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn publish_kilobytes(client: &gannet_wire::client::blocking::Client, topic: &str, records: usize) {
+    let producer = client
+        .producer(topic, ProducerConfig::default())
+        .expect("the topic exists");
+    for _ in 0..records {
+        producer
+            .send(None, None, Some(&[b'x'; 1 << 10]), &[], None)
+            .expect("the server takes it");
+    }
+    producer.close().expect("everything is acknowledged");
+}
+
+/// What makes the log open many files: small journal files and segments.
+const MANY_FILES: [&str; 5] = [
+    "journal.file_bytes=4MiB",
+    "storage.segment_bytes_max=2MiB",
+    "storage.flush_bytes=2MiB",
+    "storage.unflushed_bytes_max=8MiB",
+    "storage.flush_interval_ms=100",
+];
+
+#[test]
+fn with_64_descriptors_connections_never_take_those_of_the_log() {
+    let dir = data_dir();
+    let mut command = Command::new("prlimit");
+    command.args(["--nofile=64:64", "--"]);
+    let serve = serve(dir.path(), 1);
+    command.arg(serve.get_program()).args(serve.get_args());
+    for setting in MANY_FILES {
+        command.args(["--set", setting]);
+    }
+    command.env("GANNET_LISTEN", "127.0.0.1:0");
+    let server = Server::run(command);
+    let client = connect(server.address());
+    client
+        .create_topic("few", 4, &TopicSettings::default())
+        .expect("new");
+    // They fill whatever there is for connections, and are turned away beyond it.
+    let crowd: Vec<_> = (0..100)
+        .filter_map(|_| std::net::TcpStream::connect(server.address()).ok())
+        .collect();
+    assert_eq!(crowd.len(), 100);
+    publish_kilobytes(&client, "few", 20_000);
+    assert_eq!(read_all(&client, "few").len(), 20_000);
+    assert!(server.open_descriptors() <= 64);
+    drop(crowd);
+    wait_until("others are served again", || {
+        gannet_wire::client::blocking::Client::connect(server.address(), Default::default()).is_ok()
+    });
+    assert!(server.stop().success());
+}
+
+#[test]
+fn a_log_that_needs_files_has_them_when_no_descriptor_is_left_for_anybody_else() {
+    let dir = data_dir();
+    let mut server = Server::start_with(dir.path(), 1, &MANY_FILES);
+    server.expect_error("a connection cannot be accepted");
+    let client = connect(server.address());
+    client
+        .create_topic("scarce", 1, &TopicSettings::default())
+        .expect("new");
+    publish_kilobytes(&client, "scarce", 1_000);
+    server.limit_descriptors(server.descriptors_end());
+    publish_kilobytes(&client, "scarce", 20_000);
+    server.limit_descriptors(1 << 10);
+    wait_until("others are served again", || {
+        gannet_wire::client::blocking::Client::connect(server.address(), Default::default()).is_ok()
+    });
+    assert_eq!(read_all(&client, "scarce").len(), 21_000);
+    assert!(server.stop().success());
+}
+
+#[test]
 fn what_was_acknowledged_survives_that_the_power_is_taken_away() {
     const SETTINGS: [&str; 3] = [
         "storage.disk_reserve_bytes=1MiB",

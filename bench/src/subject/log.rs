@@ -135,6 +135,7 @@ fn config() -> LogConfig {
         commits_in_flight_max: 2,
         commit_gather_bytes: 256 << 10,
         commit_interval: Duration::ZERO,
+        trust_wall_clock: false,
         mark_interval: Duration::from_secs(3600),
         unflushed_bytes_max: NEVER,
         flush_bytes: NEVER,

@@ -65,6 +65,10 @@ impl DiskFile for NullFile {
         Ok(())
     }
 
+    async fn truncate(&self, _bytes: u64) -> io::Result<()> {
+        Ok(())
+    }
+
     async fn allocate(&self, _bytes: u64) -> io::Result<()> {
         Ok(())
     }

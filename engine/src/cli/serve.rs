@@ -30,6 +30,9 @@ pub(super) struct ServeArgs {
     /// Shards, one core each: a number, or auto [default: auto]
     #[arg(long, value_name = "N|auto")]
     shards: Option<String>,
+    /// Believes the machine's clock although the broker's own is behind it, as after a long stop: retention goes by it at once, and not after an hour
+    #[arg(long)]
+    trust_wall_clock: bool,
     /// Sets any configuration key, such as journal.file_bytes=128MiB; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -75,7 +78,13 @@ fn flag_settings(args: &ServeArgs) -> Result<Vec<FlagSetting>, Failure> {
             value: value.trim().to_owned(),
         });
     }
+    let trust_wall_clock = args.trust_wall_clock.then(|| "true".to_owned());
     for (flag, key, value) in [
+        (
+            "--trust-wall-clock",
+            "storage.trust_wall_clock",
+            &trust_wall_clock,
+        ),
         ("--data-dir", "data_dir", &args.data_dir),
         ("--listen", "listen", &args.listen),
         ("--shards", "shards", &args.shards),

@@ -50,6 +50,13 @@ fn any_key_can_be_set_and_a_flag_of_its_own_wins() {
 }
 
 #[test]
+fn an_operator_can_say_that_the_wall_clock_is_right() {
+    assert!(!loaded(&[]).expect("legal").storage.trust_wall_clock);
+    let config = loaded(&["--trust-wall-clock"]).expect("legal");
+    assert!(config.storage.trust_wall_clock);
+}
+
+#[test]
 fn a_number_for_a_directory_is_its_name() {
     let config = loaded(&["--data-dir", "7"]).expect("legal");
     assert_eq!(config.data_dir, std::path::Path::new("7"));

@@ -3,21 +3,24 @@
 //! Runs on the control thread. A connection is handed over once its Hello has arrived, which is only peeked at: a client that says
 //! nothing never costs a shard anything.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use gannet_wire::ShardIndex;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
 
+use crate::io::spare_descriptors;
 use crate::io::uring_mailbox::Inlet;
 
 /// How long a new connection may take to send its Hello.
 const HELLO_PATIENCE: Duration = Duration::from_secs(10);
-/// Connections whose Hello has not arrived yet.
+/// Connections whose Hello has not arrived yet. Beyond it the one that has been silent longest goes.
 const HANDSHAKES_MAX: usize = 1_024;
 /// The pause after an accept that failed for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -48,6 +51,60 @@ impl Drop for ConnectionTicket {
     }
 }
 
+/// Connections that have not said anything yet, oldest first.
+#[derive(Clone, Debug, Default)]
+struct Handshakes(Arc<Mutex<BTreeMap<u64, AbortHandle>>>);
+
+impl Handshakes {
+    fn table(&self) -> MutexGuard<'_, BTreeMap<u64, AbortHandle>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn insert(&self, number: u64, task: AbortHandle) {
+        // It runs on this thread, and not before the next await.
+        self.table().insert(number, task);
+    }
+
+    fn finish(&self, number: u64) {
+        self.table().remove(&number);
+    }
+
+    fn is_full(&self) -> bool {
+        self.table().len() >= HANDSHAKES_MAX
+    }
+
+    /// Closes the one that has been silent longest; `false` when all have spoken.
+    fn evict_oldest(&self) -> bool {
+        let oldest = self.table().pop_first();
+        oldest.is_some_and(|(_, task)| {
+            task.abort();
+            true
+        })
+    }
+}
+
+/// What is said of connections that are turned away: the first of a series aloud, not each of thousands.
+#[derive(Debug, Default)]
+struct TurnedAway {
+    said_at: Option<tokio::time::Instant>,
+    since: u64,
+}
+
+impl TurnedAway {
+    fn say(&mut self, peer: std::net::SocketAddr, what: &str) {
+        self.since += 1;
+        let now = tokio::time::Instant::now();
+        if self
+            .said_at
+            .is_none_or(|said| now.duration_since(said) >= HELLO_PATIENCE)
+        {
+            tracing::warn!(%peer, connections = self.since, "{what}");
+            self.said_at = Some(now);
+            self.since = 0;
+        }
+    }
+}
+
 /// Accepts until `stop` says so.
 pub async fn accept_all(
     listener: TcpListener,
@@ -58,12 +115,14 @@ pub async fn accept_all(
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let connections = Arc::new(AtomicUsize::new(0));
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let handshakes = Handshakes::default();
+    let (mut silent, mut refused) = (TurnedAway::default(), TurnedAway::default());
+    let mut number = 0u64;
     let mut turn = 0usize;
     let mut starved = false;
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = accept(&listener) => accepted,
             _ = stop.changed() => return Ok(()),
         };
         match accepted {
@@ -71,30 +130,45 @@ pub async fn accept_all(
                 starved = false;
                 let ticket = ConnectionTicket(connections.clone());
                 let open = connections.fetch_add(1, Ordering::Relaxed) + 1;
-                let Ok(permit) = handshakes.clone().try_acquire_owned() else {
-                    continue;
-                };
-                if open > connections_max {
-                    tracing::warn!(%peer, connections_max, "a connection is refused: network.connections_max is reached");
-                    continue;
+                if handshakes.is_full() || open > connections_max {
+                    // Whoever says nothing makes room for whoever may.
+                    if handshakes.evict_oldest() {
+                        silent.say(
+                            peer,
+                            "connections that say nothing are closed to make room for new ones",
+                        );
+                        // Its descriptor goes before the next one comes.
+                        tokio::task::yield_now().await;
+                    } else {
+                        refused.say(
+                            peer,
+                            "connections are refused: network.connections_max is reached",
+                        );
+                        continue;
+                    }
                 }
                 turn = turn.wrapping_add(1);
+                number += 1;
                 let inlets = inlets.clone();
-                tokio::spawn(async move {
-                    if let Ok(Ok(named)) =
-                        tokio::time::timeout(HELLO_PATIENCE, peek_shard(&stream)).await
-                    {
-                        let shard = named
-                            .map(|shard| usize::from(shard.0))
-                            .filter(|shard| *shard < inlets.len());
-                        let inlet = inlets.get(shard.unwrap_or(turn % inlets.len().max(1)));
-                        if let (Some(inlet), Ok(stream)) = (inlet, stream.into_std()) {
-                            // A shard that is gone cannot serve; dropping the stream tells the client.
-                            let _ = inlet.send_async(ShardOrder::Serve(stream, ticket)).await;
+                let task = tokio::spawn({
+                    let handshakes = handshakes.clone();
+                    async move {
+                        let named = tokio::time::timeout(HELLO_PATIENCE, peek_shard(&stream)).await;
+                        // It has spoken, or its time is over: either way it is no longer one to evict.
+                        handshakes.finish(number);
+                        if let Ok(Ok(named)) = named {
+                            let shard = named
+                                .map(|shard| usize::from(shard.0))
+                                .filter(|shard| *shard < inlets.len());
+                            let inlet = inlets.get(shard.unwrap_or(turn % inlets.len().max(1)));
+                            if let (Some(inlet), Ok(stream)) = (inlet, stream.into_std()) {
+                                // A shard that is gone cannot serve; dropping the stream tells the client.
+                                let _ = inlet.send_async(ShardOrder::Serve(stream, ticket)).await;
+                            }
                         }
                     }
-                    drop(permit);
                 });
+                handshakes.insert(number, task.abort_handle());
             }
             Err(error) => {
                 if !std::mem::replace(&mut starved, true) {
@@ -104,6 +178,17 @@ pub async fn accept_all(
             }
         }
     }
+}
+
+/// The next connection. None is taken while a descriptor that is held back for the log is missing.
+async fn accept(
+    listener: &tokio::net::TcpListener,
+) -> io::Result<(tokio::net::TcpStream, std::net::SocketAddr)> {
+    spare_descriptors::refill()?;
+    let accepted = listener.accept().await?;
+    // The log may have needed one while this waited.
+    spare_descriptors::refill()?;
+    Ok(accepted)
 }
 
 /// Waits until the Hello has arrived as far as the shard it names, without taking it. What is not a Hello names none; the shard will say what is wrong with it.

@@ -108,6 +108,8 @@ pub struct StorageConfig {
     /// Free space on the disk below which publishes are refused.
     #[serde(with = "values::bytes")]
     pub disk_reserve_bytes: u64,
+    /// Whether the append clock follows the wall clock at once at the start.
+    pub trust_wall_clock: bool,
 }
 
 /// `[network]`
@@ -220,6 +222,7 @@ impl Default for StorageConfig {
             read_cache_bytes: 32 * MIB,
             open_files_max: 1024,
             disk_reserve_bytes: 256 * MIB,
+            trust_wall_clock: false,
         }
     }
 }

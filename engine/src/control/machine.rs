@@ -6,6 +6,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity};
 
 use crate::control::config::{Auto, Config, ConfigError};
+use crate::io::spare_descriptors::SPARES;
 use crate::limits::{
     CORE_INDEX_MAX, DESCRIPTORS_PER_SHARD, DISK_BLOCK_BYTES, FLUSH_BYTES_AUTO_MAX,
     FLUSH_UNFLUSHED_SHARE, SHARDS_MAX, UNFLUSHED_BYTES_AUTO_MAX, UNFLUSHED_BYTES_MIN,
@@ -177,7 +178,8 @@ impl Budgets {
     /// connections and cached segments, half and half of what is left.
     fn cut_to_descriptors(&mut self, descriptors_max: u64) {
         let shards = u64::from(self.shards);
-        let left = descriptors_max.saturating_sub(DESCRIPTORS_PER_SHARD * (shards + 1));
+        let spares = u64::try_from(SPARES).unwrap_or(u64::MAX);
+        let left = descriptors_max.saturating_sub(DESCRIPTORS_PER_SHARD * (shards + 1) + spares);
         let open_files_max = u64::from(self.shard_open_files_max) * shards;
         let connections_max = u64::from(self.connections_max);
         if open_files_max + connections_max <= left {

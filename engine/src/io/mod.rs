@@ -7,6 +7,7 @@ mod buffer;
 pub mod local;
 pub mod preflight;
 pub mod sim;
+pub mod spare_descriptors;
 pub mod uring;
 pub mod uring_exec;
 pub mod uring_mailbox;
@@ -86,6 +87,8 @@ pub trait DiskFile: 'static {
     async fn sync(&self) -> io::Result<()>;
     /// Reserves space so that the file is at least `bytes` long; what was not written reads as zeros.
     async fn allocate(&self, bytes: u64) -> io::Result<()>;
+    /// Gives back what was reserved behind `bytes`; a file that is shorter stays as it is. What is written before it is not touched.
+    async fn truncate(&self, bytes: u64) -> io::Result<()>;
     /// Length in bytes.
     async fn bytes(&self) -> io::Result<u64>;
     /// Closes the file; dropping it closes as well, but later.

@@ -21,6 +21,7 @@ use super::{
     BLOCK_BYTES, Clock, DirEntry, Disk, DiskBuffer, DiskBufferMut, DiskFile, OpenMode, Spawn,
 };
 
+use super::spare_descriptors::{try_with_spares, with_spares};
 pub use super::uring_exec::{
     ExecutorConfig, ExecutorHandle, SHARD_PANIC_EXIT_STATUS, start_executor,
 };
@@ -59,7 +60,7 @@ impl Disk for UringDisk {
 
     async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<UringFile> {
         let path = path.to_owned();
-        let file = blocking(move || open(&path, mode)).await?;
+        let file = blocking(move || with_spares(|| open(&path, mode))).await?;
         Ok(UringFile {
             file: Rc::new(file),
         })
@@ -67,12 +68,12 @@ impl Disk for UringDisk {
 
     async fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
         let dir = dir.to_owned();
-        blocking(move || list(&dir)).await
+        blocking(move || with_spares(|| list(&dir))).await
     }
 
     async fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
         let dir = dir.to_owned();
-        blocking(move || create_dirs(&dir)).await
+        blocking(move || with_spares(|| create_dirs(&dir))).await
     }
 
     async fn remove(&self, path: &Path) -> io::Result<()> {
@@ -91,7 +92,7 @@ impl Disk for UringDisk {
 
     async fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let dir = dir.to_owned();
-        blocking(move || sync_dir(&dir)).await
+        blocking(move || with_spares(|| sync_dir(&dir))).await
     }
 
     async fn available_bytes(&self, dir: &Path) -> io::Result<u64> {
@@ -144,7 +145,8 @@ impl DiskFile for UringFile {
     }
 
     async fn allocate(&self, bytes: u64) -> io::Result<()> {
-        let file = self.file.try_clone()?;
+        // A second descriptor for the other thread.
+        let file = try_with_spares(|| self.file.try_clone())?;
         blocking(move || {
             Ok(rustix::fs::fallocate(
                 file,
@@ -152,6 +154,17 @@ impl DiskFile for UringFile {
                 0,
                 bytes,
             )?)
+        })
+        .await
+    }
+
+    async fn truncate(&self, bytes: u64) -> io::Result<()> {
+        let file = try_with_spares(|| self.file.try_clone())?;
+        blocking(move || {
+            if file.metadata()?.len() > bytes {
+                file.set_len(bytes)?;
+            }
+            Ok(())
         })
         .await
     }

@@ -239,7 +239,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             let log = self.clone();
             return Box::pin(async move {
                 if segment.position() >= log.segment_bytes_max(&slot) {
-                    segment.write_index().await?;
+                    segment.seal().await?;
                     log.unlink(vec![(slot.key(), segment.segment)]).await?;
                     segment = log.create_segment(Some(slot.key())).await?;
                     log.claim_segment(segment.segment);
@@ -278,7 +278,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
     }
 
     /// Keeps a segment from being unlinked until the chunk that is on its way to it is a run that counts.
-    fn claim_segment(&self, segment: SegmentRef) {
+    pub(super) fn claim_segment(&self, segment: SegmentRef) {
         *self.segment_runs.borrow_mut().entry(segment).or_insert(0) += 1;
     }
 
@@ -302,12 +302,20 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         owner: Option<PartitionKey>,
     ) -> Result<OpenSegment<D>, StorageError> {
         loop {
-            let id = self.segment_ids.borrow_mut().allocate();
-            match OpenSegment::create(&self.disk, &self.data, &self.segment_dirs, id, owner).await {
-                Err(error) if error.is_disk_full() => self.wait_for_space(&error).await,
-                other => return other,
+            match self.try_create_segment(owner).await {
+                Err(error) => self.wait_for_space(error).await?,
+                created => return created,
             }
         }
+    }
+
+    /// The same without patience.
+    pub(super) async fn try_create_segment(
+        &self,
+        owner: Option<PartitionKey>,
+    ) -> Result<OpenSegment<D>, StorageError> {
+        let id = self.segment_ids.borrow_mut().allocate();
+        OpenSegment::create(&self.disk, &self.data, &self.segment_dirs, id, owner).await
     }
 
     /// A full disk only delays what has its offsets already; new publishes are refused meanwhile.
@@ -318,8 +326,8 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
     ) -> Result<(), StorageError> {
         loop {
             match segment.reserve(bytes).await {
-                Err(error) if error.is_disk_full() => self.wait_for_space(&error).await,
-                other => return other,
+                Err(error) => self.wait_for_space(error).await?,
+                Ok(()) => return Ok(()),
             }
         }
     }
@@ -329,7 +337,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         loop {
             let (sealed, _in_use) = {
                 let mut open = self.direct_segments.borrow_mut();
-                if open.len() < self.config.open_files_max {
+                if open.len() < self.files.direct {
                     return Ok(());
                 }
                 let Some(key) = open.keys().next().copied() else {
@@ -338,7 +346,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 (open.remove(&key), self.slot(key).map(|slot| slot.in_use()))
             };
             if let Some(sealed) = sealed {
-                sealed.write_index().await?;
+                sealed.seal().await?;
             }
         }
     }

@@ -6,25 +6,55 @@
 use std::cmp::Reverse;
 use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use futures_util::future::{Either, select, try_join_all};
-use gannet_wire::{Offset, Timestamp};
+use gannet_wire::{Offset, PartitionIndex, TopicId};
 
 use super::log::{Recent, ShardLog};
 use super::recover::load_checkpoint;
 use super::slot::Slot;
 use crate::io::{Clock, Disk};
 use crate::partition::TailBatch;
-use crate::storage::checkpoint::{CHECKPOINT_VERSION, CheckpointRecord, RunRecord, cut_records};
+use crate::storage::checkpoint::{
+    CHECKPOINT_VERSION, CheckpointRecord, ClockRecord, RunRecord, cut_records,
+};
 use crate::storage::layout::CHECKPOINT_NAME;
 use crate::storage::open_segment::{OpenSegment, SegmentWriter};
 use crate::storage::record_log::RecordLog;
-use crate::storage::segment::{BATCH_ALIGNMENT, Run, SegmentIds, SegmentRef, aligned_bytes};
+use crate::storage::segment::{
+    BATCH_ALIGNMENT, FIRST_BATCH_POSITION, Run, SegmentIds, SegmentRef, aligned_bytes,
+};
 use crate::storage::{Lsn, PartitionKey, StorageError};
 
 const SYNCS_IN_FLIGHT: usize = 16;
 /// Bytes that the flusher lets gather in the device's cache.
 const SYNC_BYTES: u64 = 2 << 20;
+
+/// Slots that one round looks at for retention's sake alone.
+const EXPIRIES_PER_ROUND_MAX: usize = 256;
+/// Room that a checkpoint's log has at least before a round begins, so that retention can go on when the disk is full.
+const CHECKPOINT_ROOM_BYTES: u64 = 128 << 10;
+/// A shared segment is sealed at this size ...
+const SHARED_SEGMENT_BYTES_MAX: u64 = 64 << 20;
+/// ... after this time,
+const SHARED_SEGMENT_AGE_MAX: Duration = Duration::from_secs(10 * 60);
+/// ... and after this part of the shortest retention of those in it.
+const SHARED_SEGMENT_RETENTION_SHARE: u64 = 8;
+
+/// The segment that small backlogs go to.
+pub(super) struct SharedSegment<D: Disk> {
+    pub(super) segment: OpenSegment<D>,
+    /// By the monotonic clock.
+    seal_at: Duration,
+}
+
+/// How a round ended.
+pub(super) enum RoundEnd {
+    Done,
+    /// The disk is full, and nothing has been done: it can be tried again.
+    NoRoom(StorageError),
+}
 
 /// What one slot has to flush.
 struct Backlog {
@@ -35,27 +65,91 @@ struct Backlog {
 
 impl<D: Disk, C: Clock> ShardLog<D, C> {
     /// Flushes whenever there is enough, or something is old enough; runs until the log has stopped and everything is in segments.
+    ///
+    /// At a stop on a full disk it ends all the same: what is not in segments stays in the journal, for the next start.
     pub async fn run_flushes(self: &Rc<Self>) -> Result<(), StorageError> {
+        match self.flush_all().await {
+            Err(error) if self.is_stopping() && error.is_disk_full() => {
+                self.leave_to_the_journal(&error);
+                loop {
+                    let seen = self.flush.version();
+                    if self.commits_ended() {
+                        return Ok(());
+                    }
+                    self.flush.changed_since(seen).await;
+                }
+            }
+            ended => ended,
+        }
+    }
+
+    async fn flush_all(self: &Rc<Self>) -> Result<(), StorageError> {
         loop {
             let seen = self.flush.version();
             if self.commits_ended() {
-                while self.has_unflushed() {
-                    self.flush_round().await?;
-                }
-                self.seal_all().await?;
-                return Ok(());
+                return self.finish_flushes().await;
             }
             if self.flush_wanted.take()
                 && (self.has_unflushed() || self.expiry_due() || !self.topics_to_drop().is_empty())
             {
-                self.flush_round().await?;
-                if self.unflushed_bytes.get() >= self.config.flush_bytes {
-                    self.flush_wanted.set(true);
+                self.expire_on_a_full_disk().await?;
+                match self.flush_round().await? {
+                    RoundEnd::Done => {
+                        if self.unflushed_bytes.get() >= self.config.flush_bytes {
+                            self.flush_wanted.set(true);
+                        }
+                    }
+                    RoundEnd::NoRoom(_) if self.is_stopping() => {
+                        // The commits end soon, and then it is tried once more.
+                        self.flush.changed_since(seen).await;
+                    }
+                    RoundEnd::NoRoom(error) => self.wait_for_space(error).await?,
                 }
                 continue;
             }
             self.flush.changed_since(seen).await;
         }
+    }
+
+    /// What is left is moved to segments, unless the disk is full: then the journal has it, for the next start.
+    async fn finish_flushes(self: &Rc<Self>) -> Result<(), StorageError> {
+        self.expire_on_a_full_disk().await?;
+        while self.has_unflushed() {
+            if let RoundEnd::NoRoom(error) = self.flush_round().await? {
+                self.leave_to_the_journal(&error);
+                break;
+            }
+        }
+        self.seal_all().await
+    }
+
+    fn leave_to_the_journal(&self, error: &StorageError) {
+        tracing::error!(%error, "the disk is full: what is not in segments stays in the journal until the next start");
+    }
+
+    /// Retention makes room, so it comes before what needs some.
+    async fn expire_on_a_full_disk(self: &Rc<Self>) -> Result<(), StorageError> {
+        if !self.is_disk_full() {
+            return Ok(());
+        }
+        // Those that cannot go yet are due again at once: each is looked at once.
+        let rounds = self.expiries.borrow().len() / EXPIRIES_PER_ROUND_MAX + 1;
+        for _ in 0..rounds {
+            if let RoundEnd::NoRoom(_) = self.reserve_checkpoint().await? {
+                break;
+            }
+            let mut slots = self.expired_slots(self.next_round(), EXPIRIES_PER_ROUND_MAX);
+            if slots.is_empty() {
+                break;
+            }
+            let target = self.flushed_lsn.get();
+            // A checkpoint that frees nothing would use up the room that is left for one that does.
+            slots.retain(|slot| self.expire(slot, target) > slot.state.borrow().log_start());
+            if !slots.is_empty() {
+                self.checkpoint_round(target, &slots, Vec::new()).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Keeps a spare journal file ready; runs until the log has stopped.
@@ -69,8 +163,9 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 match self.journal.make_spare().await {
                     Ok(()) => {}
                     Err(error) if error.is_disk_full() => {
-                        tracing::error!(%error, "the disk is full: publishes are refused until there is room again; reading goes on");
-                        self.disk_full.set(true);
+                        if !self.disk_full.replace(true) {
+                            tracing::error!(%error, "the disk is full: publishes are refused until there is room again; reading goes on");
+                        }
                         self.want_flush();
                     }
                     Err(error) => return Err(error),
@@ -95,7 +190,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             if self.unflushed.borrow().is_empty() {
                 self.evict_idle(now);
             }
-            let tick = self.clock.sleep(std::time::Duration::from_secs(1));
+            let tick = self.clock.sleep(Duration::from_secs(1));
             let stop = async {
                 while !self.is_stopping() {
                     self.room.wait().await;
@@ -111,12 +206,41 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         !self.unflushed.borrow().is_empty()
     }
 
-    /// One round: everything up to some LSN.
-    pub(super) async fn flush_round(self: &Rc<Self>) -> Result<(), StorageError> {
-        let (target, slots) = self.round_extent();
+    /// One round: everything up to some LSN. Where there is no room for it, it ends before anything was done.
+    pub(super) async fn flush_round(self: &Rc<Self>) -> Result<RoundEnd, StorageError> {
+        let round = self.next_round();
+        let (target, mut slots) = self.round_extent(round);
+        let (large, small) = self.backlogs(target, &slots);
+        if let RoundEnd::NoRoom(error) = self.make_room(&large, &small).await? {
+            return Ok(RoundEnd::NoRoom(error));
+        }
+        slots.extend(self.expired_slots(round, usize::MAX));
+        let mut runs: Vec<(Rc<Slot>, Run)> = Vec::new();
+        let mut written: Vec<PartitionKey> = Vec::new();
+        for backlog in &large {
+            let own = self.flush_to_own(backlog).await?;
+            written.push(backlog.slot.key());
+            runs.extend(own.into_iter().map(|run| (backlog.slot.clone(), run)));
+        }
+        self.sync_own(&written).await?;
+        if !small.is_empty() {
+            runs.extend(self.flush_to_shared(&small).await?);
+        }
+        self.checkpoint_round(target, &slots, runs).await?;
+        self.seal_shared_when_due().await?;
+        Ok(RoundEnd::Done)
+    }
+
+    fn next_round(&self) -> u64 {
+        self.flush_rounds.set(self.flush_rounds.get() + 1);
+        self.flush_rounds.get()
+    }
+
+    /// What goes to segments of their own, and what to a shared one, in the order of keys.
+    fn backlogs(&self, target: Lsn, slots: &[Rc<Slot>]) -> (Vec<Backlog>, Vec<Backlog>) {
         let mut large = Vec::new();
         let mut small = Vec::new();
-        for slot in &slots {
+        for slot in slots {
             if slot.is_deleted() {
                 continue;
             }
@@ -139,31 +263,18 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 batches,
                 bytes,
             };
-            if bytes >= self.config.own_segment_bytes_min {
+            if bytes >= self.config.own_segment_bytes_min && large.len() < self.files.flush {
                 large.push(backlog)
             } else {
                 small.push(backlog)
             }
         }
-        let mut runs: Vec<(Rc<Slot>, Run)> = Vec::new();
-        let mut written: Vec<PartitionKey> = Vec::new();
-        for backlog in &large {
-            let own = self.flush_to_own(backlog).await?;
-            written.push(backlog.slot.key());
-            runs.extend(own.into_iter().map(|run| (backlog.slot.clone(), run)));
-        }
-        self.sync_own(&written).await?;
-        if !small.is_empty() {
-            small.sort_by_key(|backlog| backlog.slot.key());
-            runs.extend(self.flush_to_shared(&small).await?);
-        }
-        self.checkpoint_round(target, &slots, runs).await
+        small.sort_by_key(|backlog| backlog.slot.key());
+        (large, small)
     }
 
     /// How far a round goes, and the slots it touches.
-    fn round_extent(&self) -> (Lsn, Vec<Rc<Slot>>) {
-        let round = self.flush_rounds.get() + 1;
-        self.flush_rounds.set(round);
+    fn round_extent(&self, round: u64) -> (Lsn, Vec<Rc<Slot>>) {
         let mut slots: Vec<Rc<Slot>> = Vec::new();
         let mut target = self.flushed_lsn.get();
         let mut bytes = 0;
@@ -185,36 +296,141 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             // Nothing lies above but marks.
             target = target.max(self.released_lsn());
         }
+        (target, slots)
+    }
+
+    /// Slots that retention has to look at, and that `round` has not touched yet.
+    fn expired_slots(&self, round: u64, slots_max: usize) -> Vec<Rc<Slot>> {
         let now = self.append_clock.borrow().now();
         let mut expiries = self.expiries.borrow_mut();
-        while expiries.peek().is_some_and(|Reverse((at, _))| *at <= now.0) {
+        let mut slots = Vec::new();
+        while slots.len() < slots_max
+            && expiries.peek().is_some_and(|Reverse((at, _))| *at <= now.0)
+        {
             let Some(Reverse((_, key))) = expiries.pop() else {
                 break;
             };
             if let Some(slot) = self.slot(key) {
                 slot.expiry_queued.set(false);
-                touch(&slot);
+                if slot.flush_round.replace(round) != round {
+                    slots.push(slot);
+                }
             }
         }
-        (target, slots)
+        slots
     }
 
-    /// Writes a large backlog to its partition's own segment; not synced yet.
-    async fn flush_to_own(self: &Rc<Self>, backlog: &Backlog) -> Result<Vec<Run>, StorageError> {
+    /// Opens the segments that a round needs, with room for all of it and for its checkpoint. Nothing of the round has happened yet.
+    async fn make_room(
+        &self,
+        large: &[Backlog],
+        small: &[Backlog],
+    ) -> Result<RoundEnd, StorageError> {
+        let made = async {
+            for backlog in large {
+                self.open_own(backlog, large).await?;
+            }
+            if !small.is_empty() {
+                self.open_shared(small).await?;
+            }
+            Ok(())
+        };
+        match made.await {
+            Err(error) if StorageError::is_disk_full(&error) => Ok(RoundEnd::NoRoom(error)),
+            Err(error) => Err(error),
+            Ok(()) => self.reserve_checkpoint().await,
+        }
+    }
+
+    /// Opens a partition's own segment with room for its backlog. `round`: whose segments must stay open.
+    async fn open_own(&self, backlog: &Backlog, round: &[Backlog]) -> Result<(), StorageError> {
         let key = backlog.slot.key();
         let known = self.flush_segments.borrow_mut().remove(&key);
         let mut segment = match known {
             Some(segment) if segment.position() < self.segment_bytes_max(&backlog.slot) => segment,
             sealed => {
                 if let Some(sealed) = sealed {
-                    sealed.write_index().await?;
+                    sealed.seal().await?;
                 }
-                self.limit_flush_segments().await?;
-                self.create_segment(Some(key)).await?
+                self.limit_flush_segments(round).await?;
+                self.try_create_segment(Some(key)).await?
             }
         };
-        self.reserve_with_patience(&mut segment, backlog.bytes)
-            .await?;
+        let reserved = segment.reserve(backlog.bytes).await;
+        self.flush_segments.borrow_mut().insert(key, segment);
+        reserved
+    }
+
+    /// Opens the shared segment with room for what goes there.
+    async fn open_shared(&self, backlogs: &[Backlog]) -> Result<(), StorageError> {
+        let bytes: u64 = backlogs.iter().map(|backlog| backlog.bytes).sum();
+        let now = self.clock.monotonic();
+        let known = self.shared_segment.borrow_mut().take();
+        let max = self.config.segment_bytes_max.min(SHARED_SEGMENT_BYTES_MAX);
+        let fits = |open: &SharedSegment<D>| {
+            now < open.seal_at
+                && (open.segment.position() + bytes <= max
+                    || open.segment.position() == FIRST_BATCH_POSITION)
+        };
+        let mut open = match known {
+            Some(open) if fits(&open) => open,
+            other => {
+                if let Some(full) = other {
+                    self.seal_shared(full).await?;
+                }
+                let segment = self.try_create_segment(None).await?;
+                // As long as it is open, it is not for retention to unlink.
+                self.claim_segment(segment.segment);
+                SharedSegment {
+                    segment,
+                    seal_at: now + SHARED_SEGMENT_AGE_MAX,
+                }
+            }
+        };
+        // A run only expires when its newest record does: what goes on for long keeps what should be gone.
+        let shortest = backlogs
+            .iter()
+            .filter_map(|backlog| backlog.slot.topic().settings.retention_ms)
+            .min();
+        if let Some(retention_ms) = shortest {
+            let part = Duration::from_millis(retention_ms / SHARED_SEGMENT_RETENTION_SHARE);
+            open.seal_at = open.seal_at.min(now.saturating_add(part));
+        }
+        let reserved = open.segment.reserve(bytes).await;
+        *self.shared_segment.borrow_mut() = Some(open);
+        reserved
+    }
+
+    /// Makes sure of room for a checkpoint before there is something to say in it.
+    async fn reserve_checkpoint(&self) -> Result<RoundEnd, StorageError> {
+        let mut log = self
+            .checkpoint
+            .borrow_mut()
+            .take()
+            .expect("the flusher alone writes checkpoints");
+        let reserved = if log.room_bytes() < CHECKPOINT_ROOM_BYTES {
+            log.reserve(2 * CHECKPOINT_ROOM_BYTES as usize).await
+        } else {
+            Ok(())
+        };
+        let enough = log.room_bytes() >= CHECKPOINT_ROOM_BYTES / 2;
+        *self.checkpoint.borrow_mut() = Some(log);
+        match reserved {
+            // Retention has to go on where nothing else can.
+            Err(error) if error.is_disk_full() && !enough => Ok(RoundEnd::NoRoom(error)),
+            Err(error) if !error.is_disk_full() => Err(error),
+            _ => Ok(RoundEnd::Done),
+        }
+    }
+
+    /// Writes a large backlog to its partition's own segment; not synced yet.
+    async fn flush_to_own(self: &Rc<Self>, backlog: &Backlog) -> Result<Vec<Run>, StorageError> {
+        let key = backlog.slot.key();
+        let mut segment = self
+            .flush_segments
+            .borrow_mut()
+            .remove(&key)
+            .expect("the round has opened its segments");
         let mut pace = self.flush_pace();
         let mut writer = self.segment_writer(&segment, &pace);
         let runs = self
@@ -247,22 +463,52 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         self: &Rc<Self>,
         backlogs: &[Backlog],
     ) -> Result<Vec<(Rc<Slot>, Run)>, StorageError> {
-        let mut segment = self.create_segment(None).await?;
-        let bytes = backlogs.iter().map(|backlog| backlog.bytes).sum();
-        self.reserve_with_patience(&mut segment, bytes).await?;
+        let mut open = self
+            .shared_segment
+            .borrow_mut()
+            .take()
+            .expect("the round has opened its segments");
+        let segment = &mut open.segment;
         let mut pace = self.flush_pace();
-        let mut writer = self.segment_writer(&segment, &pace);
+        let mut writer = self.segment_writer(segment, &pace);
         let mut runs = Vec::with_capacity(backlogs.len());
         for backlog in backlogs {
             let own = self
-                .write_runs(&mut writer, &mut segment, backlog, &mut pace)
+                .write_runs(&mut writer, segment, backlog, &mut pace)
                 .await?;
             runs.extend(own.into_iter().map(|run| (backlog.slot.clone(), run)));
         }
         segment.advance(writer.finish().await?);
+        if let Some((_, last)) = runs.last_mut() {
+            // Nobody else's batches share its last block: the next round may go on with it.
+            last.end = segment.position();
+        }
         segment.sync().await?;
-        segment.write_index().await?;
+        *self.shared_segment.borrow_mut() = Some(open);
         Ok(runs)
+    }
+
+    /// A shared segment that has been open for long enough is left to retention.
+    async fn seal_shared_when_due(&self) -> Result<(), StorageError> {
+        let now = self.clock.monotonic();
+        let due = self
+            .shared_segment
+            .borrow_mut()
+            .take_if(|open| now >= open.seal_at);
+        match due {
+            Some(due) => self.seal_shared(due).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn seal_shared(&self, open: SharedSegment<D>) -> Result<(), StorageError> {
+        open.segment.seal().await?;
+        // Whose run it was last does not matter: it lies where all shared ones do.
+        let anyone = PartitionKey {
+            topic: TopicId(0),
+            partition: PartitionIndex(0),
+        };
+        self.unlink(vec![(anyone, open.segment.segment)]).await
     }
 
     /// Says in the checkpoint what is in segments now, and lets go of what that makes superfluous.
@@ -320,6 +566,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             cuts: cut_records(&self.live_cuts(target)),
             partitions,
             topics_dropped: topics_dropped.iter().map(|topic| topic.id().0).collect(),
+            clock: ClockRecord::from(self.append_clock.borrow().behind()),
         };
         self.write_checkpoint(record).await?;
         // Only now: a log start that a reader was told of never goes back.
@@ -341,11 +588,8 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             .take()
             .expect("the flusher alone writes checkpoints");
         let encoded = record.encode_in_parts();
-        loop {
-            match log.reserve_parts(&encoded).await {
-                Err(error) if error.is_disk_full() => self.wait_for_space(&error).await,
-                other => break other?,
-            }
+        while let Err(error) = log.reserve_parts(&encoded).await {
+            self.wait_for_space(error).await?;
         }
         log.append_in_parts(&encoded).await?;
         if log.wants_snapshot(self.config.checkpoint_bytes_min) {
@@ -414,7 +658,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
     }
 
     /// An idle shard gives its memory back.
-    fn evict_idle(&self, now: std::time::Duration) {
+    fn evict_idle(&self, now: Duration) {
         let idle = self.cached.borrow().back().is_some_and(|recent| {
             now.saturating_sub(recent.released_at) >= self.config.flush_interval
         });
@@ -459,9 +703,9 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
     /// The log start that retention asks for once everything up to `target` is in segments; queues the next look.
     fn expire(&self, slot: &Rc<Slot>, target: Lsn) -> Offset {
         let settings = slot.topic().settings;
-        let now = self.append_clock.borrow().now();
+        let clock = self.append_clock.borrow();
         let retention_ms = settings.retention_ms.and_then(|ms| i64::try_from(ms).ok());
-        let expire_before = retention_ms.map(|ms| Timestamp(now.0.saturating_sub(ms)));
+        let expire_before = retention_ms.map(|ms| clock.stamped_before(ms));
         let state = slot.state.borrow();
         let log_start = state.expired_up_to(expire_before, settings.retention_bytes, target);
         let mut kept = state
@@ -471,12 +715,8 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         if let (Some(retention_ms), Some(oldest)) = (retention_ms, kept.next())
             && !slot.expiry_queued.replace(true)
         {
-            let at = oldest
-                .append_time
-                .0
-                .saturating_add(retention_ms)
-                .saturating_add(1);
-            self.expiries.borrow_mut().push(Reverse((at, slot.key())));
+            let at = clock.expires_at(oldest.append_time, retention_ms);
+            self.expiries.borrow_mut().push(Reverse((at.0, slot.key())));
         }
         log_start
     }
@@ -547,30 +787,37 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
     }
 
     /// Writes the indexes of all open segments.
-    async fn seal_all(&self) -> Result<(), StorageError> {
+    pub(super) async fn seal_all(&self) -> Result<(), StorageError> {
         let mut open: Vec<OpenSegment<D>> = self.direct_segments.take().into_values().collect();
         open.extend(self.flush_segments.take().into_values());
         for segment in open {
-            segment.write_index().await?;
+            segment.seal().await?;
         }
-        Ok(())
+        let shared = self.shared_segment.borrow_mut().take();
+        match shared {
+            Some(shared) => self.seal_shared(shared).await,
+            None => Ok(()),
+        }
     }
 
-    async fn limit_flush_segments(&self) -> Result<(), StorageError> {
+    /// Seals segments that no backlog of this round goes to, while there are too many.
+    async fn limit_flush_segments(&self, round: &[Backlog]) -> Result<(), StorageError> {
         loop {
             let sealed = {
                 let mut open = self.flush_segments.borrow_mut();
-                if open.len() < self.config.open_files_max {
+                if open.len() < self.files.flush {
                     return Ok(());
                 }
-                let Some(key) = open.keys().next().copied() else {
+                let needed =
+                    |key: &&PartitionKey| round.iter().any(|other| other.slot.key() == **key);
+                let Some(key) = open.keys().find(|key| !needed(key)).copied() else {
                     return Ok(());
                 };
                 open.remove(&key)
             };
             if let Some(sealed) = sealed {
                 sealed.sync().await?;
-                sealed.write_index().await?;
+                sealed.seal().await?;
             }
         }
     }
@@ -620,25 +867,35 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         cuts.clone()
     }
 
+    /// Looks at the disk's room. What is kept free covers what has its offsets and is in no segment yet: this shard's, times the shards,
+    /// because the others see the same room.
     async fn check_space(&self) {
         let Ok(available) = self.disk.available_bytes(self.data.root()).await else {
             return;
         };
+        let shards = u64::from(self.shards.max(1));
+        let owed = self.unflushed_bytes.get() + self.gathered_bytes();
+        let kept = self
+            .config
+            .disk_reserve_bytes
+            .saturating_add(owed.saturating_mul(shards));
+        // Until the next look no more is taken than there is room for now.
+        let publishable = available.saturating_sub(kept) / shards;
+        self.publishable_bytes.set(publishable);
         let full = self.disk_full.get();
-        if !full && available < self.config.disk_reserve_bytes {
+        if !full && publishable == 0 {
             tracing::error!(
                 available,
-                reserve = self.config.disk_reserve_bytes,
+                kept,
                 "the disk is nearly full: publishes are refused until there is room again; reading goes on"
             );
             self.disk_full.set(true);
             self.want_flush();
-        } else if full
-            && available > self.config.disk_reserve_bytes + self.config.journal_file_bytes
-        {
+        } else if full && available > kept.saturating_add(self.config.journal_file_bytes) {
             tracing::info!(available, "the disk has room again: publishes are taken");
             self.disk_full.set(false);
             self.work.notify_all();
+            self.spare_wanted.notify_all();
         }
     }
 
@@ -703,3 +960,6 @@ struct Pace {
 const PAUSE_PERCENT_MAX: u64 = 300;
 /// A write that took long was waiting for others: no reason to wait as long again.
 const PAUSE_MAX: std::time::Duration = std::time::Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests;

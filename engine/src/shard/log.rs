@@ -21,6 +21,8 @@ use gannet_wire::frame::Durability;
 use gannet_wire::{ErrorBody, ErrorCode, ShardIndex};
 
 use super::direct::DirectFuture;
+use super::files::FileShares;
+use super::flush::SharedSegment;
 use super::slot::{
     Arrival, BatchArrival, CommitArrival, Completion, Outcome, Slot, WaitingDuplicate,
 };
@@ -90,10 +92,12 @@ pub struct LogConfig {
     pub read_chunk_bytes: usize,
     /// Chunks of segments kept in memory.
     pub read_cache_bytes: usize,
-    /// Open segments for reading and for writing, each.
+    /// Open segments, for reading and for writing together.
     pub open_files_max: usize,
     /// Publishes are refused while the disk has less room than this.
     pub disk_reserve_bytes: u64,
+    /// The operator says that the wall clock is right, however far the append clock is behind it.
+    pub trust_wall_clock: bool,
     /// Bounds of the producers' table.
     pub producers: ProducerLimits,
 }
@@ -124,11 +128,16 @@ pub struct ShardLog<D: Disk, C: Clock> {
     pub(super) segment_runs: RefCell<HashMap<SegmentRef, u32>>,
     /// The present layout's number.
     pub(super) layout: u64,
+    /// Shards that write to the same disk.
+    pub(super) shards: u16,
     /// The first incarnation of the present layout: shared segments from before may hold other shards' runs.
     pub(super) layout_incarnation: u32,
     pub(super) direct_segments: RefCell<BTreeMap<PartitionKey, OpenSegment<D>>>,
     pub(super) flush_segments: RefCell<BTreeMap<PartitionKey, OpenSegment<D>>>,
+    /// The segment that small backlogs go to, over several rounds.
+    pub(super) shared_segment: RefCell<Option<SharedSegment<D>>>,
     pub(super) segment_dirs: SegmentDirs,
+    pub(super) files: FileShares,
     pub(super) reader: SegmentReader<D>,
 
     ready: RefCell<VecDeque<Rc<Slot>>>,
@@ -155,6 +164,10 @@ pub struct ShardLog<D: Disk, C: Clock> {
     pub(super) flush_wanted: Cell<bool>,
     pub(super) flush_rounds: Cell<u64>,
     pub(super) disk_full: Cell<bool>,
+    /// What may still be published before the disk's room is looked at again.
+    pub(super) publishable_bytes: Cell<u64>,
+    /// The disk was full at a stop: what waits for room is not waited for.
+    gave_up: Cell<bool>,
     pub(super) topics_dropped: RefCell<Vec<Rc<DroppedTopic>>>,
     pub(super) expiries:
         RefCell<std::collections::BinaryHeap<std::cmp::Reverse<(i64, PartitionKey)>>>,
@@ -197,6 +210,7 @@ pub(super) struct LogParts<D: Disk> {
     pub(super) segment_ids: SegmentIds,
     pub(super) segment_runs: HashMap<SegmentRef, u32>,
     pub(super) layout: u64,
+    pub(super) shards: u16,
     pub(super) layout_incarnation: u32,
     pub(super) unflushed: VecDeque<Recent>,
     pub(super) end_lsn: Lsn,
@@ -241,12 +255,13 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             direct_bytes_min,
             ..config
         };
+        let files = FileShares::of(config.open_files_max);
         let reader = SegmentReader::new(
             disk.clone(),
             data.clone(),
             config.read_chunk_bytes,
             config.read_cache_bytes,
-            config.open_files_max,
+            files.reading,
         );
         let unflushed_bytes = parts.unflushed.iter().map(|recent| recent.bytes).sum();
         Rc::new(Self {
@@ -263,10 +278,13 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             segment_ids: RefCell::new(parts.segment_ids),
             segment_runs: RefCell::new(parts.segment_runs),
             layout: parts.layout,
+            shards: parts.shards,
             layout_incarnation: parts.layout_incarnation,
             direct_segments: RefCell::default(),
             flush_segments: RefCell::default(),
+            shared_segment: RefCell::new(None),
             segment_dirs: SegmentDirs::default(),
+            files,
             reader,
             ready: RefCell::default(),
             large: RefCell::default(),
@@ -286,6 +304,8 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             flush_wanted: Cell::new(false),
             flush_rounds: Cell::new(0),
             disk_full: Cell::new(false),
+            publishable_bytes: Cell::new(u64::MAX),
+            gave_up: Cell::new(false),
             topics_dropped: RefCell::default(),
             expiries: RefCell::default(),
             work: Signal::new(),
@@ -348,7 +368,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             header.producer(),
             header.record_count(),
             now,
-            &self.config.producers,
+            &self.producer_limits(),
         );
         match appended {
             Err(refusal) => completion.complete(Outcome::Failed(append_error(&refusal))),
@@ -402,6 +422,16 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         }
     }
 
+    /// Bounds of the producers' table now: silence counts as it really passed, whatever the clock has jumped over.
+    fn producer_limits(&self) -> ProducerLimits {
+        let clock = self.append_clock.borrow();
+        let silent_before = clock.stamped_before(self.config.producers.expiry_ms);
+        ProducerLimits {
+            expiry_ms: clock.now().0.saturating_sub(silent_before.0),
+            ..self.config.producers
+        }
+    }
+
     /// Commits a group's offset; `completion` hears when it is durable.
     pub fn commit_offset(&self, slot: &Rc<Slot>, offset: CommittedOffset, completion: Completion) {
         if let Some(refusal) = self.refusal(slot) {
@@ -440,7 +470,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         if self.stopping.get() {
             return Some(ErrorBody::of_code(ErrorCode::ServerStopping));
         }
-        if self.disk_full.get() {
+        if self.is_disk_full() {
             return Some(ErrorBody::new(
                 ErrorCode::DiskFull,
                 format!(
@@ -457,6 +487,11 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         pending.batch_bytes += batch.bytes.len();
         self.gathered_bytes
             .set(self.gathered_bytes.get() + batch.bytes.len());
+        self.publishable_bytes.set(
+            self.publishable_bytes
+                .get()
+                .saturating_sub(batch.bytes.len() as u64),
+        );
         pending.batches.push_back(batch);
         if pending.batch_bytes >= self.config.direct_bytes_min && !pending.large_queued {
             pending.large_queued = true;
@@ -483,12 +518,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             .append_clock
             .borrow_mut()
             .observe(self.clock.monotonic(), self.clock.wall_ms());
-        if let WallClock::FoundOff { by_ms } = observed {
-            tracing::warn!(
-                by_seconds = by_ms / 1000,
-                "the wall clock is off the broker's append clock; retention does not follow it for an hour. Check the machine's time"
-            );
-        }
+        report_wall_clock(observed);
     }
 
     /// Runs until [`ShardLog::stop`] and until everything gathered is durable. An error is final: nothing more is acknowledged. Ends as well when
@@ -508,20 +538,24 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         let mut submitted: VecDeque<Submitted> = VecDeque::new();
         loop {
             let seen = self.work.version();
-            self.start_directs(&mut directs);
+            if !self.gave_up.get() {
+                self.start_directs(&mut directs);
+            }
             let hold = self.hold();
-            while hold.is_none() && self.may_submit(writes.len()) {
+            while hold.is_none() && !self.gave_up.get() && self.may_submit(writes.len()) {
                 let Some(items) = self.gather(directs.len()) else {
                     break;
                 };
-                let write = self.submit(items, &mut submitted).await?;
-                writes.push(write);
+                match self.submit(items, &mut submitted).await {
+                    Ok(write) => writes.push(write),
+                    Err(error) => self.give_up(error)?,
+                }
             }
+            let nothing_waits = self.ready.borrow().is_empty() && !self.mark_due();
             if self.stopping.get()
                 && writes.is_empty()
                 && directs.is_empty()
-                && self.ready.borrow().is_empty()
-                && !self.mark_due()
+                && (nothing_waits || self.gave_up.get())
             {
                 self.commits_ended.set(true);
                 self.flush.notify_all();
@@ -556,7 +590,10 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             })
             .await;
             for done in landed {
-                self.direct_landed(done?);
+                match done {
+                    Ok(done) => self.direct_landed(done),
+                    Err(error) => self.give_up(error)?,
+                }
             }
             if !finished.is_empty() {
                 self.crowded.set(!self.ready.borrow().is_empty());
@@ -733,8 +770,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             }
             match self.journal.rotate(lsn).await {
                 Ok(()) => {}
-                Err(error) if error.is_disk_full() => self.wait_for_space(&error).await,
-                Err(error) => return Err(error),
+                Err(error) => self.wait_for_space(error).await?,
             }
         };
         let durable_lsn = self.released_lsn.get();
@@ -927,22 +963,54 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         self.flush.notify_all();
     }
 
-    /// Bytes of batches that wait for a commit or a chunk.
-    #[cfg(test)]
-    pub(super) fn gathered_bytes(&self) -> usize {
-        self.gathered_bytes.get()
+    pub(super) fn gathered_bytes(&self) -> u64 {
+        self.gathered_bytes.get() as u64
     }
 
     pub(super) fn take_gathered(&self, bytes: usize) {
         self.gathered_bytes.set(self.gathered_bytes.get() - bytes);
     }
 
-    /// The journal cannot grow. Publishes are refused from now on; those that have their offsets wait here until there is room.
-    pub(super) async fn wait_for_space(&self, error: &StorageError) {
-        tracing::error!(%error, "the disk is full: publishes are refused until there is room again; reading goes on");
-        self.disk_full.set(true);
+    /// Whether publishes are refused for want of room.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        self.disk_full.get() || self.publishable_bytes.get() == 0
+    }
+
+    /// Nothing can be written where there is no room. Publishes are refused from now on; those that have their offsets wait here for a
+    /// moment, to try again. At a stop nobody waits for room, which may never come: then, and when it is something else, the error comes back.
+    pub(super) async fn wait_for_space(&self, error: StorageError) -> Result<(), StorageError> {
+        if !error.is_disk_full() || self.stopping.get() {
+            return Err(error);
+        }
+        if !self.disk_full.replace(true) {
+            tracing::error!(%error, "the disk is full: publishes are refused until there is room again; reading goes on");
+        }
         self.want_flush();
         self.clock.sleep(Duration::from_secs(1)).await;
+        Ok(())
+    }
+
+    /// At a stop on a full disk the log ends with what is durable; any other error is final.
+    fn give_up(&self, error: StorageError) -> Result<(), StorageError> {
+        if !self.stopping.get() || !error.is_disk_full() {
+            return Err(error);
+        }
+        if !self.gave_up.replace(true) {
+            tracing::error!(%error, "the disk is full: what was not acknowledged as durable is dropped at this stop");
+        }
+        Ok(())
+    }
+}
+
+/// Says that the wall clock is off, once.
+pub(super) fn report_wall_clock(observed: WallClock) {
+    if let WallClock::FoundOff { by_ms } = observed {
+        tracing::warn!(
+            by_seconds = by_ms / 1000,
+            "the wall clock is off the broker's append clock; retention does not follow it for an hour. Check the machine's time; \
+             if it is right, a start with --trust-wall-clock need not wait"
+        );
     }
 }
 

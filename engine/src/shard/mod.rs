@@ -1,6 +1,7 @@
 //! One core and all that it owns.
 
 mod direct;
+mod files;
 mod flush;
 mod forwarded;
 pub mod log;

@@ -6,11 +6,12 @@ use std::rc::Rc;
 
 use gannet_wire::{Offset, ShardIndex};
 
-use super::log::{LogConfig, LogParts, ShardLog};
+use super::flush::RoundEnd;
+use super::log::{LogConfig, LogParts, ShardLog, report_wall_clock};
 use super::replay::Replay;
 use crate::control::catalogue::{CatalogueState, Layout, TopicLife};
 use crate::io::{Clock, Disk};
-use crate::storage::append_clock::AppendClock;
+use crate::storage::append_clock::{AppendClock, Behind};
 use crate::storage::checkpoint::CheckpointState;
 use crate::storage::journal::{Journal, JournalContents};
 use crate::storage::layout::{CHECKPOINT_NAME, DataDir};
@@ -68,8 +69,12 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         let found = std::mem::take(&mut contents.found);
         let decision = plan(&state.journal, &contents.generations, found);
         contents.keep_damaged(&decision.steps);
-        let mut append_clock =
-            AppendClock::start(state.append_clock_ms, clock.monotonic(), clock.wall_ms());
+        let mut append_clock = AppendClock::start(
+            state.append_clock_ms,
+            state.behind.clone(),
+            clock.monotonic(),
+            clock.wall_ms(),
+        );
         state.drop_expired_producers(append_clock.now(), config.producers.expiry_ms);
         let mut replay = Replay::new(&state, catalogue, identity, &config, clock.monotonic());
         let Plan {
@@ -88,6 +93,11 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         }
         replay.finish();
         replay.report_committed_beyond_end();
+        if config.trust_wall_clock {
+            append_clock.follow(clock.wall_ms());
+        }
+        // Nothing is stamped before the first look at the wall clock.
+        report_wall_clock(append_clock.observe(clock.monotonic(), clock.wall_ms()));
 
         // The decision is durable before anything is served: a second crash must not decide otherwise.
         state.journal = JournalState {
@@ -97,6 +107,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             ..state.journal
         };
         state.append_clock_ms = Some(append_clock.now().0);
+        state.behind = append_clock.behind().clone();
         let flushed_lsn = state.journal.flushed_lsn;
         let checkpoint = RecordLog::start_in_parts(
             &disk,
@@ -141,6 +152,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             segment_ids: SegmentIds::new(identity.incarnation, identity.shard),
             segment_runs,
             layout: identity.layout.number,
+            shards: identity.layout.shards,
             layout_incarnation: identity.layout.incarnation,
             unflushed,
             end_lsn,
@@ -159,8 +171,11 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
     /// Flushes everything and returns the shard's whole state: what a layout with other shards takes over.
     pub async fn drain(self: &Rc<Self>) -> Result<CheckpointState, StorageError> {
         while !self.unflushed.borrow().is_empty() {
-            self.flush_round().await?;
+            if let RoundEnd::NoRoom(error) = self.flush_round().await? {
+                return Err(error);
+            }
         }
+        self.seal_all().await?;
         let dir = self.data.shard(self.layout, self.shard);
         Ok(load_checkpoint(&self.disk, &dir).await?.0)
     }
@@ -214,6 +229,7 @@ pub async fn lay_out<D: Disk>(
         .iter()
         .filter_map(|state| state.append_clock_ms)
         .max();
+    let behind = Behind::joined(drained.iter().map(|state| state.behind.clone()));
     let journal = JournalState {
         flushed_lsn: end_lsn,
         durable_lsn: end_lsn,
@@ -224,6 +240,7 @@ pub async fn lay_out<D: Disk>(
         .map(|_| CheckpointState {
             journal: journal.clone(),
             append_clock_ms,
+            behind: behind.clone(),
             partitions: BTreeMap::new(),
         })
         .collect();

@@ -78,6 +78,7 @@ pub(crate) fn config() -> LogConfig {
         commits_in_flight_max: 4,
         commit_gather_bytes: 1,
         commit_interval: Duration::ZERO,
+        trust_wall_clock: false,
         mark_interval: Duration::from_millis(10),
         unflushed_bytes_max: 16 << 20,
         flush_bytes: 16 << 20,

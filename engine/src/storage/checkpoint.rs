@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use gannet_wire::limits::{GROUP_NAME_BYTES_MAX, OFFSET_METADATA_BYTES_MAX};
 use gannet_wire::{Offset, PartitionIndex, Timestamp, TopicId};
 
+use super::append_clock::{Behind, Jump};
 use super::record_log::RECORD_BYTES_MAX;
 use super::recovery::{Cut, JournalState};
 use super::segment::{Run, SegmentRef, insert_run};
@@ -13,7 +14,10 @@ use crate::cursor::GROUPS_MAX;
 use crate::limits::{PRODUCER_INFLIGHT_MAX, PRODUCERS_MAX};
 
 /// The newest checkpoint format this program reads.
-pub const CHECKPOINT_VERSION: u32 = 1;
+pub const CHECKPOINT_VERSION: u32 = 2;
+/// The first one that says what the append clock remembers. It stands before the record, which is at the end in all versions.
+const CLOCK_VERSION: u32 = 2;
+const CLOCK_LENGTH_BYTES: usize = size_of::<u32>();
 
 /// One checkpoint: everything, or what changed since the one before.
 #[derive(
@@ -36,6 +40,20 @@ pub struct CheckpointRecord {
     pub partitions: Vec<PartitionRecord>,
     /// Topics that are gone.
     pub topics_dropped: Vec<u64>,
+    /// What the append clock remembers of jumps.
+    #[rkyv(with = rkyv::with::Skip)]
+    pub clock: ClockRecord,
+}
+
+/// What the append clock remembers, in a checkpoint.
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
+pub struct ClockRecord {
+    /// The first stamp given while the clock is behind the wall clock.
+    pub behind_from_ms: Option<i64>,
+    /// Jumps: first stamp, last stamp, by how much.
+    pub jumps: Vec<(i64, i64, i64)>,
 }
 
 /// A partition in a checkpoint.
@@ -106,6 +124,8 @@ pub struct CheckpointState {
     pub journal: JournalState,
     /// The append clock; `None` before the first checkpoint.
     pub append_clock_ms: Option<i64>,
+    /// What it remembers of jumps.
+    pub behind: Behind,
     /// The partitions, by key.
     pub partitions: BTreeMap<PartitionKey, PartitionRecord>,
 }
@@ -125,9 +145,19 @@ impl CheckpointRecord {
     /// The record's bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        rkyv::to_bytes::<rkyv::rancor::Error>(self)
-            .expect("memory is the only thing that can be missing")
-            .into_vec()
+        let record = rkyv::to_bytes::<rkyv::rancor::Error>(self)
+            .expect("memory is the only thing that can be missing");
+        if self.version < CLOCK_VERSION {
+            return record.into_vec();
+        }
+        let clock = rkyv::to_bytes::<rkyv::rancor::Error>(&self.clock)
+            .expect("memory is the only thing that can be missing");
+        let length = u32::try_from(clock.len()).expect("the jumps are few");
+        let mut bytes = Vec::with_capacity(CLOCK_LENGTH_BYTES + clock.len() + record.len());
+        bytes.extend_from_slice(&length.to_le_bytes());
+        bytes.extend_from_slice(&clock);
+        bytes.extend_from_slice(&record);
+        bytes
     }
 
     /// The record in parts that the log takes, as bytes; together they say the same.
@@ -162,18 +192,57 @@ impl CheckpointRecord {
             cuts: self.cuts.clone(),
             partitions: Vec::new(),
             topics_dropped: Vec::new(),
+            clock: self.clock.clone(),
             ..*self
         }
     }
 
     /// Reads a record's bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, CheckpointFault> {
-        let record = rkyv::from_bytes::<Self, rkyv::rancor::Error>(bytes)
+        let mut record = rkyv::from_bytes::<Self, rkyv::rancor::Error>(bytes)
             .map_err(|_| CheckpointFault::Malformed)?;
         if record.version > CHECKPOINT_VERSION {
-            Err(CheckpointFault::Newer(record.version))
-        } else {
-            Ok(record)
+            return Err(CheckpointFault::Newer(record.version));
+        }
+        if record.version >= CLOCK_VERSION {
+            record.clock = ClockRecord::decode(bytes).ok_or(CheckpointFault::Malformed)?;
+        }
+        Ok(record)
+    }
+}
+
+impl ClockRecord {
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (length, rest) = bytes.split_first_chunk::<CLOCK_LENGTH_BYTES>()?;
+        let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+        rkyv::from_bytes::<Self, rkyv::rancor::Error>(rest.get(..length)?).ok()
+    }
+
+    fn to_behind(&self) -> Behind {
+        Behind {
+            from_ms: self.behind_from_ms,
+            jumps: self
+                .jumps
+                .iter()
+                .map(|(from_ms, to_ms, by_ms)| Jump {
+                    from_ms: *from_ms,
+                    to_ms: *to_ms,
+                    by_ms: *by_ms,
+                })
+                .collect(),
+        }
+    }
+}
+
+impl From<&Behind> for ClockRecord {
+    fn from(behind: &Behind) -> Self {
+        Self {
+            behind_from_ms: behind.from_ms,
+            jumps: behind
+                .jumps
+                .iter()
+                .map(|jump| (jump.from_ms, jump.to_ms, jump.by_ms))
+                .collect(),
         }
     }
 }
@@ -207,17 +276,19 @@ impl CheckpointState {
         // The first checkpoint of a new data directory has no time yet: a clock that began at zero would be off the wall clock by decades,
         // and not follow it for an hour.
         self.append_clock_ms = (record.append_clock_ms != 0).then_some(record.append_clock_ms);
+        self.behind = record.clock.to_behind();
         for topic in record.topics_dropped {
             self.partitions.retain(|key, _| key.topic != TopicId(topic));
         }
         for mut changed in record.partitions {
             let known = self.partitions.entry(changed.key()).or_default();
-            let mut runs: VecDeque<Run> = known.runs.iter().map(RunRecord::to_run).collect();
+            let mut runs = std::mem::take(&mut known.runs);
             for run in &changed.runs {
-                insert_run(&mut runs, run.to_run());
+                insert_record(&mut runs, run);
             }
-            runs.retain(|run| run.next_offset.0 > changed.log_start);
-            changed.runs = runs.iter().map(RunRecord::from).collect();
+            let gone = runs.partition_point(|run| run.next_offset <= changed.log_start);
+            runs.drain(..gone);
+            changed.runs = runs;
             *known = changed;
         }
     }
@@ -243,8 +314,23 @@ impl CheckpointState {
             cuts: cut_records(&self.journal.cuts),
             partitions: self.partitions.values().cloned().collect(),
             topics_dropped: Vec::new(),
+            clock: ClockRecord::from(&self.behind),
         }
     }
+}
+
+/// [`insert_run`] where the others are records: it looks at no more than the neighbours, so they are all that is put together again.
+fn insert_record(records: &mut Vec<RunRecord>, run: &RunRecord) {
+    let at = records.partition_point(|other| other.base_offset < run.base_offset);
+    let near = at.saturating_sub(1)..(at + 1).min(records.len());
+    let mut runs: VecDeque<Run> = records
+        .get(near.clone())
+        .unwrap_or_default()
+        .iter()
+        .map(RunRecord::to_run)
+        .collect();
+    insert_run(&mut runs, run.to_run());
+    records.splice(near, runs.iter().map(RunRecord::from));
 }
 
 /// Cuts as a record holds them.

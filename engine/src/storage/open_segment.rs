@@ -123,21 +123,48 @@ impl<D: Disk> OpenSegment<D> {
         Some(std::mem::replace(&mut self.position, end))
     }
 
-    /// Allocates room for `bytes` more, and some ahead, so that few writes change the file's metadata.
+    /// Allocates room for `bytes` more, and some ahead, so that few writes change the file's metadata. Nothing is written: after an error it
+    /// can be tried again.
+    ///
+    /// A segment of many partitions gets no more than is asked for: there is one for a trickle as well. Neither does one on a disk that has
+    /// no more.
     pub async fn reserve(&mut self, bytes: u64) -> Result<(), StorageError> {
         let end = self.position + bytes.next_multiple_of(BLOCK_BYTES as u64);
-        if end > self.allocated {
+        if end <= self.allocated {
+            return Ok(());
+        }
+        if !self.segment.shared {
             let ahead = self
                 .position
                 .clamp(ALLOCATION_BYTES_MIN, ALLOCATION_BYTES_MAX);
             let allocated = (end + ahead).next_multiple_of(ALLOCATION_BYTES_MIN);
-            self.file
-                .allocate(allocated)
-                .await
-                .map_err(StorageError::io("allocate", &self.path))?;
-            self.allocated = allocated;
+            match self.allocate(allocated).await {
+                Err(error) if error.is_disk_full() => {}
+                other => return other,
+            }
         }
+        self.allocate(end).await
+    }
+
+    async fn allocate(&mut self, bytes: u64) -> Result<(), StorageError> {
+        self.file
+            .allocate(bytes)
+            .await
+            .map_err(StorageError::io("allocate", &self.path))?;
+        self.allocated = bytes;
         Ok(())
+    }
+
+    /// Nothing more will be taken: gives back what was allocated ahead, and writes the index. Chunks may still be on their way to places that
+    /// were taken.
+    pub async fn seal(&self) -> Result<(), StorageError> {
+        if self.allocated > self.position {
+            self.file
+                .truncate(self.position)
+                .await
+                .map_err(StorageError::io("truncate", &self.path))?;
+        }
+        self.write_index().await
     }
 
     /// A stream that writes at the end; give its end to [`OpenSegment::advance`].

@@ -178,6 +178,12 @@ impl<D: Disk> RecordLog<D> {
         Ok(log)
     }
 
+    /// Room that is left for records before more has to be reserved.
+    #[must_use]
+    pub fn room_bytes(&self) -> u64 {
+        self.reserved_bytes.saturating_sub(self.position)
+    }
+
     /// Makes sure that the disk has room for a record of so many bytes. Nothing is written: after an error it can be tried again.
     pub async fn reserve(&mut self, record_bytes: usize) -> Result<(), StorageError> {
         self.reserve_blocks(blocks_of(record_bytes)).await

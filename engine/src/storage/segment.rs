@@ -77,10 +77,20 @@ impl Run {
     pub fn bytes(&self) -> u64 {
         self.end - self.position
     }
+
+    /// Behind what can only be filler.
+    fn end_of_filler(&self) -> u64 {
+        if self.segment.shared {
+            self.end
+        } else {
+            self.end.next_multiple_of(BLOCK_BYTES as u64)
+        }
+    }
 }
 
 /// Puts a run among the others of its partition: in the order of offsets, joined to the one before where it goes on right behind
-/// it in the same segment.
+/// it in the same segment. What is written next begins on the next block; in a shared segment the rest of a block may be another
+/// partition's, so that only a run that reaches up to the block's end is gone on with.
 pub fn insert_run(runs: &mut VecDeque<Run>, run: Run) {
     let at = runs.partition_point(|other| other.base_offset < run.base_offset);
     if let Some(other) = runs.get_mut(at)
@@ -100,7 +110,7 @@ pub fn insert_run(runs: &mut VecDeque<Run>, run: Run) {
     if let Some(before) = at.checked_sub(1).and_then(|before| runs.get_mut(before))
         && before.segment == run.segment
         && before.next_offset == run.base_offset
-        && run.position == before.end.next_multiple_of(BLOCK_BYTES as u64)
+        && run.position == before.end_of_filler()
     {
         before.next_offset = run.next_offset;
         before.end = run.end;

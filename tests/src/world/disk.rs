@@ -102,6 +102,10 @@ impl DiskFile for WorldFile {
         self.sim.allocate(bytes).await
     }
 
+    async fn truncate(&self, bytes: u64) -> io::Result<()> {
+        self.sim.truncate(bytes).await
+    }
+
     async fn bytes(&self) -> io::Result<u64> {
         self.sim.bytes().await
     }

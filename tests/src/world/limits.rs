@@ -50,6 +50,7 @@ pub(super) fn draw_limits(random: &mut Random) -> LogConfig {
         read_cache_bytes: size(pick(random, &[8 * KIB, 128 * KIB])),
         open_files_max: size(random.between(1, 6)),
         disk_reserve_bytes: 1024 * KIB,
+        trust_wall_clock: false,
         producers: ProducerLimits {
             inflight_max: INFLIGHT_MAX,
             expiry_ms: 24 * 60 * 60 * 1000,

@@ -89,6 +89,9 @@ impl DiskFile for ReadOnlyFile {
     async fn allocate(&self, _: u64) -> io::Result<()> {
         read_only()
     }
+    async fn truncate(&self, _: u64) -> io::Result<()> {
+        read_only()
+    }
     async fn bytes(&self) -> io::Result<u64> {
         Ok(self.0.bytes())
     }

@@ -286,6 +286,9 @@ impl DiskFile for WritableFile {
     async fn allocate(&self, bytes: u64) -> std::io::Result<()> {
         self.0.set_len(bytes)
     }
+    async fn truncate(&self, bytes: u64) -> std::io::Result<()> {
+        self.0.set_len(bytes)
+    }
     async fn bytes(&self) -> std::io::Result<u64> {
         Ok(self.0.metadata()?.len())
     }

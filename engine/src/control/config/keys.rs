@@ -118,7 +118,7 @@ const fn range(least: u64, most: u64) -> Option<RangeInclusive<i64>> {
     Some(RangeInclusive::new(least as i64, most as i64))
 }
 
-static KEYS: [ConfigKey; 39] = [
+static KEYS: [ConfigKey; 40] = [
     ConfigKey {
         name: "listen",
         default: "\"127.0.0.1:7470\"",
@@ -278,6 +278,14 @@ static KEYS: [ConfigKey; 39] = [
         trades: "Free space below which publishes are refused while reads, retention and flushes go on. Larger keeps more room to recover in; smaller uses more of the disk.",
         bounds: "Disk space that publishing never touches. It should hold a journal file for each shard.",
         range: range(0, most::TIB),
+    },
+    ConfigKey {
+        name: "storage.trust_wall_clock",
+        default: "false",
+        unit: "true or false",
+        trades: "Whether a start believes a wall clock that is more than five minutes ahead of the broker's append clock, as after a long stop. false waits for an hour, in which nothing expires; true has expired at once what the wall clock says is too old: say so (gannet serve --trust-wall-clock) once the machine's time is known to be right.",
+        bounds: "What a wall clock that is wrong could make expire.",
+        range: None,
     },
     ConfigKey {
         name: "network.frame_bytes_max",

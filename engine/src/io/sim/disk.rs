@@ -549,6 +549,20 @@ impl DiskFile for SimFile {
             .await
     }
 
+    async fn truncate(&self, bytes: u64) -> io::Result<()> {
+        self.check_alive()?;
+        let inode = self.inode;
+        self.world
+            .submit(move |state, ending| {
+                if !state.happens(ending) {
+                    return Err(crashed());
+                }
+                state.medium.truncate(inode, bytes);
+                Ok(())
+            })
+            .await
+    }
+
     async fn bytes(&self) -> io::Result<u64> {
         self.check_alive()?;
         let inode = self.inode;

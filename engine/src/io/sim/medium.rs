@@ -346,6 +346,18 @@ impl Medium {
         Ok(())
     }
 
+    /// Cuts a file. That a crash may bring the length back shows nothing that was not there before, and is left out.
+    pub(super) fn truncate(&mut self, inode: Inode, bytes: u64) {
+        if let Some(file) = self.file_mut(inode)
+            && bytes < file.bytes
+        {
+            file.cut(bytes);
+            file.bytes = bytes;
+            file.bytes_durable = file.bytes_durable.min(bytes);
+            file.reserved_blocks = file.reserved_blocks.min(bytes.div_ceil(BLOCK));
+        }
+    }
+
     /// Makes durable what was written up to `until`, and the length that the file had then.
     pub(super) fn sync(&mut self, inode: Inode, until: Sequence, bytes: u64) {
         if let Some(file) = self.file_mut(inode) {

@@ -81,6 +81,7 @@ fn config() -> LogConfig {
         commits_in_flight_max: 2,
         commit_gather_bytes: 64 << 10,
         commit_interval: std::time::Duration::ZERO,
+        trust_wall_clock: false,
         mark_interval: Duration::from_millis(10),
         unflushed_bytes_max: 8 << 20,
         flush_bytes: 2 << 20,

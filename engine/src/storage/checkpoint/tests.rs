@@ -86,6 +86,10 @@ fn full_record() -> CheckpointRecord {
             }],
         }],
         topics_dropped: Vec::new(),
+        clock: ClockRecord {
+            behind_from_ms: Some(900),
+            jumps: vec![(100, 200, 5_000)],
+        },
     }
 }
 
@@ -93,6 +97,22 @@ fn full_record() -> CheckpointRecord {
 fn a_record_comes_back_as_it_was_written() {
     let record = full_record();
     assert_eq!(CheckpointRecord::decode(&record.encode()), Ok(record));
+}
+
+#[test]
+fn a_record_of_version_1_says_nothing_of_jumps() {
+    let mut record = full_record();
+    record.version = 1;
+    let bytes = record.encode();
+    record.clock = ClockRecord::default();
+    assert_eq!(CheckpointRecord::decode(&bytes), Ok(record));
+}
+
+#[test]
+fn what_the_clock_remembers_comes_back_from_the_newest_record() {
+    let state = folded(vec![record(Vec::new()), full_record()]);
+    assert_eq!(state.behind.from_ms, Some(900));
+    assert_eq!(state.behind.jumps.len(), 1);
 }
 
 #[test]

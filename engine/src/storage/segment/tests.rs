@@ -207,3 +207,21 @@ fn segment_ids_differ_over_lives_shards_and_calls() {
         }
     }
 }
+
+fn shared(mut run: Run) -> Run {
+    run.segment.shared = true;
+    run
+}
+
+#[test]
+fn a_run_of_a_shared_segment_goes_on_only_where_nobody_elses_bytes_can_lie_between() {
+    let first = shared(run(1, 0..10, BLOCK));
+    let next = shared(run(1, 10..20, 2 * BLOCK));
+    // The rest of the first one's block may be another partition's.
+    assert_eq!(offsets(&inserted(&[first, next])), [(0, 10), (10, 20)]);
+    let alone = Run {
+        end: 2 * BLOCK,
+        ..first
+    };
+    assert_eq!(offsets(&inserted(&[alone, next])), [(0, 20)]);
+}

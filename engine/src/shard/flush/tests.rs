@@ -1,0 +1,444 @@
+//! The flusher and retention on the simulated disk.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use gannet_wire::batch::{BatchLimits, CheckDepth, CheckScratch, check_batch};
+use gannet_wire::frame::{Durability, TopicSettings};
+use gannet_wire::{ErrorCode, ShardIndex};
+
+use super::*;
+use crate::control::catalogue::{CatalogueState, Layout, Topic};
+use crate::io::sim::{CrashPolicy, SimClock, SimDisk, SimExecutor};
+use crate::partition::ProducerLimits;
+use crate::shard::log::{CheckedBatch, LogConfig};
+use crate::shard::read::ReadCursor;
+use crate::shard::recover::ShardIdentity;
+use crate::shard::slot::{Completion, CompletionSink, Outcome};
+use crate::shard::start::{LogTasks, start_log};
+use crate::storage::layout::DataDir;
+use crate::storage::sample::batch_of;
+
+type SimLog = ShardLog<SimDisk, SimClock>;
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+/// A topic that keeps everything, and one that keeps an hour.
+const KEEPS: u64 = 1;
+const EXPIRES: u64 = 2;
+
+#[derive(Default)]
+struct Answers(RefCell<Vec<Outcome>>);
+
+impl CompletionSink for Answers {
+    fn complete(&self, _: u64, outcome: Outcome) {
+        self.0.borrow_mut().push(outcome);
+    }
+}
+
+struct World {
+    executor: SimExecutor,
+    disk: SimDisk,
+    log: Rc<SimLog>,
+    tasks: Rc<LogTasks>,
+    answers: Rc<Answers>,
+    failures: Rc<RefCell<Vec<StorageError>>>,
+}
+
+fn config() -> LogConfig {
+    LogConfig {
+        journal_file_bytes: 256 << 10,
+        commit_bytes_max: 64 << 10,
+        commits_in_flight_max: 2,
+        commit_gather_bytes: 16 << 10,
+        commit_interval: Duration::ZERO,
+        mark_interval: Duration::from_millis(10),
+        unflushed_bytes_max: 4 << 20,
+        flush_bytes: 1 << 20,
+        flush_interval: Duration::from_secs(5),
+        flush_round_bytes_max: 4 << 20,
+        own_segment_bytes_min: 64 << 10,
+        direct_bytes_min: 32 << 10,
+        direct_chunk_bytes_max: 64 << 10,
+        directs_in_flight_max: 2,
+        segment_bytes_max: 1 << 20,
+        checkpoint_bytes_min: 1 << 20,
+        flush_write_bytes: 64 << 10,
+        flush_writes_in_flight_max: 2,
+        tail_cache_bytes: 0,
+        read_chunk_bytes: 64 << 10,
+        read_cache_bytes: 1 << 20,
+        open_files_max: 12,
+        disk_reserve_bytes: 64 << 10,
+        trust_wall_clock: false,
+        producers: ProducerLimits {
+            inflight_max: 5,
+            expiry_ms: 1_000_000,
+            producers_max: 100,
+        },
+    }
+}
+
+fn catalogue() -> CatalogueState {
+    let topic = |id, retention| Topic {
+        id: TopicId(id),
+        name: format!("topic-{id}"),
+        partitions: 4,
+        settings: TopicSettings {
+            retention_ms: retention,
+            ..TopicSettings::default()
+        },
+    };
+    let topics = [topic(KEEPS, None), topic(EXPIRES, Some(60 * 60 * 1000))];
+    CatalogueState {
+        names: topics
+            .iter()
+            .map(|topic| (topic.name.clone(), topic.id))
+            .collect(),
+        topics: topics
+            .into_iter()
+            .map(|topic| (topic.id, Arc::new(topic)))
+            .collect::<BTreeMap<_, _>>(),
+        next_topic: TopicId(3),
+        incarnation: 1,
+        layout: Layout {
+            number: 1,
+            shards: 1,
+            incarnation: 1,
+        },
+        broker_id: 1,
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        let executor = SimExecutor::new(7);
+        let disk = SimDisk::new(&executor);
+        Self::start(executor, disk, 1)
+    }
+
+    fn start(executor: SimExecutor, disk: SimDisk, incarnation: u32) -> Self {
+        let mut state = catalogue();
+        state.incarnation = incarnation;
+        let identity = ShardIdentity {
+            shard: ShardIndex(0),
+            layout: state.layout,
+            incarnation,
+        };
+        let recovered = SimLog::recover(
+            disk.clone(),
+            executor.clock(),
+            DataDir::new("/data"),
+            config(),
+            &identity,
+            &state,
+        );
+        let (log, _) = executor.block_on(recovered).unwrap();
+        let failures = Rc::new(RefCell::new(Vec::new()));
+        let tasks = start_log(&log, &executor.spawner(), {
+            let failures = failures.clone();
+            move |error| failures.borrow_mut().push(error)
+        });
+        Self {
+            executor,
+            disk,
+            log,
+            tasks,
+            answers: Rc::default(),
+            failures,
+        }
+    }
+
+    /// The next life on the same disk.
+    fn killed(self) -> Self {
+        let Self {
+            executor,
+            disk,
+            log,
+            ..
+        } = self;
+        let incarnation = SegmentIds::incarnation_of(log.segment_ids.borrow_mut().allocate()) + 1;
+        executor.crash();
+        drop(log);
+        disk.crash(CrashPolicy::KeepSynced);
+        Self::start(executor, disk, incarnation)
+    }
+
+    fn slot(&self, topic: u64, partition: u32) -> Rc<Slot> {
+        let key = PartitionKey {
+            topic: TopicId(topic),
+            partition: PartitionIndex(partition),
+        };
+        self.log.slot(key).unwrap()
+    }
+
+    /// Publishes one record, and gives it the time to become durable.
+    fn publish(&self, topic: u64, partition: u32, value_bytes: usize) {
+        self.send(topic, partition, value_bytes);
+        self.run(Duration::from_millis(50));
+    }
+
+    fn send(&self, topic: u64, partition: u32, value_bytes: usize) {
+        let bytes = batch_of(1, value_bytes, None);
+        let header = check_batch(
+            &bytes,
+            &BatchLimits::default(),
+            CheckDepth::Full,
+            &mut CheckScratch::new(),
+        )
+        .unwrap();
+        let completion = Completion::new(self.answers.clone(), 0);
+        self.log.publish(
+            &self.slot(topic, partition),
+            CheckedBatch { bytes, header },
+            Durability::Durable,
+            completion,
+        );
+    }
+
+    fn run(&self, time: Duration) {
+        self.executor.run_for(time);
+    }
+
+    /// Long enough for the flusher to find everything old.
+    fn flushed(&self) {
+        self.run(Duration::from_secs(10));
+    }
+
+    fn acknowledged(&self) -> usize {
+        let answers = self.answers.0.borrow();
+        let published = |outcome: &&Outcome| matches!(outcome, Outcome::Published { .. });
+        answers.iter().filter(published).count()
+    }
+
+    fn refused(&self) -> usize {
+        let answers = self.answers.0.borrow();
+        let full = |outcome: &&Outcome| matches!(outcome, Outcome::Failed(error) if error.code == ErrorCode::DiskFull);
+        answers.iter().filter(full).count()
+    }
+
+    /// Files below a directory of the data with their lengths.
+    fn files(&self, dir: &str, suffix: &str) -> Vec<(PathBuf, u64)> {
+        let dir = PathBuf::from("/data").join(dir);
+        let mut files = self.disk.list_tree();
+        files
+            .retain(|(path, _)| path.starts_with(&dir) && path.to_string_lossy().ends_with(suffix));
+        files
+    }
+
+    fn used(&self) -> u64 {
+        self.disk.list_tree().iter().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// How many records there are from the log's start on.
+    fn count(&self, topic: u64, partition: u32) -> u64 {
+        let slot = self.slot(topic, partition);
+        let start = slot.state.borrow().log_start();
+        let mut cursor = ReadCursor::at(start);
+        loop {
+            let read = self.log.read(&slot, &mut cursor, 1 << 20);
+            match self.executor.block_on(read) {
+                Ok(batches) if batches.is_empty() => return cursor.offset.0 - start.0,
+                Ok(_) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    fn assert_sound(&self) {
+        let failures = self.failures.borrow();
+        assert!(failures.is_empty(), "{failures:?}");
+    }
+}
+
+#[test]
+fn a_trickle_goes_to_one_shared_segment_that_takes_no_more_room_than_it_holds() {
+    let world = World::new();
+    for _ in 0..30 {
+        world.publish(KEEPS, 0, 100);
+        world.publish(KEEPS, 1, 100);
+        world.flushed();
+    }
+    let segments = world.files("shared", ".seg");
+    assert_eq!(segments.len(), 1, "{segments:?}");
+    // The header's block, and one for each round: now and then one falls between the two of a turn.
+    let blocks = segments[0].1 / 4096;
+    assert!((31..=36).contains(&blocks), "{segments:?}");
+    assert_eq!((world.count(KEEPS, 0), world.count(KEEPS, 1)), (30, 30));
+    world.assert_sound();
+}
+
+#[test]
+fn a_shared_segment_that_is_still_written_to_is_read_like_any_other_after_a_crash() {
+    let world = World::new();
+    for _ in 0..5 {
+        world.publish(KEEPS, 0, 100);
+        world.publish(KEEPS, 1, 100);
+        world.flushed();
+    }
+    let world = world.killed();
+    assert_eq!((world.count(KEEPS, 0), world.count(KEEPS, 1)), (5, 5));
+    world.publish(KEEPS, 0, 100);
+    world.flushed();
+    assert_eq!(world.count(KEEPS, 0), 6);
+    world.assert_sound();
+}
+
+#[test]
+fn shared_segments_of_a_topic_that_expires_go_although_the_trickle_goes_on() {
+    let world = World::new();
+    for _ in 0..60 {
+        world.publish(EXPIRES, 0, 100);
+        world.run(HOUR / 20);
+    }
+    let kept = world.count(EXPIRES, 0);
+    // An hour's records, and those of the segment that is being written: an eighth of the hour.
+    assert!((20..=24).contains(&kept), "{kept} records are left");
+    assert!(world.files("shared", ".seg").len() <= 12);
+    world.assert_sound();
+}
+
+#[test]
+fn a_segment_gives_back_what_was_reserved_ahead_when_it_is_sealed() {
+    let world = World::new();
+    for _ in 0..3 {
+        world.publish(KEEPS, 0, 40 << 10);
+    }
+    let open: u64 = world
+        .files("topics", ".seg")
+        .iter()
+        .map(|(_, bytes)| bytes)
+        .sum();
+    assert!(open >= 1 << 20, "nothing is reserved ahead");
+    world.log.stop();
+    world.executor.block_on(world.tasks.ended());
+    let sealed = world.files("topics", ".seg");
+    assert!(!sealed.is_empty());
+    for (path, bytes) in sealed {
+        assert!(bytes <= 200 << 10, "{path:?} has {bytes} bytes");
+    }
+    assert_eq!(world.count(KEEPS, 0), 3);
+    world.assert_sound();
+}
+
+#[test]
+fn retention_goes_on_while_the_disk_is_full_and_makes_the_room_that_publishing_needs() {
+    let world = World::new();
+    for _ in 0..40 {
+        world.publish(EXPIRES, 0, 40 << 10);
+    }
+    world.flushed();
+    world.publish(KEEPS, 0, 1_000);
+    let acknowledged = world.acknowledged();
+    // From here on there is no room at all, not even for what is in the journal.
+    world.disk.set_capacity(world.used());
+    world.run(Duration::from_secs(30));
+    world.send(KEEPS, 0, 1_000);
+    world.run(Duration::from_secs(1));
+    assert_eq!((world.acknowledged(), world.refused()), (acknowledged, 1));
+    assert_eq!(world.count(EXPIRES, 0), 40, "reading goes on");
+    let full = world.used();
+    world.run(HOUR + Duration::from_secs(60));
+    assert_eq!(world.count(EXPIRES, 0), 0);
+    assert!(world.used() + (1 << 20) < full, "nothing was freed");
+    world.publish(KEEPS, 0, 1_000);
+    assert_eq!(world.acknowledged(), acknowledged + 1);
+    assert_eq!(world.count(KEEPS, 0), 2);
+    world.assert_sound();
+}
+
+#[test]
+fn a_stop_on_a_full_disk_ends_and_leaves_to_the_next_start_what_is_in_the_journal() {
+    let world = World::new();
+    for partition in 0..4 {
+        world.publish(KEEPS, partition, 20 << 10);
+    }
+    let acknowledged = world.acknowledged();
+    assert_eq!(acknowledged, 4);
+    world.disk.set_capacity(world.used());
+    world.log.stop();
+    world.run(Duration::from_secs(5));
+    // It ended by now, or this never returns.
+    world.executor.block_on(world.tasks.ended());
+    world.assert_sound();
+    world.disk.set_capacity(u64::MAX);
+    let world = world.killed();
+    for partition in 0..4 {
+        assert_eq!(world.count(KEEPS, partition), 1);
+    }
+}
+
+#[test]
+fn publishes_that_wait_for_a_journal_file_on_a_full_disk_do_not_keep_a_stop_from_ending() {
+    let world = World::new();
+    world.publish(KEEPS, 0, 1_000);
+    world.disk.set_capacity(world.used());
+    // More than the journal has room for, all before anybody looks at the disk again.
+    for _ in 0..40 {
+        world.send(KEEPS, 1, 20 << 10);
+    }
+    world.run(Duration::from_secs(5));
+    let acknowledged = world.acknowledged();
+    assert!(acknowledged < 41, "the disk was not full");
+    world.log.stop();
+    world.run(Duration::from_secs(5));
+    world.executor.block_on(world.tasks.ended());
+    world.assert_sound();
+    world.disk.set_capacity(u64::MAX);
+    let world = world.killed();
+    assert_eq!(world.count(KEEPS, 0), 1);
+    assert!(world.count(KEEPS, 1) as usize + 1 >= acknowledged);
+}
+
+#[test]
+fn no_more_is_taken_than_there_was_room_for_at_the_last_look() {
+    let world = World::new();
+    world.publish(KEEPS, 0, 100);
+    world.flushed();
+    let room = 512 << 10;
+    world
+        .disk
+        .set_capacity(world.used() + config().disk_reserve_bytes + room);
+    world.run(Duration::from_secs(2));
+    // In one moment, before the disk's room is looked at again.
+    for _ in 0..100 {
+        world.send(KEEPS, 1, 20 << 10);
+    }
+    let refused = world.refused() as u64;
+    let taken = (100 - refused) * (20 << 10);
+    assert!(refused > 0 && taken > 0, "{refused} of 100 were refused");
+    assert!(taken <= room + (20 << 10), "{taken} bytes were taken");
+    world.run(Duration::from_secs(30));
+    world.assert_sound();
+}
+
+#[test]
+fn a_segment_that_a_chunk_is_on_its_way_to_outlives_its_last_run() {
+    let world = World::new();
+    world.publish(EXPIRES, 0, 40 << 10);
+    assert_eq!(
+        world.files("topics", ".seg").len(),
+        1,
+        "it went straight to a segment"
+    );
+    world.flushed();
+    world.run(HOUR - Duration::from_secs(11));
+    // From here on everything takes so long that retention is done before the chunk is.
+    let slow = Duration::from_secs(10);
+    world.disk.set_latency(slow, slow);
+    world.send(EXPIRES, 0, 40 << 10);
+    world.run(Duration::from_secs(300));
+    world
+        .disk
+        .set_latency(Duration::ZERO, Duration::from_micros(100));
+    world.run(Duration::from_secs(60));
+    assert_eq!(world.slot(EXPIRES, 0).state.borrow().log_start(), Offset(1));
+    assert_eq!(world.acknowledged(), 2);
+    assert_eq!(world.count(EXPIRES, 0), 1);
+    let world = world.killed();
+    assert_eq!(world.count(EXPIRES, 0), 1);
+    world.assert_sound();
+}
