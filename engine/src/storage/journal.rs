@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use super::commit::{CommitFault, CommitHead};
 use super::journal_file::{FIRST_COMMIT_POSITION, HeaderState, JournalHeader};
 use super::layout::JOURNAL_SUFFIX;
 use super::scan::{Found, Scanner};
@@ -432,7 +433,12 @@ async fn scan_file<D: Disk>(
     };
     let generation = match header {
         HeaderState::Valid(header) => Some(header.generation),
-        HeaderState::Blank => return Ok((None, Vec::new())),
+        // A file with commits had a header once: then its write was lost, although the disk said otherwise.
+        HeaderState::Blank if !begins_with_commit(&file).await => return Ok((None, Vec::new())),
+        HeaderState::Blank => {
+            tracing::warn!(path = %path.display(), "the journal file has commits but no header; they are searched for block by block");
+            None
+        }
         HeaderState::Damaged => {
             tracing::warn!(path = %path.display(), "both copies of the journal file's header are damaged; its commits are searched for block by block");
             None
@@ -464,6 +470,17 @@ async fn scan_file<D: Disk>(
     }
     let _ = file.close().await;
     Ok((generation, scanner.into_found()))
+}
+
+async fn begins_with_commit<F: DiskFile>(file: &F) -> bool {
+    read_narrowed(file, FIRST_COMMIT_POSITION, BLOCK_BYTES)
+        .await
+        .is_some_and(|block| {
+            !matches!(
+                CommitHead::read(&block, FIRST_COMMIT_POSITION),
+                Err(CommitFault::NoHead)
+            )
+        })
 }
 
 /// Reads on with ever smaller reads until one succeeds or a single block is given up. Of a commit that is known to be there only the

@@ -139,3 +139,21 @@ fn a_put_to_use_file_has_a_life_above_all_others_before_its_first_commit() {
     generations.sort_unstable();
     assert_eq!(generations, [Generation(1), Generation(2)]);
 }
+
+#[test]
+fn commits_under_a_header_that_was_never_written_are_found() {
+    let (executor, disk) = world();
+    journal_file(&disk, &[&[100], &[20_000]]);
+    // The disk claimed to have written the header: a new file's is blank, a recycled one's is that of its former life.
+    disk.overwrite(&path(), 0, &[0; 2 * BLOCK_BYTES]);
+    assert_eq!(found(&scan(&executor, &disk)).0, [1, 2]);
+    let mut former = vec![0; 2 * BLOCK_BYTES];
+    JournalHeader {
+        generation: Generation(0),
+        first_lsn: Lsn(1),
+        file_bytes: 1 << 20,
+    }
+    .write(&mut former);
+    disk.overwrite(&path(), 0, &former);
+    assert_eq!(found(&scan(&executor, &disk)).0, [1, 2]);
+}
