@@ -145,6 +145,11 @@ impl<D: Disk> Journal<D> {
         disk.create_dir_all(dir)
             .await
             .map_err(StorageError::io("create", dir))?;
+        // IMPORTANT: a life that was killed may have made files whose names it never synced. They are spares now, and a power cut must not
+        // take them with what is acknowledged in them.
+        disk.sync_dir(dir)
+            .await
+            .map_err(StorageError::io("sync", dir))?;
         // What lies behind the end was cut; such a file is free once everything up to the end is flushed.
         let sealed = contents
             .files
