@@ -180,3 +180,21 @@ fn a_spare_whose_name_no_sync_has_seen_yet_has_a_durable_name_before_it_is_used(
     disk.crash(crate::io::sim::CrashPolicy::KeepSynced);
     assert_eq!(scan(&executor, &disk).generations, [Generation(1)]);
 }
+
+#[test]
+fn commits_under_a_header_that_was_never_written_are_found() {
+    let (executor, disk) = world();
+    journal_file(&disk, &[&[100], &[20_000]]);
+    // The disk claimed to have written the header: a new file's is blank, a recycled one's is that of its former life.
+    disk.overwrite(&path(), 0, &[0; 2 * BLOCK_BYTES]);
+    assert_eq!(found(&scan(&executor, &disk)).0, [1, 2]);
+    let mut former = vec![0; 2 * BLOCK_BYTES];
+    JournalHeader {
+        generation: Generation(0),
+        first_lsn: Lsn(1),
+        file_bytes: 1 << 20,
+    }
+    .write(&mut former);
+    disk.overwrite(&path(), 0, &former);
+    assert_eq!(found(&scan(&executor, &disk)).0, [1, 2]);
+}
