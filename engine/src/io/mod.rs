@@ -1,4 +1,4 @@
-//! The rim: disk, clock, sockets and executors. The only folder that names glommio.
+//! The rim: disk, clock, sockets and executors. The only folder that names the runtime, compio.
 //!
 //! What stores and recovers is generic over [`Disk`] and [`Clock`], so that the very same code runs on the simulated disk
 //! in [`sim`]. Futures stay on the thread that made them: nothing here is `Send`.

@@ -1,7 +1,6 @@
 //! Checks before anything starts: each refusal is a sentence that says what to change.
 //!
-//! They run before the first executor is made, since glommio answers a kernel without io_uring with a panic or a bare
-//! `exit(1)`, and before the first write, since a file system without direct I/O fails only at the first open.
+//! They run before the first executor is made, since a ring that cannot be made says so with a bare errno, and before the first write, since a file system without direct I/O fails only at the first open.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -254,7 +253,7 @@ pub fn bind_exclusive(address: SocketAddr) -> Result<TcpListener, PreflightError
     })
 }
 
-/// Asks the kernel for its release, and refuses one that glommio would refuse less politely.
+/// Asks the kernel for its release, and refuses one whose io_uring lacks what the executors need.
 ///
 /// # Errors
 /// [`PreflightError::KernelTooOld`].
@@ -297,7 +296,7 @@ pub fn check_uring() -> Result<(), PreflightError> {
 /// Raises the limit of locked memory as far as it goes, and returns it.
 ///
 /// # Errors
-/// When it is below what glommio insists on.
+/// When it is below what the rings may take.
 pub fn check_locked_memory() -> Result<Option<u64>, PreflightError> {
     let limit = raise(Resource::Memlock);
     match limit {
@@ -472,8 +471,9 @@ fn file_system_name(magic: u64) -> String {
     }
 }
 
-const KERNEL_MIN: (u32, u32) = (5, 8);
-/// Below this, glommio makes no executor.
+/// The first whose io_uring waits with a time limit.
+const KERNEL_MIN: (u32, u32) = (5, 11);
+/// Kernels before 5.12 count the rings as locked memory; this is what a few of them take.
 const LOCKED_MEMORY_MIN_BYTES: u64 = 512 * 1024;
 /// What is asked for when there was too little.
 const LOCKED_MEMORY_WANTED_BYTES: u64 = 8 * 1024 * 1024;

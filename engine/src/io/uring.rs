@@ -265,8 +265,8 @@ impl Spawn for UringSpawn {
     }
 }
 
-/// Runs what would block off the shard. What has begun is seen to its end, even if nobody waits for it any more: glommio's thread panics
-/// when its executor is gone before the answer.
+/// Runs what would block off the shard. What has begun is seen to its end, even if nobody waits for it any more: a
+/// broker that has stopped must not go on unlinking files.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
