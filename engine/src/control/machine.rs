@@ -91,7 +91,7 @@ impl Config {
     pub fn budgets(&self, machine: &Machine) -> Result<Budgets, ConfigError> {
         let cores = self.cores_on(machine)?;
         let shards = match self.shards {
-            Auto::Auto => u16::try_from(cores.len().min(SHARDS_MAX)).unwrap_or(u16::MAX),
+            Auto::Auto => auto_shards(cores.len()),
             Auto::Fixed(shards) => shards,
         };
         if self.runtime.pin && usize::from(shards) > cores.len() {
@@ -171,6 +171,16 @@ impl Config {
             Auto::Fixed(bytes) => Ok(bytes),
         }
     }
+}
+
+/// One shard a core; on two or three cores one of them is left to the clients, the kernel's network and disk work and the control thread, which would
+/// otherwise take turns with the shards. Measured on two cores: one shard was faster in every figure.
+fn auto_shards(cores: usize) -> u16 {
+    let shards = match cores {
+        2 | 3 => cores - 1,
+        _ => cores.min(SHARDS_MAX),
+    };
+    u16::try_from(shards).unwrap_or(u16::MAX)
 }
 
 impl Budgets {

@@ -136,3 +136,9 @@ fn the_descriptor_limit_is_raised_as_far_as_it_goes() {
     let limit = getrlimit(Resource::Nofile);
     assert_eq!(limit.current, limit.maximum);
 }
+
+#[test]
+fn two_or_three_cores_leave_one_to_the_clients() {
+    let shards_on: Vec<u16> = [1, 2, 3, 4, 300].map(auto_shards).to_vec();
+    assert_eq!(shards_on, [1, 1, 2, 4, 256]);
+}

@@ -139,8 +139,8 @@ static KEYS: [ConfigKey; 40] = [
         name: "shards",
         default: "\"auto\"",
         unit: "cores",
-        trades: "Shards, one core each. More take more throughput and more memory; cores left over serve clients on the same machine and the kernel. \"auto\" is one shard a core of runtime.cores.",
-        bounds: "Each shard has its journal (at least two files of journal.file_bytes once busy), its read cache and its registered memory.",
+        trades: "Shards, one core each. More take more throughput and more memory; cores left over serve clients on the same machine and the kernel. \"auto\" is one shard a core of runtime.cores, but one fewer on two or three cores.",
+        bounds: "Each shard has its journal (at least two files of journal.file_bytes once busy) and its read cache.",
         range: range(1, most::SHARDS_MAX as u64),
     },
     ConfigKey {
