@@ -92,7 +92,11 @@ fn few_descriptors_narrow_the_broker_with_a_note() {
         cores: vec![0, 1],
         ..machine()
     };
-    let budgets = Config::default().budgets(&narrow).expect("still starts");
+    let config = Config {
+        shards: Auto::Fixed(2),
+        ..Config::default()
+    };
+    let budgets = config.budgets(&narrow).expect("still starts");
     // What is held back for the log is nobody else's.
     assert_eq!(budgets.connections_max, 4);
     assert_eq!(budgets.shard_open_files_max, 2);

@@ -17,7 +17,7 @@ use crate::io::sim::{CrashPolicy, SimClock, SimDisk, SimExecutor};
 use crate::partition::ProducerLimits;
 use crate::shard::log::{CheckedBatch, LogConfig};
 use crate::shard::read::ReadCursor;
-use crate::shard::recover::ShardIdentity;
+use crate::shard::recover::{ShardIdentity, lay_out};
 use crate::shard::slot::{Completion, CompletionSink, Outcome};
 use crate::shard::start::{LogTasks, start_log};
 use crate::storage::layout::DataDir;
@@ -117,6 +117,9 @@ impl World {
     fn new() -> Self {
         let executor = SimExecutor::new(7);
         let disk = SimDisk::new(&executor);
+        let data = DataDir::new("/data");
+        let laid_out = lay_out(&disk, &data, Vec::new(), catalogue().layout);
+        executor.block_on(laid_out).unwrap();
         Self::start(executor, disk, 1)
     }
 

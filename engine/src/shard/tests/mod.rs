@@ -21,7 +21,7 @@ use gannet_wire::{ErrorCode, Offset, PartitionIndex, ShardIndex, TopicId};
 
 use super::log::{CheckedBatch, LogConfig, ShardLog};
 use super::read::{ReadCursor, ReadError};
-use super::recover::ShardIdentity;
+use super::recover::{ShardIdentity, lay_out};
 use super::slot::{Completion, CompletionSink, Outcome, Slot};
 use crate::control::catalogue::{CatalogueState, Layout, Topic};
 use crate::cursor::CommittedOffset;
@@ -146,6 +146,9 @@ impl World {
             catalogue.names.insert(topic.name.clone(), id);
             catalogue.topics.insert(id, Arc::new(topic));
         }
+        let data = DataDir::new("/data");
+        let laid_out = lay_out(&disk, &data, Vec::new(), catalogue.layout);
+        executor.block_on(laid_out).unwrap();
         Self::started(executor, disk, catalogue, config)
     }
 
