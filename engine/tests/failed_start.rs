@@ -9,8 +9,10 @@ use gannet_engine::control::config::Auto;
 use gannet_engine::{Engine, StartError};
 
 fn config(data_dir: &Path) -> Config {
-    let mut config = Config::default();
-    config.data_dir = data_dir.to_owned();
+    let mut config = Config {
+        data_dir: data_dir.to_owned(),
+        ..Config::default()
+    };
     config.listen.set_port(0);
     config.shards = Auto::Fixed(2);
     config.runtime.pin = false;

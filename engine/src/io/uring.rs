@@ -32,7 +32,7 @@ pub use super::uring_mailbox::{
 pub use super::uring_net::{Connection, ConnectionOptions, SEND_SLICES_MAX};
 
 /// The disk under a data directory.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct UringDisk;
 
 /// An open file, read and written by direct I/O.
@@ -177,7 +177,13 @@ impl DiskFile for UringFile {
         let file = self.file;
         // Operations in flight hold it too, and the last of them closes it.
         match Rc::try_unwrap(file) {
-            Ok(file) => blocking(move || Ok(drop(file))).await,
+            Ok(file) => {
+                blocking(move || {
+                    drop(file);
+                    Ok(())
+                })
+                .await
+            }
             Err(_) => Ok(()),
         }
     }

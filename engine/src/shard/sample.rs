@@ -1,4 +1,5 @@
 //! A shard on the simulated disk for the tests of its log: one life after the other, with damage in between.
+#![allow(clippy::unwrap_used, reason = "for tests only")]
 
 use std::cell::RefCell;
 use std::path::PathBuf;
