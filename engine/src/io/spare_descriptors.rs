@@ -1,7 +1,7 @@
 //! Descriptors that are held back for the log: whatever connections do, it can open the next file.
 //!
 //! A process has one table of descriptors, so there is one such store. Connections are only accepted while it is full
-//! ([`refill`]); an open for the log that finds the table full takes one out ([`with_spares`]).
+//! ([`refill`]); an open for the log that finds the table full takes one out (`with_spares`).
 
 use std::fs::File;
 use std::io;

@@ -578,7 +578,24 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         let released = self.topics_checkpointed(&topics_dropped);
         dropped.extend(released.into_iter().map(|(key, run)| (key, run.segment)));
         self.round_durable(target, slots).await?;
-        self.unlink(dropped).await
+        self.unlink(dropped).await?;
+        self.give_up_empty_shared().await
+    }
+
+    /// The shared segment that is still written to goes at once when deletion or retention has left nothing in it.
+    async fn give_up_empty_shared(&self) -> Result<(), StorageError> {
+        let empty = {
+            let counts = self.segment_runs.borrow();
+            self.shared_segment.borrow_mut().take_if(|open| {
+                // What is open has a claim of its own.
+                open.segment.position() > FIRST_BATCH_POSITION
+                    && counts.get(&open.segment.segment) == Some(&1)
+            })
+        };
+        match empty {
+            Some(empty) => self.seal_shared(empty).await,
+            None => Ok(()),
+        }
     }
 
     async fn write_checkpoint(&self, record: CheckpointRecord) -> Result<(), StorageError> {

@@ -98,7 +98,7 @@ fn config() -> LogConfig {
         tail_cache_bytes: 0,
         read_chunk_bytes: 64 << 10,
         read_cache_bytes: 1 << 20,
-        open_files_max: 4,
+        open_files_max: 16,
         disk_reserve_bytes: 1 << 20,
         producers: ProducerLimits {
             inflight_max: 5,
