@@ -83,6 +83,14 @@ fn the_same_seed_gives_the_same_run() {
 }
 
 #[test]
+fn a_journal_file_whose_name_a_killed_life_never_synced_is_not_lost_with_what_is_acknowledged_in_it()
+ {
+    for seed in [20_113, 20_239] {
+        passes(seed, Faults::None);
+    }
+}
+
+#[test]
 fn acknowledgements_before_the_write_is_durable_are_found() {
     let finding = finds(Canary::AckBeforeDurable, 20);
     assert!(!finding.steps.is_empty(), "{}", finding.what);

@@ -51,7 +51,8 @@ pub struct FoundDamage {
 /// Scans one file. Call [`Scanner::poll_read`], do what it says, call [`Scanner::handle_read`] or
 /// [`Scanner::handle_unreadable`], until it says no more.
 pub struct Scanner {
-    /// Only commits of this life count; `None` when the file's header is lost, then every life does.
+    /// Commits of this life and later ones count: the header of a later one may be what was never written. `None` when the file's header is
+    /// lost, then every life does.
     generation: Option<Generation>,
     file_bytes: u64,
     position: u64,
@@ -118,7 +119,7 @@ impl Scanner {
                 Ok(head)
                     if self
                         .generation
-                        .is_none_or(|generation| generation == head.identity.generation) =>
+                        .is_none_or(|generation| generation <= head.identity.generation) =>
                 {
                     if at + head.commit_bytes > usable {
                         let reaches = here + head.commit_bytes as u64;
@@ -168,7 +169,7 @@ impl Scanner {
                     if let Ok(head) = CommitHead::read_foot(&buffer[at - BLOCK_BYTES..at], end)
                         && self
                             .generation
-                            .is_none_or(|generation| generation == head.identity.generation)
+                            .is_none_or(|generation| generation <= head.identity.generation)
                     {
                         self.position = end;
                         self.salvage = Some(head);

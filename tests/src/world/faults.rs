@@ -105,13 +105,17 @@ impl World {
         }
         self.give_room();
         self.shared.note(|| "the disk has room again".to_owned());
+        // At full speed the clients would do in these seconds what takes minutes to simulate.
+        self.shared.quiet.set(true);
         self.executor.run_for(Duration::from_secs(3));
+        self.shared.quiet.set(false);
         self.verdict()?;
         if let Some(error) = broker.failure() {
             return self.failed(&error);
         }
         let refused = self.shared.refused_full.get();
-        self.executor.run_for(Duration::from_secs(1));
+        self.client(broker).start_all(self.dice(Load::draw));
+        self.run_steps(broker, STEPS_AFTER_FULL)?;
         if self.shared.refused_full.get() > refused {
             return Err("publishes are still refused although there is room again".to_owned());
         }
@@ -130,7 +134,15 @@ impl World {
         self.run_steps(broker, steps)?;
         // Until a mark proves what was acknowledged, damage to it looks like a write that never finished: README states that.
         self.shared.quiet.set(true);
-        self.executor.run_for(Duration::from_secs(2));
+        // Two seconds at most: sooner, if everything is answered and marked, so that it is not all in segments.
+        for _ in 0..200 {
+            self.executor.run_for(Duration::from_millis(10));
+            if self.shared.unanswered() == 0 {
+                break;
+            }
+        }
+        let marked = self.dice(|random| pick(random, &[100, 100, 2_000]));
+        self.executor.run_for(Duration::from_millis(marked));
         let left = self.disk.clear_faults();
         self.verdict()?;
         if let Some(error) = broker.failure() {
@@ -269,6 +281,7 @@ fn draw_write_fault(random: &mut Random) -> Fault {
     fault.after(after)
 }
 
+const STEPS_AFTER_FULL: u64 = 2_000;
 const STEPS_BETWEEN_LOOKS: u64 = 64;
 /// Too many open files.
 const EMFILE: i32 = 24;

@@ -177,7 +177,11 @@ impl Medium {
         })
     }
 
-    pub(super) fn dir_sync(&mut self, snapshot: DirSnapshot) {
+    pub(super) fn dir_sync(&mut self, mut snapshot: DirSnapshot) {
+        // Made and removed while the sync was under way: the removal is in it.
+        snapshot
+            .names
+            .retain(|_, inode| self.nodes.contains_key(inode));
         if let Some(Node::Dir(dir)) = self.nodes.get_mut(&snapshot.dir) {
             // Two syncs may complete in the other order.
             if snapshot.changed >= dir.synced {
