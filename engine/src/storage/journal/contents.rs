@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::super::commit::COMMIT_VERSION;
+use super::super::commit::{COMMIT_VERSION, CommitHead};
 use super::super::journal_file::{
     FIRST_COMMIT_POSITION, HeaderState, JOURNAL_VERSION, JournalHeader,
 };
@@ -171,7 +171,11 @@ impl<D: Disk> OpenFile<D> {
             .map_err(StorageError::io("measure", &path))?;
         let (mut header, mut is_blank) = (None, false);
         match JournalHeader::read(&read_narrowed(&file, 0, 2 * BLOCK_BYTES).await) {
-            HeaderState::Valid(valid) => header = Some(valid),
+            HeaderState::Valid(valid) => {
+                // IMPORTANT: a disk that claimed to write the header of a life and did not left that of a former one, which says nothing of
+                // the commits that are here.
+                header = (!begins_with_later_life(&file, &valid).await).then_some(valid);
+            }
             HeaderState::Blank => {
                 // IMPORTANT: where the first commits would be decides. Two zeroed blocks must not make a full file a spare.
                 let probe = read_narrowed(&file, FIRST_COMMIT_POSITION, PROBE_BYTES).await;
@@ -187,7 +191,7 @@ impl<D: Disk> OpenFile<D> {
             }
         }
         if header.is_none() && !is_blank {
-            tracing::warn!(path = %path.display(), "both copies of the journal file's header are damaged; its commits are searched for block by block");
+            tracing::warn!(path = %path.display(), "the journal file's header is damaged, or was never written; its commits are searched for block by block");
         }
         Ok(Self {
             file,
@@ -235,6 +239,12 @@ impl<D: Disk> OpenFile<D> {
         }
         Ok((scanner.into_found(), flushed_commits))
     }
+}
+
+async fn begins_with_later_life<F: DiskFile>(file: &F, header: &JournalHeader) -> bool {
+    let block = read_narrowed(file, FIRST_COMMIT_POSITION, BLOCK_BYTES).await;
+    CommitHead::read(&block, FIRST_COMMIT_POSITION)
+        .is_ok_and(|head| head.identity.generation > header.generation)
 }
 
 fn slot_of_name(name: &str, suffix: &str) -> Option<u64> {

@@ -198,3 +198,29 @@ fn commits_under_a_header_that_was_never_written_are_found() {
     disk.overwrite(&path(), 0, &former);
     assert_eq!(found(&scan(&executor, &disk)).0, [1, 2]);
 }
+
+#[test]
+fn a_former_lifes_header_never_hides_the_commits_of_a_life_whose_header_was_never_written() {
+    let (executor, disk) = world();
+    let header = |generation, first_lsn| {
+        let mut bytes = vec![0; 1 << 20];
+        JournalHeader {
+            generation: Generation(generation),
+            first_lsn: Lsn(first_lsn),
+            file_bytes: 1 << 20,
+        }
+        .write(&mut bytes[..2 * BLOCK_BYTES]);
+        bytes
+    };
+    // Used for life 1, and again for life 3; between them life 2 began, below what segments have.
+    let mut used_again = header(1, 1);
+    let commit = commit_of(identity(3, 9, FIRST_COMMIT_POSITION), 0, &[(1, 100)]);
+    let at = 2 * BLOCK_BYTES;
+    used_again[at..at + commit.len()].copy_from_slice(&commit);
+    disk.write_file(&path_of(Path::new(DIR), 0), &used_again);
+    disk.write_file(&path_of(Path::new(DIR), 1), &header(2, 5));
+    let contents = executor
+        .block_on(JournalContents::scan(&disk, Path::new(DIR), Lsn(8)))
+        .unwrap();
+    assert_eq!(found(&contents).0, [9]);
+}
