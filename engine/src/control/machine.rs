@@ -174,7 +174,7 @@ impl Config {
 }
 
 /// One shard a core; on two or three cores one of them is left to the clients, the kernel's network and disk work and the control thread, which would
-/// otherwise take turns with the shards. Measured on two cores: one shard was faster in every figure.
+/// otherwise take turns with the shards. ARCHITECTURE.md says on what evidence.
 fn auto_shards(cores: usize) -> u16 {
     let shards = match cores {
         2 | 3 => cores - 1,
