@@ -14,11 +14,11 @@ use super::log::ShardLog;
 use super::slot::{BatchArrival, DirectBatch, DirectChunk, Outcome, Slot, chunk_batches_max};
 use super::topics::topic_deleted;
 use crate::io::{BLOCK_BYTES, Clock, Disk, DiskFile};
+use crate::storage::StorageError;
 use crate::storage::index::SegmentIndex;
 use crate::storage::open_segment::OpenSegment;
 use crate::storage::segment::{DirectProducer, Run, SegmentRef, aligned_bytes};
 use crate::storage::slice::Slice;
-use crate::storage::{PartitionKey, StorageError};
 
 /// A chunk that is durable in its segment.
 pub(super) struct DirectDone<D: Disk> {
@@ -34,10 +34,10 @@ pub(super) type DirectFuture<D> = LocalBoxFuture<'static, Result<DirectDone<D>, 
 impl<D: Disk, C: Clock> ShardLog<D, C> {
     /// Starts chunks for the slots that have enough waiting.
     pub(super) fn start_directs(self: &Rc<Self>, directs: &mut FuturesUnordered<DirectFuture<D>>) {
-        let mut left = self.large.borrow().len();
+        let mut left = self.arrivals.large_slots();
         while left > 0 && directs.len() < self.config.directs_in_flight_max {
             left -= 1;
-            let Some(slot) = self.large.borrow_mut().pop_front() else {
+            let Some(slot) = self.arrivals.pop_large() else {
                 return;
             };
             let (number, batches, more) = {
@@ -49,7 +49,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 if pending.opening_segment {
                     // Once it is there, this slot is looked at again.
                     drop(pending);
-                    self.large.borrow_mut().push_back(slot);
+                    self.arrivals.push_large(slot);
                     continue;
                 }
                 let mut batches = Vec::new();
@@ -70,7 +70,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                     batches.extend(pending.batches.pop_front());
                 }
                 pending.batch_bytes -= bytes;
-                self.take_gathered(bytes);
+                self.arrivals.take_bytes(bytes);
                 pending.directs.push_back(None);
                 let more = pending.batch_bytes >= self.config.direct_bytes_min;
                 pending.large_queued = more;
@@ -82,7 +82,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             };
             directs.push(self.start_chunk(&slot, number, batches));
             if more {
-                self.large.borrow_mut().push_back(slot);
+                self.arrivals.push_large(slot);
             }
         }
     }
@@ -108,7 +108,8 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         }
         if let Some(segment) = segment {
             pending.opening_segment = false;
-            self.direct_segments
+            self.segments
+                .direct
                 .borrow_mut()
                 .insert(slot.key(), segment);
         }
@@ -211,17 +212,17 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         };
 
         let slot = slot.clone();
-        let present = self.direct_segments.borrow_mut().remove(&key);
+        let present = self.segments.direct.borrow_mut().remove(&key);
         if let Some(mut segment) = present {
             // Retention may drop the last run of this segment while the chunk is on its way to it.
-            self.claim_segment(segment.segment);
+            self.claims.claim(segment.segment);
             if segment.position() < self.segment_bytes_max(&slot)
                 && let Some(position) = segment.take(bytes as u64)
             {
                 index_points(&mut segment.index, &slot, &points, position);
                 let (file, segment_ref) = (segment.file.clone(), segment.segment);
                 let path = segment_ref.path(&self.data, key);
-                self.direct_segments.borrow_mut().insert(key, segment);
+                self.segments.direct.borrow_mut().insert(key, segment);
                 return Box::pin(async move {
                     file.write_at(position, &buffer)
                         .await
@@ -242,7 +243,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                     segment.seal().await?;
                     log.unlink(vec![(slot.key(), segment.segment)]).await?;
                     segment = log.create_segment(Some(slot.key())).await?;
-                    log.claim_segment(segment.segment);
+                    log.claims.claim(segment.segment);
                 }
                 log.reserve_with_patience(&mut segment, bytes as u64)
                     .await?;
@@ -260,9 +261,9 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         slot.pending.borrow_mut().opening_segment = true;
         let log = self.clone();
         Box::pin(async move {
-            log.limit_open_segments().await?;
+            log.limit_direct_segments().await?;
             let mut segment = log.create_segment(Some(slot.key())).await?;
-            log.claim_segment(segment.segment);
+            log.claims.claim(segment.segment);
             log.reserve_with_patience(&mut segment, bytes as u64)
                 .await?;
             let position = segment.take(bytes as u64).expect("room was reserved");
@@ -277,11 +278,6 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         })
     }
 
-    /// Keeps a segment from being unlinked until the chunk that is on its way to it is a run that counts.
-    pub(super) fn claim_segment(&self, segment: SegmentRef) {
-        *self.segment_runs.borrow_mut().entry(segment).or_insert(0) += 1;
-    }
-
     async fn write_chunk(
         &self,
         segment: &OpenSegment<D>,
@@ -294,73 +290,6 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             .await
             .map_err(StorageError::io("write a segment in", self.data.root()))?;
         segment.sync().await
-    }
-
-    /// A new segment of a partition, or one for many. A full disk only delays it.
-    pub(super) async fn create_segment(
-        &self,
-        owner: Option<PartitionKey>,
-    ) -> Result<OpenSegment<D>, StorageError> {
-        loop {
-            match self.try_create_segment(owner).await {
-                Err(error) => self.wait_for_space(error).await?,
-                created => return created,
-            }
-        }
-    }
-
-    /// The same without patience.
-    pub(super) async fn try_create_segment(
-        &self,
-        owner: Option<PartitionKey>,
-    ) -> Result<OpenSegment<D>, StorageError> {
-        let id = self.segment_ids.borrow_mut().allocate();
-        OpenSegment::create(&self.disk, &self.data, &self.segment_dirs, id, owner).await
-    }
-
-    /// A full disk only delays what has its offsets already; new publishes are refused meanwhile.
-    pub(super) async fn reserve_with_patience(
-        &self,
-        segment: &mut OpenSegment<D>,
-        bytes: u64,
-    ) -> Result<(), StorageError> {
-        loop {
-            match segment.reserve(bytes).await {
-                Err(error) => self.wait_for_space(error).await?,
-                Ok(()) => return Ok(()),
-            }
-        }
-    }
-
-    /// Seals open segments of partitions while there are too many.
-    async fn limit_open_segments(&self) -> Result<(), StorageError> {
-        loop {
-            let (sealed, _in_use) = {
-                let mut open = self.direct_segments.borrow_mut();
-                if open.len() < self.files.direct {
-                    return Ok(());
-                }
-                let Some(key) = open.keys().next().copied() else {
-                    return Ok(());
-                };
-                (open.remove(&key), self.slot(key).map(|slot| slot.in_use()))
-            };
-            if let Some(sealed) = sealed {
-                sealed.seal().await?;
-            }
-        }
-    }
-
-    /// When a segment of this partition is sealed: early enough for its topic's retention by size to have something to drop.
-    pub(super) fn segment_bytes_max(&self, slot: &Slot) -> u64 {
-        let by_retention = slot
-            .topic()
-            .settings
-            .retention_bytes
-            .map(|bytes| (bytes / 8).max(1 << 20));
-        by_retention.map_or(self.config.segment_bytes_max, |bytes| {
-            bytes.min(self.config.segment_bytes_max)
-        })
     }
 }
 

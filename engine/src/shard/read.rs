@@ -190,12 +190,12 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
     ) -> Option<T> {
         let key = slot.key();
         if run.segment.shared {
-            let open = self.shared_segment.borrow();
+            let open = self.segments.shared.borrow();
             let segment = open.as_ref().map(|open| &open.segment)?;
             let points = segment.index.run(key, run.base_offset);
             return points.filter(|_| segment.segment == run.segment).map(ask);
         }
-        [&self.direct_segments, &self.flush_segments]
+        [&self.segments.direct, &self.segments.flush]
             .into_iter()
             .find_map(|open| {
                 let open = open.borrow();

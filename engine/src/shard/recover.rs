@@ -1,6 +1,6 @@
 //! A shard's start: checkpoint, journal, decision, and a log that goes on in a fresh file. And the move to another number of shards.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -9,6 +9,7 @@ use gannet_wire::{Offset, ShardIndex};
 use super::flush::RoundEnd;
 use super::log::{LogConfig, LogParts, ShardLog, report_wall_clock};
 use super::replay::Replay;
+use super::segment_claims::SegmentClaims;
 use crate::control::catalogue::{CatalogueState, Layout, TopicLife};
 use crate::io::{Clock, Disk};
 use crate::storage::append_clock::{AppendClock, Behind};
@@ -17,7 +18,7 @@ use crate::storage::journal::{Journal, JournalContents};
 use crate::storage::layout::{CHECKPOINT_NAME, DataDir};
 use crate::storage::record_log::RecordLog;
 use crate::storage::recovery::{JournalState, Plan, Row, plan};
-use crate::storage::segment::{SegmentIds, SegmentRef};
+use crate::storage::segment::SegmentIds;
 use crate::storage::{Lsn, PartitionKey, StorageError};
 
 /// Journal files kept ready for reuse.
@@ -137,10 +138,10 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             report,
             ..
         } = replay;
-        let mut segment_runs: HashMap<SegmentRef, u32> = HashMap::new();
+        let claims = SegmentClaims::default();
         for slot in slots.values() {
             for run in slot.state.borrow().runs() {
-                *segment_runs.entry(run.segment).or_insert(0) += 1;
+                claims.claim(run.segment);
             }
         }
         let parts = LogParts {
@@ -150,7 +151,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             slots,
             append_clock,
             segment_ids: SegmentIds::new(identity.incarnation, identity.shard),
-            segment_runs,
+            claims,
             layout: identity.layout.number,
             shards: identity.layout.shards,
             layout_incarnation: identity.layout.incarnation,
@@ -170,7 +171,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
 
     /// Flushes everything and returns the shard's whole state: what a layout with other shards takes over.
     pub async fn drain(self: &Rc<Self>) -> Result<CheckpointState, StorageError> {
-        while !self.unflushed.borrow().is_empty() {
+        while !self.recent.all_flushed() {
             if let RoundEnd::NoRoom(error) = self.flush_round().await? {
                 return Err(error);
             }
@@ -195,9 +196,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 || slot.topic().settings.retention_bytes.is_some()
             {
                 slot.expiry_queued.set(true);
-                self.expiries
-                    .borrow_mut()
-                    .push(std::cmp::Reverse((now.0, slot.key())));
+                self.expiries.push(now, slot.key());
             }
         }
     }

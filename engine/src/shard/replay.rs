@@ -6,7 +6,8 @@ use std::rc::Rc;
 use gannet_wire::batch::ProducerStamp;
 use gannet_wire::{Offset, Timestamp};
 
-use super::log::{LogConfig, Recent};
+use super::log::LogConfig;
+use super::recent::Recent;
 use super::recover::{RecoveryReport, ShardIdentity};
 use super::slot::Slot;
 use crate::control::catalogue::{CatalogueState, TopicLife};

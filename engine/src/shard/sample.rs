@@ -316,11 +316,7 @@ impl Life {
     }
 
     pub(crate) fn newest_data_lsn(&self) -> Lsn {
-        self.log
-            .unflushed
-            .borrow()
-            .back()
-            .map_or_else(Lsn::default, |recent| recent.lsn)
+        self.log.recent.newest_unflushed_lsn()
     }
 
     pub(crate) fn expect_healthy(&self) {

@@ -58,9 +58,9 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         for slot in &slots {
             slot.mark_deleted();
             // The flusher drops those that it writes to itself.
-            self.direct_segments.borrow_mut().remove(&slot.key());
+            self.segments.direct.borrow_mut().remove(&slot.key());
             let (waiting, bytes) = slot.pending.borrow_mut().abandon();
-            self.take_gathered(bytes);
+            self.arrivals.take_bytes(bytes);
             for completion in waiting {
                 completion.complete(Outcome::Failed(topic_deleted(slot)));
             }
@@ -101,7 +101,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 .iter()
                 .filter(|run| !run.segment.shared)
             {
-                self.segment_runs.borrow_mut().remove(&run.segment);
+                self.claims.forget(run.segment);
                 // A descriptor would keep the file's blocks from the file system.
                 self.reader.forget(run.segment);
             }
@@ -135,7 +135,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         for topic in topics {
             topic.checkpointed.set(true);
             for slot in &topic.slots {
-                self.flush_segments.borrow_mut().remove(&slot.key());
+                self.segments.flush.borrow_mut().remove(&slot.key());
                 let state = slot.state.borrow();
                 let runs = state.runs().iter().filter(|run| run.segment.shared);
                 shared.extend(runs.map(|run| (slot.key(), *run)));
@@ -155,7 +155,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         slots.sort_unstable_by_key(|slot| slot.key());
         for slot in slots {
             let (waiting, bytes) = slot.pending.borrow_mut().abandon();
-            self.take_gathered(bytes);
+            self.arrivals.take_bytes(bytes);
             for completion in waiting {
                 completion.complete(Outcome::Failed(body.clone()));
             }
@@ -167,26 +167,21 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
     /// The shared segments that this shard has runs in.
     #[must_use]
     pub fn shared_segments(&self) -> Vec<SegmentId> {
-        self.segment_runs
-            .borrow()
-            .keys()
-            .filter(|segment| segment.shared)
-            .map(|segment| segment.id)
-            .collect()
+        let shared = self.claims.segments(true);
+        shared.into_iter().map(|segment| segment.id).collect()
     }
 
     /// What a sweep must leave of the partitions' own segments. Only right before anything is served: later on a run may be gone from memory while a
     /// checkpoint still names its segment.
     #[must_use]
     pub fn own_segments(&self) -> OwnSegments {
-        let runs = self.segment_runs.borrow();
-        let own = runs.keys().filter(|segment| !segment.shared);
+        let own = self.claims.segments(false);
         let slots = self.slots.borrow();
         let fenced = slots
             .values()
             .filter(|slot| !slot.state.borrow().fences().is_empty());
         OwnSegments {
-            live: own.map(|segment| segment.id).collect(),
+            live: own.into_iter().map(|segment| segment.id).collect(),
             fenced: fenced.map(|slot| slot.key()).collect(),
         }
     }

@@ -6,10 +6,11 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use gannet_wire::batch::{BatchLimits, CheckDepth, CheckScratch, check_batch};
 use gannet_wire::frame::{Durability, TopicSettings};
-use gannet_wire::{ErrorCode, ShardIndex};
+use gannet_wire::{ErrorCode, Offset, PartitionIndex, ShardIndex, TopicId};
 
 use super::*;
 use crate::control::catalogue::{CatalogueState, Layout, Topic};
@@ -22,6 +23,7 @@ use crate::shard::slot::{Completion, CompletionSink, Outcome};
 use crate::shard::start::{LogTasks, start_log};
 use crate::storage::layout::DataDir;
 use crate::storage::sample::batch_of;
+use crate::storage::segment::SegmentIds;
 
 type SimLog = ShardLog<SimDisk, SimClock>;
 
@@ -163,7 +165,7 @@ impl World {
             log,
             ..
         } = self;
-        let incarnation = SegmentIds::incarnation_of(log.segment_ids.borrow_mut().allocate()) + 1;
+        let incarnation = SegmentIds::incarnation_of(log.segments.skip_id()) + 1;
         executor.crash();
         drop(log);
         disk.crash(CrashPolicy::KeepSynced);

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::super::sample::{Life, World};
+use super::super::slot::Outcome;
 use super::*;
 use crate::storage::sample::producer;
 

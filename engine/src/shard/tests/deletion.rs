@@ -71,7 +71,7 @@ fn a_topic_deleted_in_the_middle_of_a_flush_leaves_nothing() {
             Vec::<PathBuf>::new(),
             "after {steps} steps"
         );
-        assert_eq!(world.log.unflushed_bytes.get(), 0);
+        assert_eq!(world.log.recent.unflushed_bytes(), 0);
     }
 }
 
@@ -117,7 +117,7 @@ fn whoever_waits_for_a_deleted_topic_hears_of_it_exactly_once() {
                 .iter()
                 .any(|answer| matches!(answer, Outcome::Failed(_)))
         );
-        assert_eq!(world.log.gathered_bytes(), 0, "after {steps} steps");
+        assert_eq!(world.log.arrivals.bytes(), 0, "after {steps} steps");
         assert_eq!(
             world.files_of(GOES),
             Vec::<PathBuf>::new(),
@@ -125,7 +125,7 @@ fn whoever_waits_for_a_deleted_topic_hears_of_it_exactly_once() {
         );
         assert_eq!((world.count(key(2, 0)), world.count(key(2, 1))), (3, 12));
         world.flush();
-        assert_eq!(world.log.unflushed_bytes.get(), 0);
+        assert_eq!(world.log.recent.unflushed_bytes(), 0);
         assert!(
             world.ended.borrow().is_empty(),
             "{:?}",

@@ -90,7 +90,7 @@ fn publishes_from_other_shards_wait_for_this_ones_memory_and_keep_their_order() 
     }
     let mut steps = 0;
     while steps == 0 || world.executor.run_steps(1) > 0 && steps < 20_000 {
-        let gathered = world.log.gathered_bytes();
+        let gathered = world.log.arrivals.bytes() as u64;
         assert!(
             gathered < MEMORY_BYTES + 2 * BATCH_BYTES as u64,
             "{gathered} bytes wait after {steps} steps"

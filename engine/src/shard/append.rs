@@ -1,0 +1,206 @@
+//! What comes in: batches get their offsets, committed offsets their place, or a reason why not.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use gannet_wire::batch::CheckedHeader;
+use gannet_wire::frame::Durability;
+use gannet_wire::{ErrorBody, ErrorCode};
+
+use super::log::ShardLog;
+use super::slot::{BatchArrival, CommitArrival, Completion, Outcome, Slot, WaitingDuplicate};
+use super::topics::topic_deleted;
+use crate::cursor::CommittedOffset;
+use crate::io::{Clock, Disk};
+use crate::partition::{AppendRefusal, Appended, ProducerLimits};
+
+/// A batch whose bytes were checked, with the proof.
+#[derive(Debug)]
+pub struct CheckedBatch {
+    /// The batch as it was sent.
+    pub bytes: Bytes,
+    /// What its check found.
+    pub header: CheckedHeader,
+}
+
+impl<D: Disk, C: Clock> ShardLog<D, C> {
+    /// Whether a publisher may go on now, or has to wait by [`ShardLog::admitted`].
+    #[must_use]
+    pub fn admits(&self) -> bool {
+        self.recent.unflushed_bytes() + (self.arrivals.bytes() as u64)
+            < self.config.unflushed_bytes_max
+    }
+
+    /// Waits until memory allows another batch. A publisher waits here, and thereby its connection.
+    pub async fn admitted(&self) {
+        loop {
+            let seen = self.room.version();
+            if self.admits() || self.is_stopping() || self.failure.borrow().is_some() {
+                return;
+            }
+            self.want_flush();
+            self.room.changed_since(seen).await;
+        }
+    }
+
+    /// Appends a batch. `completion` hears of it exactly once: at once when it is refused or `accepted` is enough, else when it is durable.
+    pub fn publish(
+        &self,
+        slot: &Rc<Slot>,
+        batch: CheckedBatch,
+        durability: Durability,
+        completion: Completion,
+    ) {
+        if let Some(refusal) = self.refusal(slot) {
+            completion.complete(Outcome::Failed(refusal));
+            return;
+        }
+        if self.arrivals.is_empty() {
+            // The first of its commit: what came with it is as late, and retention must not find it older than it is.
+            self.observe_clock();
+        }
+        let header = batch.header.header();
+        let now = self.append_clock.borrow().now();
+        let appended = slot.state.borrow_mut().append(
+            header.producer(),
+            header.record_count(),
+            now,
+            &self.producer_limits(),
+        );
+        match appended {
+            Err(refusal) => completion.complete(Outcome::Failed(append_error(&refusal))),
+            Ok(Appended::Duplicate {
+                base_offset,
+                next_offset,
+                append_time,
+            }) => {
+                let outcome = Outcome::Published {
+                    base_offset,
+                    append_time,
+                    durability: Durability::Durable,
+                    duplicate: true,
+                };
+                if slot.state.borrow().durable_offset() >= next_offset {
+                    completion.complete(outcome);
+                } else {
+                    slot.pending.borrow_mut().duplicates.push(WaitingDuplicate {
+                        next_offset,
+                        outcome,
+                        completion,
+                    });
+                }
+            }
+            Ok(Appended::New { base_offset }) => {
+                let completion = match durability {
+                    Durability::Durable => Some(completion),
+                    Durability::Accepted => {
+                        let outcome = Outcome::Published {
+                            base_offset,
+                            append_time: now,
+                            durability,
+                            duplicate: false,
+                        };
+                        completion.complete(outcome);
+                        None
+                    }
+                };
+                let arrival = BatchArrival {
+                    base_offset,
+                    record_count: header.record_count(),
+                    append_time: now,
+                    max_timestamp: header.max_timestamp(),
+                    leader_epoch: slot.state.borrow().leader_epoch(),
+                    producer: header.producer(),
+                    bytes: batch.bytes,
+                    completion,
+                };
+                self.enqueue_batch(slot, arrival);
+            }
+        }
+    }
+
+    /// Bounds of the producers' table now: silence counts as it really passed, whatever the clock has jumped over.
+    fn producer_limits(&self) -> ProducerLimits {
+        let clock = self.append_clock.borrow();
+        let silent_before = clock.stamped_before(self.config.producers.expiry_ms);
+        ProducerLimits {
+            expiry_ms: clock.now().0.saturating_sub(silent_before.0),
+            ..self.config.producers
+        }
+    }
+
+    /// Commits a group's offset; `completion` hears when it is durable.
+    pub fn commit_offset(&self, slot: &Rc<Slot>, offset: CommittedOffset, completion: Completion) {
+        if let Some(refusal) = self.refusal(slot) {
+            completion.complete(Outcome::Failed(refusal));
+            return;
+        }
+        if !slot.state.borrow().committed.accepts(&offset.group) {
+            let error = ErrorBody::new(
+                ErrorCode::GroupInvalid,
+                format!(
+                    "{} has offsets of {} groups already, which is the limit",
+                    slot.topic().name,
+                    crate::cursor::GROUPS_MAX
+                ),
+            );
+            completion.complete(Outcome::Failed(error));
+            return;
+        }
+        let encoded = offset.encode();
+        slot.pending.borrow_mut().commits.push_back(CommitArrival {
+            offset,
+            encoded,
+            completion,
+        });
+        self.queue(slot);
+    }
+
+    /// Why nothing can be appended now, if so.
+    fn refusal(&self, slot: &Slot) -> Option<ErrorBody> {
+        if slot.is_deleted() {
+            return Some(topic_deleted(slot));
+        }
+        if let Some(failure) = &*self.failure.borrow() {
+            return Some(failure.clone());
+        }
+        if self.is_stopping() {
+            return Some(ErrorBody::of_code(ErrorCode::ServerStopping));
+        }
+        if self.is_disk_full() {
+            return Some(ErrorBody::new(
+                ErrorCode::DiskFull,
+                format!(
+                    "the disk of {} is nearly full: free some space, or let retention do so; reading goes on",
+                    self.data.root().display()
+                ),
+            ));
+        }
+        None
+    }
+
+    fn enqueue_batch(&self, slot: &Rc<Slot>, batch: BatchArrival) {
+        self.disk_room.take(batch.bytes.len() as u64);
+        self.arrivals
+            .push_batch(slot, batch, self.config.direct_bytes_min);
+        self.work.notify_all();
+    }
+
+    /// Puts a slot in the queue for the next commit.
+    pub(super) fn queue(&self, slot: &Rc<Slot>) {
+        self.arrivals.queue(slot);
+        self.work.notify_all();
+    }
+}
+
+/// What the wire says of a refusal.
+fn append_error(refusal: &AppendRefusal) -> ErrorBody {
+    let code = match refusal {
+        AppendRefusal::SequenceGap => ErrorCode::SequenceGap,
+        AppendRefusal::ProducerUnknown => ErrorCode::ProducerUnknown,
+        AppendRefusal::ProducerFenced => ErrorCode::ProducerFenced,
+        AppendRefusal::DuplicateExpired => ErrorCode::DuplicateExpired,
+        AppendRefusal::OffsetsExhausted => ErrorCode::StorageFailed,
+    };
+    ErrorBody::new(code, refusal.to_string())
+}

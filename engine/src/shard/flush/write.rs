@@ -1,0 +1,277 @@
+//! Where a round's batches go: a partition with much has a segment of its own, the others share one.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+use gannet_wire::{PartitionIndex, TopicId};
+
+use super::super::log::ShardLog;
+use super::super::slot::Slot;
+use super::pace::Pace;
+use super::{Backlog, RoundEnd};
+use crate::io::{Clock, Disk};
+use crate::storage::open_segment::{OpenSegment, SegmentWriter};
+use crate::storage::segment::{BATCH_ALIGNMENT, FIRST_BATCH_POSITION, Run, aligned_bytes};
+use crate::storage::{PartitionKey, StorageError};
+
+/// The segment that small backlogs go to.
+pub(in crate::shard) struct SharedSegment<D: Disk> {
+    pub(in crate::shard) segment: OpenSegment<D>,
+    /// By the monotonic clock.
+    seal_at: Duration,
+}
+
+impl<D: Disk, C: Clock> ShardLog<D, C> {
+    /// Opens the segments that a round needs, with room for all of it and for its checkpoint. Nothing of the round has happened yet.
+    pub(super) async fn make_room(
+        &self,
+        large: &[Backlog],
+        small: &[Backlog],
+    ) -> Result<RoundEnd, StorageError> {
+        let made = async {
+            let keys = large.iter().map(|backlog| backlog.slot.key()).collect();
+            for backlog in large {
+                self.open_own(backlog, &keys).await?;
+            }
+            if !small.is_empty() {
+                self.open_shared(small).await?;
+            }
+            Ok(())
+        };
+        match made.await {
+            Err(error) if StorageError::is_disk_full(&error) => Ok(RoundEnd::NoRoom(error)),
+            Err(error) => Err(error),
+            Ok(()) => self.reserve_checkpoint().await,
+        }
+    }
+
+    /// Opens a partition's own segment with room for its backlog. `round`: whose segments must stay open.
+    async fn open_own(
+        &self,
+        backlog: &Backlog,
+        round: &BTreeSet<PartitionKey>,
+    ) -> Result<(), StorageError> {
+        let key = backlog.slot.key();
+        let known = self.segments.flush.borrow_mut().remove(&key);
+        let mut segment = match known {
+            Some(segment) if segment.position() < self.segment_bytes_max(&backlog.slot) => segment,
+            sealed => {
+                if let Some(sealed) = sealed {
+                    sealed.seal().await?;
+                }
+                self.limit_flush_segments(round).await?;
+                self.try_create_segment(Some(key)).await?
+            }
+        };
+        let reserved = segment.reserve(backlog.bytes).await;
+        self.segments.flush.borrow_mut().insert(key, segment);
+        reserved
+    }
+
+    /// Opens the shared segment with room for what goes there.
+    async fn open_shared(&self, backlogs: &[Backlog]) -> Result<(), StorageError> {
+        let bytes: u64 = backlogs.iter().map(|backlog| backlog.bytes).sum();
+        let now = self.clock.monotonic();
+        let known = self.segments.shared.borrow_mut().take();
+        let max = self.config.segment_bytes_max.min(SHARED_SEGMENT_BYTES_MAX);
+        let fits = |open: &SharedSegment<D>| {
+            now < open.seal_at
+                && (open.segment.position() + bytes <= max
+                    || open.segment.position() == FIRST_BATCH_POSITION)
+        };
+        let mut open = match known {
+            Some(open) if fits(&open) => open,
+            other => {
+                if let Some(full) = other {
+                    self.seal_shared(full).await?;
+                }
+                let segment = self.try_create_segment(None).await?;
+                // As long as it is open, it is not for retention to unlink.
+                self.claims.claim(segment.segment);
+                SharedSegment {
+                    segment,
+                    seal_at: now + SHARED_SEGMENT_AGE_MAX,
+                }
+            }
+        };
+        // A run only expires when its newest record does: what goes on for long keeps what should be gone.
+        let shortest = backlogs
+            .iter()
+            .filter_map(|backlog| backlog.slot.topic().settings.retention_ms)
+            .min();
+        if let Some(retention_ms) = shortest {
+            let part = Duration::from_millis(retention_ms / SHARED_SEGMENT_RETENTION_SHARE);
+            open.seal_at = open.seal_at.min(now.saturating_add(part));
+        }
+        let reserved = open.segment.reserve(bytes).await;
+        *self.segments.shared.borrow_mut() = Some(open);
+        reserved
+    }
+
+    /// Writes a large backlog to its partition's own segment; not synced yet.
+    pub(super) async fn flush_to_own(
+        self: &Rc<Self>,
+        backlog: &Backlog,
+    ) -> Result<Vec<Run>, StorageError> {
+        let key = backlog.slot.key();
+        let mut segment = self
+            .segments
+            .flush
+            .borrow_mut()
+            .remove(&key)
+            .expect("the round has opened its segments");
+        let mut pace = self.flush_pace();
+        let mut writer = self.segment_writer(&segment, &pace);
+        let runs = self
+            .write_runs(&mut writer, &mut segment, backlog, &mut pace)
+            .await?;
+        segment.advance(writer.finish().await?);
+        self.segments.flush.borrow_mut().insert(key, segment);
+        Ok(runs)
+    }
+
+    /// Makes the own segments of a round durable, several at once.
+    pub(super) async fn sync_own(&self, keys: &[PartitionKey]) -> Result<(), StorageError> {
+        for group in keys.chunks(SYNCS_IN_FLIGHT) {
+            // Taken out while they are synced: nothing else writes to them, the flusher being one task.
+            let segments: Vec<_> = {
+                let mut open = self.segments.flush.borrow_mut();
+                group
+                    .iter()
+                    .filter_map(|key| open.remove(key).map(|segment| (*key, segment)))
+                    .collect()
+            };
+            try_join_all(segments.iter().map(|(_, segment)| segment.sync())).await?;
+            self.segments.flush.borrow_mut().extend(segments);
+        }
+        Ok(())
+    }
+
+    /// Writes small backlogs, in the order of keys, to one segment.
+    pub(super) async fn flush_to_shared(
+        self: &Rc<Self>,
+        backlogs: &[Backlog],
+    ) -> Result<Vec<(Rc<Slot>, Run)>, StorageError> {
+        let mut open = self
+            .segments
+            .shared
+            .borrow_mut()
+            .take()
+            .expect("the round has opened its segments");
+        let segment = &mut open.segment;
+        let mut pace = self.flush_pace();
+        let mut writer = self.segment_writer(segment, &pace);
+        let mut runs = Vec::with_capacity(backlogs.len());
+        for backlog in backlogs {
+            let own = self
+                .write_runs(&mut writer, segment, backlog, &mut pace)
+                .await?;
+            runs.extend(own.into_iter().map(|run| (backlog.slot.clone(), run)));
+        }
+        segment.advance(writer.finish().await?);
+        if let Some((_, last)) = runs.last_mut() {
+            // Nobody else's batches share its last block: the next round may go on with it.
+            last.end = segment.position();
+        }
+        segment.sync().await?;
+        *self.segments.shared.borrow_mut() = Some(open);
+        Ok(runs)
+    }
+
+    /// A shared segment that has been open for long enough is left to retention.
+    pub(super) async fn seal_shared_when_due(&self) -> Result<(), StorageError> {
+        let now = self.clock.monotonic();
+        let due = self
+            .segments
+            .shared
+            .borrow_mut()
+            .take_if(|open| now >= open.seal_at);
+        match due {
+            Some(due) => self.seal_shared(due).await,
+            None => Ok(()),
+        }
+    }
+
+    pub(in crate::shard) async fn seal_shared(
+        &self,
+        open: SharedSegment<D>,
+    ) -> Result<(), StorageError> {
+        open.segment.seal().await?;
+        // Whose run it was last does not matter: it lies where all shared ones do.
+        let anyone = PartitionKey {
+            topic: TopicId(0),
+            partition: PartitionIndex(0),
+        };
+        self.unlink(vec![(anyone, open.segment.segment)]).await
+    }
+
+    /// The shared segment that is still written to goes at once when deletion or retention has left nothing in it.
+    pub(super) async fn give_up_empty_shared(&self) -> Result<(), StorageError> {
+        let empty = self.segments.shared.borrow_mut().take_if(|open| {
+            // What is open has a claim of its own.
+            open.segment.position() > FIRST_BATCH_POSITION
+                && self.claims.is_last(open.segment.segment)
+        });
+        match empty {
+            Some(empty) => self.seal_shared(empty).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Streams a backlog's batches into a segment and notes them in its index. Batches that went straight to another segment leave
+    /// gaps between offsets: each stretch is a run of its own.
+    async fn write_runs(
+        &self,
+        writer: &mut SegmentWriter<D>,
+        segment: &mut OpenSegment<D>,
+        backlog: &Backlog,
+        pace: &mut Pace,
+    ) -> Result<Vec<Run>, StorageError> {
+        let key = backlog.slot.key();
+        let mut runs: Vec<Run> = Vec::new();
+        for batch in &backlog.batches {
+            let position = writer.end();
+            let header = crate::storage::segment::header_at(&batch.bytes)
+                .expect("a batch in the tail has a header");
+            segment.index.push(
+                key,
+                batch.base_offset..batch.next_offset,
+                position,
+                header.max_timestamp(),
+            );
+            writer.push(&batch.bytes).await?;
+            let filler = aligned_bytes(batch.bytes.len()) - batch.bytes.len();
+            writer.push(&[0; BATCH_ALIGNMENT][..filler]).await?;
+            self.keep_pace(pace, writer.end()).await;
+            match runs.last_mut() {
+                Some(run) if run.next_offset == batch.base_offset => {
+                    run.next_offset = batch.next_offset;
+                    run.end = writer.end();
+                    run.max_timestamp = run.max_timestamp.max(header.max_timestamp());
+                    run.append_time = run.append_time.max(header.append_time());
+                }
+                _ => runs.push(Run {
+                    segment: segment.segment,
+                    base_offset: batch.base_offset,
+                    next_offset: batch.next_offset,
+                    position,
+                    end: writer.end(),
+                    max_timestamp: header.max_timestamp(),
+                    append_time: header.append_time(),
+                }),
+            }
+        }
+        Ok(runs)
+    }
+}
+
+/// Syncs of the flusher at once.
+const SYNCS_IN_FLIGHT: usize = 16;
+/// A shared segment is sealed at this size ...
+const SHARED_SEGMENT_BYTES_MAX: u64 = 64 << 20;
+/// ... after this time,
+const SHARED_SEGMENT_AGE_MAX: Duration = Duration::from_secs(10 * 60);
+/// ... and after this part of the shortest retention of those in it.
+const SHARED_SEGMENT_RETENTION_SHARE: u64 = 8;
