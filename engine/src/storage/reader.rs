@@ -5,7 +5,7 @@ mod chunks;
 mod indexes;
 mod walk;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use gannet_wire::{Offset, Timestamp};
@@ -78,11 +78,13 @@ pub struct SegmentReader<D: Disk> {
     files: RefCell<Cache<SegmentRef, OpenFile<D>>>,
     chunks: Chunks<D>,
     indexes: Indexes,
+    /// The shared segment that is still written to, and its end as far as that is durable.
+    open_shared: Cell<Option<(SegmentRef, u64)>>,
 }
 
 struct OpenFile<D: Disk> {
     file: Rc<D::File>,
-    /// Its length when it was opened: for good, when it is shared.
+    /// Its length when it was opened. Where it is still written to this says nothing: room is made before anything is there.
     bytes: u64,
 }
 
@@ -102,7 +104,18 @@ impl<D: Disk> SegmentReader<D> {
             data,
             files: RefCell::new(Cache::new(files_max)),
             indexes: Indexes::new(),
+            open_shared: Cell::new(None),
         }
+    }
+
+    /// A shared segment is written to over several rounds: so far it is durable up to `end`.
+    pub fn shared_grew(&self, segment: SegmentRef, end: u64) {
+        self.open_shared.set(Some((segment, end)));
+    }
+
+    /// Nothing more will be written to it.
+    pub fn shared_ended(&self) {
+        self.open_shared.set(None);
     }
 
     /// From where reading meets `offset` of `run`. `open`: what the index of a segment says that is still being written.
@@ -347,12 +360,17 @@ impl<D: Disk> SegmentReader<D> {
 
     /// How much of the chunk at `start` is there to be read: what is known to be durable.
     fn until(&self, run: &Run, start: u64) -> u64 {
-        // A shared segment was complete before any of its runs was known, so one read serves them all.
-        let known = match run.segment.shared {
-            true => self.files.borrow_mut().get(&run.segment),
-            false => None,
+        // One read of a shared segment serves all its runs. IMPORTANT: behind what is durable there is room that was made for the next round, and
+        // whoever takes the zeros there for good finds no batches later.
+        let end = match self.open_shared.get() {
+            _ if !run.segment.shared => run.end,
+            Some((segment, end)) if segment == run.segment => end,
+            _ => {
+                let known = self.files.borrow_mut().get(&run.segment);
+                known.map_or(run.end, |file| file.bytes)
+            }
         };
-        let end = known.map_or(run.end, |file| file.bytes.max(run.end));
+        let end = end.max(run.end);
         end.min(start + self.chunks.chunk_bytes() as u64)
     }
 

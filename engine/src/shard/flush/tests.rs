@@ -447,3 +447,26 @@ fn a_segment_that_a_chunk_is_on_its_way_to_outlives_its_last_run() {
     assert_eq!(world.count(EXPIRES, 0), 1);
     world.assert_sound();
 }
+
+/// At every step of a round: the next one must not find what the reader took for the end of the segment.
+#[test]
+fn a_shared_segment_that_is_read_while_a_round_writes_to_it_holds_that_round_afterwards() {
+    for steps in 0..80 {
+        let world = World::new();
+        world.publish(KEEPS, 0, 100);
+        world.flushed();
+        // A segment of its own comes first in the round, after room was made for both.
+        for _ in 0..5 {
+            world.publish(EXPIRES, 0, 20 << 10);
+        }
+        world.publish(KEEPS, 1, 100);
+        world.log.want_flush();
+        world.executor.run_steps(steps);
+        // It opens the file for this, and keeps the chunk.
+        assert_eq!(world.count(KEEPS, 0), 1);
+        world.run(Duration::from_millis(500));
+        world.log.recent.evict(0);
+        assert_eq!(world.count(KEEPS, 1), 1, "after {steps} steps");
+        world.assert_sound();
+    }
+}

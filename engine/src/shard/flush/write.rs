@@ -176,6 +176,8 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             last.end = segment.position();
         }
         segment.sync().await?;
+        self.reader
+            .shared_grew(segment.segment, segment.position());
         *self.segments.shared.borrow_mut() = Some(open);
         Ok(runs)
     }
@@ -199,6 +201,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         open: SharedSegment<D>,
     ) -> Result<(), StorageError> {
         open.segment.seal().await?;
+        self.reader.shared_ended();
         // Whose run it was last does not matter: it lies where all shared ones do.
         let anyone = PartitionKey {
             topic: TopicId(0),
