@@ -117,10 +117,29 @@ pub enum StorageError {
 }
 
 impl StorageError {
-    /// Whether the disk has no room.
+    /// Whether the disk has no room, or the user no more of it.
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull || source.raw_os_error() == Some(libc::ENOSPC))
+        matches!(self, Self::Io { source, .. } if is_no_room(source))
+    }
+
+    /// The same error of something that has begun already: it is final, and nobody may take it for one that came before anything was done.
+    #[must_use]
+    pub fn after_room_was_made(self) -> Self {
+        match self {
+            Self::Io {
+                action,
+                path,
+                source,
+            } if is_no_room(&source) => Self::Io {
+                action,
+                path,
+                source: std::io::Error::other(format!(
+                    "{source}, although room for it had been reserved"
+                )),
+            },
+            other => other,
+        }
     }
 
     /// Whether there is no such file.
@@ -138,4 +157,9 @@ impl StorageError {
             source,
         }
     }
+}
+
+fn is_no_room(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
 }

@@ -109,6 +109,10 @@ impl<D: Disk> RecordLog<D> {
     }
 
     /// As [`RecordLog::start`], with a snapshot in parts, each smaller than [`RECORD_BYTES_MAX`].
+    ///
+    /// # Errors
+    /// Where [`StorageError::is_disk_full`], nothing has begun, and the log there is can go on. All else is final: the new pair may be what the next
+    /// start finds.
     pub async fn start_in_parts<R: AsRef<[u8]>>(
         disk: &D,
         dir: &Path,
@@ -163,7 +167,8 @@ impl<D: Disk> RecordLog<D> {
         log.disk
             .sync_dir(dir)
             .await
-            .map_err(StorageError::io("sync", dir))?;
+            .map_err(StorageError::io("sync", dir))
+            .map_err(StorageError::after_room_was_made)?;
         for old in older.into_iter().filter(|old| *old < sequence) {
             for copy in COPIES {
                 let path = copy_path(&log.stem, old, copy);
@@ -260,12 +265,16 @@ impl<D: Disk> RecordLog<D> {
                 self.copies[1].write_at(position, &buffer),
             )
             .await;
-            a.and(b).map_err(StorageError::io("write", &self.stem))?;
+            a.and(b)
+                .map_err(StorageError::io("write", &self.stem))
+                .map_err(StorageError::after_room_was_made)?;
             position += buffer.len() as u64;
             written += chunk;
         }
         let (a, b) = futures_util::future::join(self.copies[0].sync(), self.copies[1].sync()).await;
-        a.and(b).map_err(StorageError::io("sync", &self.stem))?;
+        a.and(b)
+            .map_err(StorageError::io("sync", &self.stem))
+            .map_err(StorageError::after_room_was_made)?;
         self.position = position;
         self.index += 1;
         Ok(())

@@ -466,9 +466,14 @@ impl DiskFile for SimFile {
                     }
                     Ending::Completed => medium.claim(inode, position, bytes)?,
                 }
-                if fault == Some(FaultKind::Write) {
+                let failure = match fault {
+                    Some(FaultKind::Write) => Some(libc::EIO),
+                    Some(FaultKind::WriteNoRoom) => Some(libc::ENOSPC),
+                    _ => None,
+                };
+                if let Some(errno) = failure {
                     medium.tear(inode, position, &buffer, random);
-                    return Err(io::Error::from_raw_os_error(libc::EIO));
+                    return Err(io::Error::from_raw_os_error(errno));
                 }
                 medium.write(inode, position, &buffer);
                 if durable && !state.lying {

@@ -30,6 +30,8 @@ pub enum FaultKind {
     Read,
     /// A write fails with EIO; any part of it may have happened.
     Write,
+    /// A write fails with ENOSPC, although its room was reserved, as where room is promised more than once; any part of it may have happened.
+    WriteNoRoom,
     /// A write claims success and did nothing.
     LostWrite,
     /// A write claims success and went to another block of the same file.
@@ -105,9 +107,10 @@ impl Fault {
     pub(super) fn strikes(&mut self, op: OpKind, path: &Path) -> bool {
         let about = match self.kind {
             FaultKind::Read => OpKind::Read,
-            FaultKind::Write | FaultKind::LostWrite | FaultKind::MisdirectedWrite { .. } => {
-                OpKind::Write
-            }
+            FaultKind::Write
+            | FaultKind::WriteNoRoom
+            | FaultKind::LostWrite
+            | FaultKind::MisdirectedWrite { .. } => OpKind::Write,
             FaultKind::Sync => OpKind::Sync,
             FaultKind::SyncDir => OpKind::SyncDir,
             FaultKind::Open { .. } => OpKind::Open,

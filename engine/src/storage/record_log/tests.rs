@@ -499,3 +499,16 @@ fn a_start_that_a_full_disk_refuses_leaves_the_log_before_as_it_was() {
     world.disk.crash(CrashPolicy::KeepAll);
     assert_eq!(world.records(), [b"snapshot".to_vec(), b"more".to_vec()]);
 }
+
+#[test]
+fn a_start_that_runs_out_of_room_after_all_is_final() {
+    // The new pair may be whole on the disk: whoever went on with the one before would be forgotten at the next start.
+    for writes in 0..2 {
+        let world = World::with_log(1, &[b"first"]);
+        let fault = Fault::new(FaultKind::WriteNoRoom).at("log-2");
+        world.disk.inject(fault.after(writes));
+        let started = RecordLog::start(&world.disk, dir(), NAME, 2, b"second");
+        let error = world.executor.block_on(started).err().unwrap();
+        assert!(!error.is_disk_full(), "{error}");
+    }
+}
