@@ -19,6 +19,7 @@ use crate::storage::segment::{Run, aligned_bytes};
 use crate::storage::{Lsn, PartitionKey, StorageError};
 
 /// How a round ended.
+#[must_use]
 pub(super) enum RoundEnd {
     Done,
     /// The disk is full, and nothing has been done: it can be tried again.

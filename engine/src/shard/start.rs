@@ -1,17 +1,19 @@
 //! A broker's start and a shard's tasks, the same for every disk: the engine calls this on the real one, the simulated world on its own.
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use gannet_wire::ShardIndex;
 
 use super::log::{LogConfig, ShardLog};
 use super::recover::{ShardIdentity, lay_out};
+use super::sweep::{list, remove};
 use crate::control::catalogue::{Catalogue, Layout};
 use crate::io::local::Signal;
 use crate::io::{Clock, Disk, Spawn};
 use crate::storage::StorageError;
-use crate::storage::layout::DataDir;
+use crate::storage::layout::{DataDir, JOURNAL_DIR, JOURNAL_KEPT_SUFFIX};
 
 /// Opens the catalogue and, when the number of shards has changed, moves every partition to its new owner before anything is served.
 pub async fn open_catalogue<D: Disk, C: Clock>(
@@ -177,7 +179,10 @@ async fn remove_former_layouts<D: Disk>(
         .await
         .map_err(StorageError::io("list", data.root()))?;
     for entry in entries {
-        if DataDir::layout_of_name(&entry.name).is_some_and(|number| number != present) {
+        let Some(layout) = DataDir::layout_of_name(&entry.name) else {
+            continue;
+        };
+        if layout != present && !keep_damaged_files(disk, data, layout).await? {
             let dir = data.root().join(&entry.name);
             disk.remove_dir_all(&dir)
                 .await
@@ -185,4 +190,42 @@ async fn remove_former_layouts<D: Disk>(
         }
     }
     Ok(())
+}
+
+/// Damaged journal files are kept, whatever becomes of their layout: all that is beside them goes. Whether there are any.
+async fn keep_damaged_files<D: Disk>(
+    disk: &D,
+    data: &DataDir,
+    layout: u64,
+) -> Result<bool, StorageError> {
+    let dir = data.layout(layout);
+    let mut kept_any = false;
+    for shard in list(disk, &dir).await? {
+        let shard = dir.join(&shard.name);
+        let journal = shard.join(JOURNAL_DIR);
+        let files = list(disk, &journal).await?;
+        let kept: HashSet<&str> = files
+            .iter()
+            .filter_map(|file| file.name.strip_suffix(JOURNAL_KEPT_SUFFIX))
+            .collect();
+        if kept.is_empty() {
+            continue;
+        }
+        kept_any = true;
+        for file in &files {
+            let slot = file.name.split('.').next().unwrap_or(&file.name);
+            if !kept.contains(slot) {
+                remove(disk, &journal.join(&file.name)).await?;
+            }
+        }
+        for other in list(disk, &shard)
+            .await?
+            .iter()
+            .filter(|other| !other.is_dir)
+        {
+            remove(disk, &shard.join(&other.name)).await?;
+        }
+        tracing::warn!(dir = %journal.display(), "damaged journal files of a former number of shards are kept: remove them once nobody wants to look into them");
+    }
+    Ok(kept_any)
 }

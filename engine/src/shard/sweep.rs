@@ -133,14 +133,14 @@ async fn topics_on_disk<D: Disk>(disk: &D, data: &DataDir) -> Result<Vec<TopicId
         .collect())
 }
 
-async fn list<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<DirEntry>, StorageError> {
+pub(super) async fn list<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<DirEntry>, StorageError> {
     match disk.list(dir).await {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
         other => other.map_err(StorageError::io("list", dir)),
     }
 }
 
-async fn remove<D: Disk>(disk: &D, path: &Path) -> Result<u64, StorageError> {
+pub(super) async fn remove<D: Disk>(disk: &D, path: &Path) -> Result<u64, StorageError> {
     match disk.remove(path).await {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
         other => other.map(|()| 1).map_err(StorageError::io("remove", path)),

@@ -26,6 +26,8 @@ pub const INDEX_SUFFIX: &str = ".idx";
 pub const JOURNAL_SUFFIX: &str = ".gnj";
 /// Ends the name of the note that a journal file is damaged and is kept.
 pub const JOURNAL_KEPT_SUFFIX: &str = ".gnj.damaged";
+/// The directory of a shard's journal.
+pub const JOURNAL_DIR: &str = "journal";
 /// The name of a shard's checkpoint log.
 pub const CHECKPOINT_NAME: &str = "checkpoint";
 /// The name of the catalogue's log.
@@ -77,7 +79,7 @@ impl DataDir {
     /// A shard's journal files.
     #[must_use]
     pub fn journal(&self, layout: u64, shard: ShardIndex) -> PathBuf {
-        self.shard(layout, shard).join("journal")
+        self.shard(layout, shard).join(JOURNAL_DIR)
     }
 
     /// Segments of many partitions.
