@@ -120,11 +120,10 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
     }
 
     /// Bounds of the producers' table now: silence counts as it really passed, whatever the clock has jumped over.
-    fn producer_limits(&self) -> ProducerLimits {
+    pub(super) fn producer_limits(&self) -> ProducerLimits {
         let clock = self.append_clock.borrow();
-        let silent_before = clock.stamped_before(self.config.producers.expiry_ms);
         ProducerLimits {
-            expiry_ms: clock.now().0.saturating_sub(silent_before.0),
+            expiry_ms: clock.stamps_of_age(self.config.producers.expiry_ms),
             ..self.config.producers
         }
     }

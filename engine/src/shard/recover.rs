@@ -76,7 +76,8 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             clock.monotonic(),
             clock.wall_ms(),
         );
-        state.drop_expired_producers(append_clock.now(), config.producers.expiry_ms);
+        let silence_ms = append_clock.stamps_of_age(config.producers.expiry_ms);
+        state.drop_expired_producers(append_clock.now(), silence_ms);
         let mut replay = Replay::new(&state, catalogue, identity, &config, clock.monotonic());
         let Plan {
             steps,
@@ -184,7 +185,9 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
     /// Flushes until segments and checkpoint have everything up to and with `lsn`.
     async fn flush_through(self: &Rc<Self>, lsn: Lsn) -> Result<(), StorageError> {
         while self.flushed_lsn.get() < lsn {
-            self.flush_round().await?;
+            if let RoundEnd::NoRoom(error) = self.flush_round().await? {
+                return Err(error);
+            }
         }
         Ok(())
     }

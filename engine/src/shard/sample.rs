@@ -123,6 +123,18 @@ impl World {
         }
     }
 
+    /// The same disk a second time, as it is now.
+    pub(crate) fn fork(&self) -> Self {
+        let executor = SimExecutor::new(1);
+        Self {
+            disk: self.disk.snapshot(&executor),
+            executor,
+            data: self.data.clone(),
+            config: self.config.clone(),
+            partitions: self.partitions,
+        }
+    }
+
     /// Starts the shard, alone in its broker.
     pub(crate) fn try_start(&self) -> Result<Life, StorageError> {
         let (disk, clock) = (self.disk.clone(), self.executor.clock());

@@ -149,6 +149,12 @@ impl AppendClock {
         Timestamp(cutoff)
     }
 
+    /// How far behind the present stamp one is that is `age_ms` old: more than that, where the clock jumped meanwhile.
+    #[must_use]
+    pub fn stamps_of_age(&self, age_ms: i64) -> i64 {
+        self.value_ms.saturating_sub(self.stamped_before(age_ms).0)
+    }
+
     /// When this clock shows it, what carries `stamp` is older than `age_ms`.
     #[must_use]
     pub fn expires_at(&self, stamp: Timestamp, age_ms: i64) -> Timestamp {

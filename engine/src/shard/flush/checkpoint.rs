@@ -54,6 +54,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             // Its LSN is the round's: in no case may an earlier checkpoint have it.
             slot.unrecorded.borrow_mut().push_back((target, run));
         }
+        let producer_limits = self.producer_limits();
         let mut expired: Vec<(Rc<Slot>, Offset)> = Vec::new();
         let mut partitions = Vec::with_capacity(slots.len());
         for slot in slots.iter().filter(|slot| !slot.is_deleted()) {
@@ -61,7 +62,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             expired.push((slot.clone(), log_start));
             let mut state = slot.state.borrow_mut();
             let now = self.append_clock.borrow().now();
-            state.producers.expire(now, &self.config.producers);
+            state.producers.expire(now, &producer_limits);
             let mut unrecorded = slot.unrecorded.borrow_mut();
             let mut recorded: Vec<Run> = unrecorded
                 .iter()
@@ -128,7 +129,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             let dir = self.data.shard(self.layout, self.shard);
             let (mut state, _) = load_checkpoint(&self.disk, &dir).await?;
             let now = self.append_clock.borrow().now();
-            state.drop_expired_producers(now, self.config.producers.expiry_ms);
+            state.drop_expired_producers(now, self.producer_limits().expiry_ms);
             let started = RecordLog::start_in_parts(
                 &self.disk,
                 &dir,

@@ -176,8 +176,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             last.end = segment.position();
         }
         segment.sync().await?;
-        self.reader
-            .shared_grew(segment.segment, segment.position());
+        self.reader.shared_grew(segment.segment, segment.position());
         *self.segments.shared.borrow_mut() = Some(open);
         Ok(runs)
     }

@@ -97,3 +97,28 @@ fn a_duplicate_is_acknowledged_with_the_append_time_of_its_original() {
     run_until_answered(&world, &life, 1);
     assert_eq!(time_of(&life, again), original);
 }
+
+#[test]
+fn a_producer_that_sent_an_hour_ago_is_known_however_far_the_clock_jumped_since() {
+    let world = World::new(1);
+    let life = world.start();
+    life.publish(0, 1, 8, None);
+    world.stop(life);
+    // Down for longer than a producer may be silent.
+    world.executor.clock().jump_wall_ms(60 * 60 * 60 * 1000);
+    let life = world.start();
+    let first = life.publish(0, 1, 8, Some(producer(1, 0, 0)));
+    run_until_answered(&world, &life, 1);
+    assert!(is_published(&life, first));
+    world.executor.run_for(Duration::from_secs(61 * 60));
+    // The flush of the stop, and the start behind it, look at the table too.
+    life.publish(0, 1, 8, None);
+    world.stop(life);
+    let life = world.start();
+    let again = life.publish(0, 1, 8, Some(producer(1, 0, 0)));
+    run_until_answered(&world, &life, 1);
+    match life.outcomes.of(again) {
+        Some(Outcome::Published { duplicate, .. }) => assert!(duplicate),
+        other => panic!("{other:?}"),
+    }
+}

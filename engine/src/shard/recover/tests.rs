@@ -2,6 +2,7 @@
 
 use super::super::sample::{World, key};
 use super::*;
+use crate::shard::start::open_catalogue;
 
 #[test]
 fn what_a_lost_entry_fenced_stays_fenced_after_a_flush_and_another_start() {
@@ -273,4 +274,52 @@ fn a_committed_offset_beyond_the_end_is_reported() {
         life.report.committed_beyond_end,
         [(key(0), "beyond".to_owned(), Offset(11))]
     );
+}
+
+#[test]
+fn a_start_after_damage_on_a_full_disk_ends_with_an_error() {
+    let world = World::new(1);
+    let life = world.start();
+    let lsn = world.publish_each(&life, 0, &[10, 10])[0];
+    world.kill(life);
+    world.rot_entry(lsn, 0);
+    let used: u64 = world.disk.list_tree().iter().map(|(_, bytes)| bytes).sum();
+    // The start's own files have room, a segment has not.
+    let mut refused = 0;
+    for blocks in 0..100 {
+        let fork = world.fork();
+        fork.disk.set_capacity(used + blocks * 4096);
+        match fork.try_start() {
+            Err(error) => {
+                assert!(error.is_disk_full(), "{error}");
+                refused += 1;
+            }
+            Ok(life) => {
+                assert_eq!(life.fences(0), [(0, 10)]);
+                break;
+            }
+        }
+    }
+    assert!(refused > 0);
+}
+
+#[test]
+fn a_damaged_journal_file_is_kept_when_the_number_of_shards_changes() {
+    let world = World::new(1);
+    let life = world.start();
+    let lsn = world.publish_each(&life, 0, &[10, 10])[0];
+    world.kill(life);
+    world.rot_entry(lsn, 0);
+    let (path, _) = world.commit(lsn);
+    let bytes = world.disk.read_file(&path).unwrap();
+    for shards in [2, 3] {
+        let clock = world.executor.clock();
+        let opened = open_catalogue(&world.disk, &clock, &world.data, shards, &world.config, 7);
+        world.executor.block_on(opened).unwrap();
+        assert_eq!(world.disk.read_file(&path), Some(bytes.clone()));
+        let of_former = world.disk.list_tree().into_iter();
+        let left = of_former.filter(|(path, _)| path.starts_with(world.data.layout(1)));
+        // The file and the note beside it.
+        assert_eq!(left.count(), 2);
+    }
 }
