@@ -7,8 +7,10 @@ use gannet_wire::batch::CheckedHeader;
 use gannet_wire::frame::Durability;
 use gannet_wire::{ErrorBody, ErrorCode};
 
+use super::completion::{Completion, Outcome};
 use super::log::ShardLog;
-use super::slot::{BatchArrival, CommitArrival, Completion, Outcome, Slot, WaitingDuplicate};
+use super::pending::{BatchArrival, CommitArrival, WaitingDuplicate};
+use super::slot::Slot;
 use super::topics::topic_deleted;
 use crate::cursor::CommittedOffset;
 use crate::io::{Clock, Disk};
@@ -27,8 +29,12 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
     /// Whether a publisher may go on now, or has to wait by [`ShardLog::admitted`].
     #[must_use]
     pub fn admits(&self) -> bool {
-        self.recent.unflushed_bytes() + (self.arrivals.bytes() as u64)
-            < self.config.unflushed_bytes_max
+        self.held_bytes() < self.config.unflushed_bytes_max
+    }
+
+    /// Memory of all batches that are in no segment yet: waiting, being written, and in the tail.
+    pub(super) fn held_bytes(&self) -> u64 {
+        self.arrivals.bytes() as u64 + self.on_their_way.bytes() + self.recent.unflushed_bytes()
     }
 
     /// Waits until memory allows another batch. A publisher waits here, and thereby its connection.

@@ -4,7 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::slot::{Arrival, BatchArrival, Slot};
+use super::pending::{Arrival, BatchArrival};
+use super::slot::Slot;
 use crate::storage::commit::commit_bytes;
 
 /// The slots of a shard that have something waiting, in the order of their turns.

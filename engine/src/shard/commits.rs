@@ -7,22 +7,25 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::future::{Either, LocalBoxFuture, select};
 use futures_util::stream::FuturesUnordered;
 use gannet_wire::frame::Durability;
 
 use super::arrivals::{CommitBounds, Item};
+use super::commit_encoding::PlannedCommit;
+use super::completion::{Completion, Outcome};
 use super::direct::DirectFuture;
 use super::log::ShardLog;
+use super::on_their_way::OnItsWay;
+use super::pending::Arrival;
 use super::recent::Recent;
-use super::slot::{Arrival, Completion, Outcome, Slot};
+use super::slot::Slot;
 use super::topics::topic_deleted;
 use crate::io::{Clock, Disk, DiskBuffer, DiskFile};
 use crate::partition::TailBatch;
-use crate::storage::commit::{BatchStamp, CommitIdentity, CommitWriter, EntryKind, commit_bytes};
-use crate::storage::segment::DirectRun;
+use crate::storage::commit::CommitIdentity;
+use crate::storage::journal::Placement;
 use crate::storage::slice::Slice;
 use crate::storage::{Lsn, StorageError};
 
@@ -31,9 +34,11 @@ struct Submitted {
     done: bool,
     buffer: DiskBuffer,
     items: Vec<Item>,
+    _on_its_way: OnItsWay,
 }
 
 type Write = LocalBoxFuture<'static, (Lsn, std::io::Result<()>)>;
+type Rotation = LocalBoxFuture<'static, Result<(), StorageError>>;
 
 impl<D: Disk, C: Clock> ShardLog<D, C> {
     /// Runs until [`ShardLog::stop`] and until everything gathered is durable. An error is final: nothing more is acknowledged. Ends as well when
@@ -51,25 +56,36 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         let mut writes: FuturesUnordered<Write> = FuturesUnordered::new();
         let mut directs: FuturesUnordered<DirectFuture<D>> = FuturesUnordered::new();
         let mut submitted: VecDeque<Submitted> = VecDeque::new();
+        // A commit that the current journal file has no room for, and what makes the next one ready.
+        let mut waiting: Option<PlannedCommit> = None;
+        let mut rotation: Option<Rotation> = None;
         loop {
             let seen = self.work.version();
             if !self.disk_room.gave_up() {
                 self.start_directs(&mut directs);
             }
             let hold = self.hold();
-            while hold.is_none() && !self.disk_room.gave_up() && self.may_submit(writes.len()) {
-                let Some(items) = self.gather(directs.len()) else {
-                    break;
-                };
-                match self.submit(items, &mut submitted).await {
-                    Ok(write) => writes.push(write),
-                    Err(error) => self.give_up(error)?,
+            while rotation.is_none() && !self.disk_room.gave_up() {
+                // One that waited for a journal file goes first.
+                let next = waiting.take().or_else(|| {
+                    let may = hold.is_none() && self.may_submit(writes.len());
+                    may.then(|| self.gather(directs.len())).flatten()
+                });
+                let Some(commit) = next else { break };
+                match self.journal.place(commit.bytes()) {
+                    Some(placement) => writes.push(self.submit(commit, placement, &mut submitted)),
+                    None => {
+                        // IMPORTANT: nothing is awaited here. What is on its way goes on while the next file is made ready.
+                        rotation = Some(self.rotation());
+                        waiting = Some(commit);
+                    }
                 }
             }
             let nothing_waits = self.arrivals.is_empty() && !self.progress.mark_due();
             if self.is_stopping()
                 && writes.is_empty()
                 && directs.is_empty()
+                && rotation.is_none()
                 && (nothing_waits || self.disk_room.gave_up())
             {
                 self.commits_ended.set(true);
@@ -87,6 +103,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             });
             let mut finished = Vec::new();
             let mut landed = Vec::new();
+            let mut rotated = None;
             poll_fn(|cx| {
                 while let Poll::Ready(Some(done)) = Pin::new(&mut writes).poll_next(cx) {
                     finished.push(done);
@@ -94,7 +111,12 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 while let Poll::Ready(Some(done)) = Pin::new(&mut directs).poll_next(cx) {
                     landed.push(done);
                 }
-                if finished.is_empty() && landed.is_empty() {
+                if let Some(Poll::Ready(done)) =
+                    rotation.as_mut().map(|next| next.as_mut().poll(cx))
+                {
+                    rotated = Some(done);
+                }
+                if finished.is_empty() && landed.is_empty() && rotated.is_none() {
                     match held.as_mut().poll(cx) {
                         Poll::Ready(()) => Poll::Ready(()),
                         Poll::Pending => changed.as_mut().poll(cx),
@@ -104,6 +126,13 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 }
             })
             .await;
+            if let Some(done) = rotated {
+                rotation = None;
+                if let Err(error) = done {
+                    waiting = None;
+                    self.give_up(error)?;
+                }
+            }
             for done in landed {
                 match done {
                     Ok(done) => self.direct_landed(done),
@@ -171,7 +200,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
     }
 
     /// What the next commit holds: nothing at all for a mark; `None` when there is nothing to write.
-    fn gather(&self, directs_in_flight: usize) -> Option<Vec<Item>> {
+    fn gather(&self, directs_in_flight: usize) -> Option<PlannedCommit> {
         let items = self.arrivals.take_commit(&CommitBounds {
             bytes_max: self.config.commit_bytes_max,
             direct_bytes_min: self.config.direct_bytes_min,
@@ -180,45 +209,18 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         // At a stop the mark does not wait for its interval.
         let mark = (self.mark_wanted.take() || (self.is_stopping() && self.arrivals.is_empty()))
             && self.progress.mark_due();
-        (!items.is_empty() || mark).then_some(items)
+        (!items.is_empty() || mark).then(|| PlannedCommit::of(items, self.config.commit_bytes_max))
     }
 
-    /// Fills a buffer with the items and starts the write.
-    async fn submit(
-        self: &Rc<Self>,
-        mut items: Vec<Item>,
+    /// Starts the write of a commit that has its place.
+    fn submit(
+        &self,
+        commit: PlannedCommit,
+        placement: Placement<D>,
         submitted: &mut VecDeque<Submitted>,
-    ) -> Result<Write, StorageError> {
+    ) -> Write {
         self.observe_clock();
-        let directs: Vec<Option<Vec<u8>>> = items
-            .iter()
-            .map(|item| encode_direct(&item.arrival))
-            .collect();
-        let payload: usize = items
-            .iter()
-            .zip(&directs)
-            .map(|(item, direct)| {
-                direct
-                    .as_ref()
-                    .map_or_else(|| arrival_bytes(&item.arrival), Vec::len)
-            })
-            .sum();
-        let bytes = commit_bytes(items.len(), payload);
-        // IMPORTANT: what is larger a recovery takes for damage, and no journal file may have room for it.
-        assert!(
-            bytes <= self.config.commit_bytes_max,
-            "a commit of {bytes} bytes is over the limit"
-        );
         let lsn = self.progress.next();
-        let placement = loop {
-            if let Some(placement) = self.journal.place(bytes) {
-                break placement;
-            }
-            match self.journal.rotate(lsn).await {
-                Ok(()) => {}
-                Err(error) => self.wait_for_space(error).await?,
-            }
-        };
         let durable_lsn = self.progress.released();
         let identity = CommitIdentity {
             generation: placement.generation,
@@ -228,48 +230,9 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             append_time: self.append_clock.borrow().now(),
             previous_checksum: placement.previous_checksum,
         };
+        let bytes = commit.bytes();
         let mut buffer = self.disk.buffer(bytes);
-        let mut writer = CommitWriter::new(&mut buffer, identity, items.len());
-        for (item, direct) in items.iter_mut().zip(directs) {
-            let key = item.slot.key();
-            match (&item.arrival, direct) {
-                (Arrival::Batch(batch), _) => {
-                    let stamp = BatchStamp {
-                        key,
-                        base_offset: batch.base_offset,
-                        record_count: batch.record_count,
-                        append_time: batch.append_time,
-                        leader_epoch: batch.leader_epoch,
-                    };
-                    item.range = writer.batch(&batch.bytes, &stamp);
-                }
-                (Arrival::Direct(chunk), Some(encoded)) => {
-                    let records = chunk.run.next_offset.0 - chunk.run.base_offset.0;
-                    let records =
-                        u32::try_from(records).expect("a chunk's records are bounded by its bytes");
-                    writer.entry(
-                        EntryKind::DirectRun,
-                        key,
-                        chunk.run.base_offset,
-                        records,
-                        &encoded,
-                    );
-                }
-                (Arrival::Committed(commit), _) => writer.entry(
-                    EntryKind::CommittedOffset,
-                    key,
-                    Default::default(),
-                    0,
-                    &commit.encoded,
-                ),
-                (Arrival::Direct(_), None) => unreachable!("every chunk was encoded above"),
-            }
-            // The arrival's bytes are in the commit now; what the socket received can be reused.
-            if let Arrival::Batch(batch) = &mut item.arrival {
-                batch.bytes = Bytes::new();
-            }
-        }
-        let checksum = writer.finish();
+        let (items, checksum) = commit.encode(&mut buffer, identity);
         let buffer = buffer.freeze();
         self.journal.advance(bytes, lsn, checksum);
         if self.journal.wants_spare() {
@@ -282,11 +245,21 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             done: false,
             buffer: buffer.clone(),
             items,
+            _on_its_way: self.on_their_way.hold(bytes as u64),
         });
         let (file, position) = (placement.file, placement.position);
-        Ok(Box::pin(async move {
-            (lsn, file.write_at(position, &buffer).await)
-        }))
+        Box::pin(async move { (lsn, file.write_at(position, &buffer).await) })
+    }
+
+    /// Puts the next journal file to use; a full disk only delays it.
+    fn rotation(self: &Rc<Self>) -> Rotation {
+        let (log, first_lsn) = (self.clone(), self.progress.next());
+        Box::pin(async move {
+            while let Err(error) = log.journal.rotate(first_lsn).await {
+                log.wait_for_space(error).await?;
+            }
+            Ok(())
+        })
     }
 
     /// Acknowledges and shows the contiguous prefix of complete commits.
@@ -415,32 +388,4 @@ fn complete_published(
             duplicate: false,
         });
     }
-}
-
-/// Bytes of an arrival that stands in a commit as it is.
-fn arrival_bytes(arrival: &Arrival) -> usize {
-    match arrival {
-        Arrival::Batch(batch) => batch.bytes.len(),
-        Arrival::Committed(commit) => commit.encoded.len(),
-        Arrival::Direct(_) => 0,
-    }
-}
-
-fn encode_direct(arrival: &Arrival) -> Option<Vec<u8>> {
-    let Arrival::Direct(chunk) = arrival else {
-        return None;
-    };
-    let run = DirectRun {
-        segment: chunk.run.segment.id.0,
-        position: chunk.run.position,
-        end: chunk.run.end,
-        max_timestamp: chunk.run.max_timestamp.0,
-        append_time: chunk.run.append_time.0,
-        producers: chunk.producers.clone(),
-    };
-    Some(
-        rkyv::to_bytes::<rkyv::rancor::Error>(&run)
-            .expect("memory is the only thing that can be missing")
-            .into_vec(),
-    )
 }

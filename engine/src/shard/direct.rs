@@ -10,8 +10,10 @@ use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use gannet_wire::{Offset, Timestamp};
 
+use super::completion::Outcome;
 use super::log::ShardLog;
-use super::slot::{BatchArrival, DirectBatch, DirectChunk, Outcome, Slot, chunk_batches_max};
+use super::pending::{BatchArrival, DirectBatch, DirectChunk, chunk_batches_max};
+use super::slot::Slot;
 use super::topics::topic_deleted;
 use crate::io::{BLOCK_BYTES, Clock, Disk, DiskFile};
 use crate::storage::StorageError;
@@ -104,6 +106,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 completion.complete(Outcome::Failed(topic_deleted(&slot)));
             }
             slot.changed.notify_all();
+            self.room.notify_all();
             return;
         }
         if let Some(segment) = segment {
@@ -185,6 +188,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             })
             .collect();
         let allocated_bytes = buffer.len();
+        let on_its_way = self.on_their_way.hold(allocated_bytes as u64);
         let batches = batches
             .into_iter()
             .zip(placed)
@@ -209,6 +213,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             batches,
             producers,
             allocated_bytes,
+            _on_its_way: on_its_way,
         };
 
         let slot = slot.clone();

@@ -87,7 +87,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             return;
         };
         let shards = u64::from(self.shards.max(1));
-        let owed = self.recent.unflushed_bytes() + self.arrivals.bytes() as u64;
+        let owed = self.held_bytes();
         let kept = self
             .config
             .disk_reserve_bytes

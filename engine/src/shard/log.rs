@@ -18,6 +18,7 @@ use super::disk_room::DiskRoom;
 use super::expiries::Expiries;
 use super::files::FileShares;
 pub use super::log_config::LogConfig;
+use super::on_their_way::OnTheirWay;
 use super::recent::{Recent, RecentCommits};
 use super::segment_claims::SegmentClaims;
 use super::segments::OpenSegments;
@@ -57,6 +58,7 @@ pub struct ShardLog<D: Disk, C: Clock> {
 
     pub(super) journal: Journal<D>,
     pub(super) arrivals: Arrivals,
+    pub(super) on_their_way: OnTheirWay,
     pub(super) progress: CommitProgress,
     pub(super) mark_wanted: Cell<bool>,
     /// When the newest commit was submitted.
@@ -159,6 +161,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             append_clock: RefCell::new(parts.append_clock),
             journal: parts.journal,
             arrivals: Arrivals::default(),
+            on_their_way: OnTheirWay::default(),
             progress: CommitProgress::behind(parts.end_lsn),
             mark_wanted: Cell::new(false),
             submitted_at: Cell::new(Duration::ZERO),

@@ -2,8 +2,10 @@
 
 mod append;
 mod arrivals;
+mod commit_encoding;
 mod commit_progress;
 mod commits;
+mod completion;
 mod direct;
 mod disk_room;
 mod expiries;
@@ -14,6 +16,8 @@ mod housekeeping;
 pub mod log;
 mod log_config;
 pub mod mail;
+mod on_their_way;
+mod pending;
 pub mod read;
 mod recent;
 pub mod recover;
