@@ -28,6 +28,9 @@ pub const SEGMENT_VERSION: u32 = 1;
 
 const MAGIC: [u8; 8] = *b"GANNETS\n";
 const SHARED_TOPIC: u64 = u64::MAX;
+/// In a segment's id the counter has 32 bits, the shard 8, the incarnation the other 24.
+const SHARD_SHIFT: u32 = 32;
+const INCARNATION_SHIFT: u32 = 40;
 
 /// Consecutive batches of one partition in one segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,20 +151,23 @@ impl SegmentIds {
     /// A new id.
     pub fn allocate(&mut self) -> SegmentId {
         assert!(
-            self.next < 1 << 24,
-            "a shard makes fewer than 16 million segments in one life"
+            self.incarnation < 1 << (u64::BITS - INCARNATION_SHIFT),
+            "there were fewer than 16 million starts"
         );
-        let id = u64::from(self.incarnation) << 32
-            | u64::from(self.shard.0) << 24
+        let id = u64::from(self.incarnation) << INCARNATION_SHIFT
+            | u64::from(self.shard.0) << SHARD_SHIFT
             | u64::from(self.next);
-        self.next += 1;
+        self.next = self
+            .next
+            .checked_add(1)
+            .expect("a shard makes fewer than four thousand million segments in one life");
         SegmentId(id)
     }
 
     /// The life of the broker in which `id` was given out.
     #[must_use]
     pub fn incarnation_of(id: SegmentId) -> u32 {
-        (id.0 >> 32) as u32
+        (id.0 >> INCARNATION_SHIFT) as u32
     }
 }
 

@@ -27,7 +27,7 @@ impl World {
 }
 
 /// An id that the broker's first life gave out, far from those it really did.
-const OF_THE_FIRST_LIFE: u64 = 1 << 32 | 0xffff;
+const OF_THE_FIRST_LIFE: u64 = 1 << 40 | 0xffff;
 
 #[test]
 fn segments_that_no_checkpoint_and_no_journal_names_go_at_the_next_start() {
