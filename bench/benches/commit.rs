@@ -9,7 +9,7 @@ use gannet_engine::io::{DiskBuffer, DiskBufferMut};
 use gannet_engine::storage::commit::{
     BatchStamp, CommitHead, CommitIdentity, CommitWriter, commit_bytes,
 };
-use gannet_engine::storage::index::SegmentIndex;
+use gannet_engine::storage::index::OpenIndex;
 use gannet_engine::storage::recovery::{JournalState, plan};
 use gannet_engine::storage::scan::{Found, FoundCommit};
 use gannet_engine::storage::slice::Slice;
@@ -121,12 +121,12 @@ fn index(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("index-seek");
     group.throughput(Throughput::Elements(1));
     // A full segment of one partition, and one shared by many.
-    let mut long = SegmentIndex::default();
+    let mut long = OpenIndex::default();
     for number in 0..16_384 {
         let offsets = Offset(number * 64)..Offset((number + 1) * 64);
         long.push(PARTITION, offsets, number << 16, Timestamp(1));
     }
-    let mut shared = SegmentIndex::default();
+    let mut shared = OpenIndex::default();
     for partition in 0..10_000 {
         let key = PartitionKey {
             partition: PartitionIndex(partition),

@@ -18,7 +18,7 @@ use gannet_engine::storage::checkpoint::{
 use gannet_engine::storage::commit::{
     BatchStamp, CommitHead, CommitIdentity, CommitWriter, EntryKind, commit_bytes,
 };
-use gannet_engine::storage::index::SegmentIndex;
+use gannet_engine::storage::index::{OpenIndex, SegmentIndex};
 use gannet_engine::storage::journal_file::{FIRST_COMMIT_POSITION, HeaderState, JournalHeader};
 use gannet_engine::storage::layout::{CATALOGUE_NAME, CHECKPOINT_NAME};
 use gannet_engine::storage::record_log::RecordLog;
@@ -259,14 +259,14 @@ fn a_segment_of_version_1_opens() {
 fn an_index_of_version_1_opens() {
     let [first, second] = batches_of(&fixture("segment.seg", write_segment)).map(|at| at as u64);
     let bytes = fixture("segment.idx", || {
-        let mut index = SegmentIndex::default();
+        let mut index = OpenIndex::default();
         index.push(KEY, Offset(20)..Offset(22), first, Timestamp(TIME.0 + 1));
         index.push(KEY, Offset(22)..Offset(25), second, Timestamp(TIME.0 + 2));
-        index.encode()
+        index.index().encode()
     });
     let index = SegmentIndex::decode(&bytes).unwrap();
     assert_eq!(index.runs.len(), 1);
-    let run = index.run(KEY, Offset(20)).unwrap();
+    let run = &index.runs[index.find(KEY, Offset(20)).unwrap()];
     let point = run.seek_offset(Offset(24)).unwrap();
     assert_eq!(
         (point.offset, point.position, point.max_timestamp_before),

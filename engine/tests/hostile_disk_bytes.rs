@@ -17,7 +17,7 @@ use gannet_engine::storage::checkpoint::{
 use gannet_engine::storage::commit::{
     CommitHead, CommitIdentity, CommitWriter, DirectoryCopy, EntryKind, commit_bytes,
 };
-use gannet_engine::storage::index::SegmentIndex;
+use gannet_engine::storage::index::{OpenIndex, SegmentIndex};
 use gannet_engine::storage::journal_file::{FIRST_COMMIT_POSITION, JournalHeader};
 use gannet_engine::storage::record_log::RecordLog;
 use gannet_engine::storage::scan::Scanner;
@@ -210,7 +210,7 @@ fn checkpoint() -> Vec<u8> {
 }
 
 fn index() -> Vec<u8> {
-    let mut index = SegmentIndex::default();
+    let mut index = OpenIndex::default();
     for batch in 0..8 {
         index.push(
             KEY,
@@ -219,7 +219,7 @@ fn index() -> Vec<u8> {
             Timestamp(batch as i64),
         );
     }
-    index.encode()
+    index.index().encode()
 }
 
 fn journal_header() -> Vec<u8> {

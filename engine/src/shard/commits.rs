@@ -317,6 +317,10 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         slot: &Rc<Slot>,
     ) {
         if slot.is_deleted() {
+            if let Arrival::Direct(chunk) = &arrival {
+                // Its file goes with the topic.
+                self.claims.forget(chunk.run.segment);
+            }
             for completion in arrival.into_completions() {
                 completion.complete(Outcome::Failed(topic_deleted(slot)));
             }

@@ -4,6 +4,7 @@
 //! what the journal says. Chunks of a partition land in any order and are noted in the order of their offsets; batches that
 //! arrive meanwhile wait behind them.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use futures_util::future::LocalBoxFuture;
@@ -17,7 +18,7 @@ use super::slot::Slot;
 use super::topics::topic_deleted;
 use crate::io::{BLOCK_BYTES, Clock, Disk, DiskFile};
 use crate::storage::StorageError;
-use crate::storage::index::SegmentIndex;
+use crate::storage::index::OpenIndex;
 use crate::storage::open_segment::OpenSegment;
 use crate::storage::segment::{DirectProducer, Run, SegmentRef, aligned_bytes};
 use crate::storage::slice::Slice;
@@ -102,6 +103,8 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             // All that is left of the others is how many are on their way.
             pending.directs.pop_front();
             drop((pending, segment));
+            // Its file goes with the topic.
+            self.claims.forget(chunk.run.segment);
             for completion in chunk.into_completions() {
                 completion.complete(Outcome::Failed(topic_deleted(&slot)));
             }
@@ -221,10 +224,10 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         if let Some(mut segment) = present {
             // Retention may drop the last run of this segment while the chunk is on its way to it.
             self.claims.claim(segment.segment);
-            if segment.position() < self.segment_bytes_max(&slot)
+            if !self.is_full(&segment, &slot)
                 && let Some(position) = segment.take(bytes as u64)
             {
-                index_points(&mut segment.index, &slot, &points, position);
+                index_points(&segment.index, &slot, &points, position);
                 let (file, segment_ref) = (segment.file.clone(), segment.segment);
                 let path = segment_ref.path(&self.data, key);
                 self.segments.direct.borrow_mut().insert(key, segment);
@@ -244,7 +247,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             slot.pending.borrow_mut().opening_segment = true;
             let log = self.clone();
             return Box::pin(async move {
-                if segment.position() >= log.segment_bytes_max(&slot) {
+                if log.is_full(&segment, &slot) {
                     segment.seal().await?;
                     log.unlink(vec![(slot.key(), segment.segment)]).await?;
                     segment = log.create_segment(Some(slot.key())).await?;
@@ -253,7 +256,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 log.reserve_with_patience(&mut segment, bytes as u64)
                     .await?;
                 let position = segment.take(bytes as u64).expect("room was reserved");
-                index_points(&mut segment.index, &slot, &points, position);
+                index_points(&segment.index, &slot, &points, position);
                 log.write_chunk(&segment, position, &buffer).await?;
                 Ok(DirectDone {
                     chunk: chunk(segment.segment, position),
@@ -272,7 +275,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             log.reserve_with_patience(&mut segment, bytes as u64)
                 .await?;
             let position = segment.take(bytes as u64).expect("room was reserved");
-            index_points(&mut segment.index, &slot, &points, position);
+            index_points(&segment.index, &slot, &points, position);
             log.write_chunk(&segment, position, &buffer).await?;
             Ok(DirectDone {
                 chunk: chunk(segment.segment, position),
@@ -299,7 +302,8 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
 }
 
 /// Notes a chunk's batches in its segment's index.
-fn index_points(index: &mut SegmentIndex, slot: &Slot, points: &[ChunkPoint], position: u64) {
+fn index_points(index: &RefCell<OpenIndex>, slot: &Slot, points: &[ChunkPoint], position: u64) {
+    let mut index = index.borrow_mut();
     for point in points {
         index.push(
             slot.key(),

@@ -12,6 +12,11 @@ pub(super) struct FileShares {
 }
 
 impl FileShares {
+    /// Open for writing.
+    pub(super) fn writing(&self) -> usize {
+        self.direct + self.flush
+    }
+
     /// Half is for readers, who have many partitions; with less than three each has one all the same.
     pub(super) fn of(open_files_max: usize) -> Self {
         let reading = (open_files_max / 2).max(1);

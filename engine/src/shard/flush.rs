@@ -10,7 +10,7 @@ mod write;
 
 use std::rc::Rc;
 
-pub(super) use self::write::SharedSegment;
+use self::retention::EXPIRIES_PER_ROUND_MAX;
 use super::log::ShardLog;
 use super::slot::Slot;
 use crate::io::{Clock, Disk};
@@ -59,6 +59,9 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             if self.commits_ended() {
                 return self.finish_flushes().await;
             }
+            if self.seal_due() {
+                self.seal_due_segments().await?;
+            }
             if self.flush_wanted.take()
                 && (!self.recent.all_flushed()
                     || self.expiry_due()
@@ -67,7 +70,9 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 self.expire_on_a_full_disk().await?;
                 match self.flush_round().await? {
                     RoundEnd::Done => {
-                        if self.recent.unflushed_bytes() >= self.config.flush_bytes {
+                        if self.recent.unflushed_bytes() >= self.config.flush_bytes
+                            || self.expiry_due()
+                        {
                             self.flush_wanted.set(true);
                         }
                     }
@@ -107,7 +112,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         if let RoundEnd::NoRoom(error) = self.make_room(&large, &small).await? {
             return Ok(RoundEnd::NoRoom(error));
         }
-        slots.extend(self.expired_slots(round, usize::MAX));
+        slots.extend(self.expired_slots(round, EXPIRIES_PER_ROUND_MAX));
         let mut runs: Vec<(Rc<Slot>, Run)> = Vec::new();
         let mut written: Vec<PartitionKey> = Vec::new();
         for backlog in &large {
@@ -120,7 +125,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             runs.extend(self.flush_to_shared(&small).await?);
         }
         self.checkpoint_round(target, &slots, runs).await?;
-        self.seal_shared_when_due().await?;
+        self.seal_due_segments().await?;
         Ok(RoundEnd::Done)
     }
 

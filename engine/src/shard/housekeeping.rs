@@ -44,7 +44,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 .is_some_and(|released_at| {
                     now.saturating_sub(released_at) >= self.config.flush_interval
                 });
-            if old || self.expiry_due() {
+            if old || self.expiry_due() || self.seal_due() {
                 self.want_flush();
             }
             if self.recent.all_flushed() {

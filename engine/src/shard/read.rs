@@ -176,7 +176,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
     }
 
     /// Where `offset` stands according to the index of a segment that is still being written.
-    fn open_index_place(&self, slot: &Slot, run: &Run, offset: Offset) -> Option<Place> {
+    pub(super) fn open_index_place(&self, slot: &Slot, run: &Run, offset: Offset) -> Option<Place> {
         self.with_open_index(slot, run, |points| points.seek_offset(offset))?
             .map(Place::from)
     }
@@ -188,22 +188,9 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         run: &Run,
         ask: impl Fn(&RunIndex) -> T,
     ) -> Option<T> {
-        let key = slot.key();
-        if run.segment.shared {
-            let open = self.segments.shared.borrow();
-            let segment = open.as_ref().map(|open| &open.segment)?;
-            let points = segment.index.run(key, run.base_offset);
-            return points.filter(|_| segment.segment == run.segment).map(ask);
-        }
-        [&self.segments.direct, &self.segments.flush]
-            .into_iter()
-            .find_map(|open| {
-                let open = open.borrow();
-                let segment = open
-                    .get(&key)
-                    .filter(|segment| segment.segment == run.segment)?;
-                segment.index.run(key, run.base_offset).map(&ask)
-            })
+        let index = self.segments.index(run.segment)?;
+        let index = index.borrow();
+        index.run(slot.key(), run.base_offset).map(ask)
     }
 
     /// The offset at which reading starts.

@@ -193,13 +193,24 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
     }
 
     fn queue_expiries(&self) {
-        let now = self.append_clock.borrow().now();
+        let clock = self.append_clock.borrow();
         for slot in self.slots.borrow().values() {
-            if slot.topic().settings.retention_ms.is_some()
-                || slot.topic().settings.retention_bytes.is_some()
-            {
+            let settings = slot.topic().settings;
+            let state = slot.state.borrow();
+            let Some(oldest) = state.runs().front() else {
+                continue;
+            };
+            // What the size says is looked at now; what the time says, when it comes.
+            let at = match (settings.retention_bytes, settings.retention_ms) {
+                (Some(_), _) => Some(clock.now()),
+                (None, Some(ms)) => i64::try_from(ms)
+                    .ok()
+                    .map(|ms| clock.expires_at(oldest.append_time, ms)),
+                (None, None) => None,
+            };
+            if let Some(at) = at {
                 slot.expiry_queued.set(true);
-                self.expiries.push(now, slot.key());
+                self.expiries.push(at, slot.key());
             }
         }
     }

@@ -1,13 +1,15 @@
 //! The segments that a shard writes to, and the end of those that nobody needs.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::{Rc, Weak};
+use std::time::Duration;
 
 use super::files::FileShares;
-use super::flush::SharedSegment;
 use super::log::ShardLog;
 use super::slot::Slot;
 use crate::io::{Clock, Disk};
+use crate::storage::index::OpenIndex;
 use crate::storage::open_segment::{OpenSegment, SegmentDirs};
 use crate::storage::segment::{SegmentIds, SegmentRef};
 use crate::storage::{PartitionKey, StorageError};
@@ -19,7 +21,9 @@ pub(super) struct OpenSegments<D: Disk> {
     /// Those that the flusher writes for one partition each.
     pub(super) flush: RefCell<BTreeMap<PartitionKey, OpenSegment<D>>>,
     /// The one that small backlogs go to, over several rounds.
-    pub(super) shared: RefCell<Option<SharedSegment<D>>>,
+    pub(super) shared: RefCell<Option<OpenSegment<D>>>,
+    /// The indexes of all of them, also while one is taken out to be written to.
+    indexes: RefCell<HashMap<SegmentRef, Weak<RefCell<OpenIndex>>>>,
     ids: RefCell<SegmentIds>,
     dirs: SegmentDirs,
     /// How many may be open.
@@ -33,6 +37,7 @@ impl<D: Disk> OpenSegments<D> {
             direct: RefCell::default(),
             flush: RefCell::default(),
             shared: RefCell::new(None),
+            indexes: RefCell::default(),
             ids: RefCell::new(ids),
             dirs: SegmentDirs::default(),
             shares,
@@ -43,6 +48,48 @@ impl<D: Disk> OpenSegments<D> {
     #[cfg(test)]
     pub(super) fn skip_id(&self) -> crate::storage::SegmentId {
         self.ids.borrow_mut().allocate()
+    }
+
+    /// The index of a segment, as long as it is open.
+    pub(super) fn index(&self, segment: SegmentRef) -> Option<Rc<RefCell<OpenIndex>>> {
+        self.indexes.borrow().get(&segment).and_then(Weak::upgrade)
+    }
+
+    /// Readers find a new segment's index from now on.
+    fn publish_index(&self, segment: &OpenSegment<D>) {
+        let mut indexes = self.indexes.borrow_mut();
+        // As many as are open, and a few that were.
+        if indexes.len() >= INDEXES_MAX.max(2 * self.shares.writing()) {
+            indexes.retain(|_, index| index.strong_count() > 0);
+        }
+        indexes.insert(segment.segment, Rc::downgrade(&segment.index));
+    }
+
+    /// The open segments whose time has come; they are nobody's from now on.
+    fn take_due(
+        &self,
+        now: Duration,
+    ) -> (Vec<(PartitionKey, OpenSegment<D>)>, Option<OpenSegment<D>>) {
+        let mut own = Vec::new();
+        for open in [&self.direct, &self.flush] {
+            own.extend(
+                open.borrow_mut()
+                    .extract_if(.., |_, segment| segment.is_seal_due(now)),
+            );
+        }
+        let shared = self
+            .shared
+            .borrow_mut()
+            .take_if(|shared| shared.is_seal_due(now));
+        (own, shared)
+    }
+
+    /// Whether one is due.
+    fn any_due(&self, now: Duration) -> bool {
+        let due = |segment: &OpenSegment<D>| segment.is_seal_due(now);
+        self.direct.borrow().values().any(due)
+            || self.flush.borrow().values().any(due)
+            || self.shared.borrow().as_ref().is_some_and(due)
     }
 
     /// Nobody writes to a partition's segment any more, if one is open.
@@ -110,6 +157,31 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         }
     }
 
+    /// Whether a segment of this partition takes nothing more.
+    pub(super) fn is_full(&self, segment: &OpenSegment<D>, slot: &Slot) -> bool {
+        segment.position() >= self.segment_bytes_max(slot)
+            || segment.is_seal_due(self.clock.monotonic())
+    }
+
+    /// Whether a segment has been open for long enough.
+    pub(super) fn seal_due(&self) -> bool {
+        self.segments.any_due(self.clock.monotonic())
+    }
+
+    /// Seals the segments that have been open for long enough, so that retention finds their runs at an end.
+    pub(super) async fn seal_due_segments(&self) -> Result<(), StorageError> {
+        let (own, shared) = self.segments.take_due(self.clock.monotonic());
+        for (key, segment) in own {
+            let _in_use = self.slot(key).map(|slot| slot.in_use());
+            segment.sync().await?;
+            segment.seal().await?;
+        }
+        match shared {
+            Some(shared) => self.seal_shared(shared).await,
+            None => Ok(()),
+        }
+    }
+
     /// Seals segments that no backlog of this round goes to, while there are too many.
     pub(super) async fn limit_flush_segments(
         &self,
@@ -151,7 +223,17 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         owner: Option<PartitionKey>,
     ) -> Result<OpenSegment<D>, StorageError> {
         let id = self.segments.ids.borrow_mut().allocate();
-        OpenSegment::create(&self.disk, &self.data, &self.segments.dirs, id, owner).await
+        let mut segment =
+            OpenSegment::create(&self.disk, &self.data, &self.segments.dirs, id, owner).await?;
+        self.segments.publish_index(&segment);
+        let retention_ms = owner
+            .and_then(|key| self.slot(key))
+            .and_then(|slot| slot.topic().settings.retention_ms);
+        if retention_ms.is_some() {
+            let now = self.clock.monotonic();
+            segment.seal_at = Some(now.saturating_add(seal_age(retention_ms)));
+        }
+        Ok(segment)
     }
 
     /// A full disk only delays what has its offsets already; new publishes are refused meanwhile.
@@ -199,3 +281,15 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         })
     }
 }
+
+/// How long a segment is written to, so that what retention drops at once is a part of what it keeps.
+pub(super) fn seal_age(retention_ms: Option<u64>) -> Duration {
+    retention_ms.map_or(Duration::MAX, |ms| {
+        Duration::from_millis(ms / SEGMENTS_PER_RETENTION)
+    })
+}
+
+/// A segment covers this part of its retention at most.
+const SEGMENTS_PER_RETENTION: u64 = 8;
+/// Indexes of segments, open or not any more, that are known at least before the latter are let go of.
+const INDEXES_MAX: usize = 64;

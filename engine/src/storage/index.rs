@@ -2,6 +2,7 @@
 //!
 //! Archived with rkyv beside the segment. It only speeds up: one that is missing or damaged is made again from the batches.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use gannet_wire::{Offset, PartitionIndex, Timestamp, TopicId};
@@ -41,8 +42,15 @@ pub struct RunIndex {
     Clone, Debug, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
 )]
 pub struct SegmentIndex {
-    /// While it is written in the order of the file, once it is read in the order of keys and offsets.
+    /// In the order of the file where they are written, of keys and offsets where they were read.
     pub runs: Vec<RunIndex>,
+}
+
+/// The index of a segment that is still being written: in the order of the file, with a way to find a run.
+#[derive(Debug, Default)]
+pub struct OpenIndex {
+    index: SegmentIndex,
+    by_run: HashMap<(PartitionKey, Offset), usize>,
 }
 
 impl RunIndex {
@@ -136,7 +144,7 @@ impl RunIndex {
     }
 }
 
-impl SegmentIndex {
+impl OpenIndex {
     /// Notes the next batch in the file: it goes on with the last run where key and offset fit, else it begins one.
     pub fn push(
         &mut self,
@@ -145,18 +153,33 @@ impl SegmentIndex {
         position: u64,
         max_timestamp: Timestamp,
     ) {
-        let goes_on = self
-            .runs
+        let runs = &mut self.index.runs;
+        let goes_on = runs
             .last()
             .is_some_and(|run| run.key() == key && run.next_offset == offsets.start.0);
         if !goes_on {
-            self.runs.push(RunIndex::new(key));
+            self.by_run.insert((key, offsets.start), runs.len());
+            runs.push(RunIndex::new(key));
         }
-        if let Some(run) = self.runs.last_mut() {
+        if let Some(run) = runs.last_mut() {
             run.push(offsets, position, max_timestamp);
         }
     }
 
+    /// The index of the run of `key` that begins at `base_offset`.
+    #[must_use]
+    pub fn run(&self, key: PartitionKey, base_offset: Offset) -> Option<&RunIndex> {
+        self.index.runs.get(*self.by_run.get(&(key, base_offset))?)
+    }
+
+    /// What is written beside the segment.
+    #[must_use]
+    pub fn index(&self) -> &SegmentIndex {
+        &self.index
+    }
+}
+
+impl SegmentIndex {
     /// The file's bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
@@ -193,13 +216,7 @@ impl SegmentIndex {
         Some(index)
     }
 
-    /// The index of the run of `key` that begins at `base_offset`.
-    #[must_use]
-    pub fn run(&self, key: PartitionKey, base_offset: Offset) -> Option<&RunIndex> {
-        self.runs.get(self.find(key, base_offset)?)
-    }
-
-    /// Where among [`SegmentIndex::runs`] that one is.
+    /// Where the run of `key` that begins at `base_offset` is among [`SegmentIndex::runs`], once they are read.
     #[must_use]
     pub fn find(&self, key: PartitionKey, base_offset: Offset) -> Option<usize> {
         let place = (key, Some(base_offset));

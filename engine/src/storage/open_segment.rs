@@ -4,12 +4,13 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 
-use super::index::SegmentIndex;
+use super::index::OpenIndex;
 use super::layout::DataDir;
 use super::segment::{FIRST_BATCH_POSITION, SegmentHeader, SegmentRef};
 use super::{PartitionKey, SegmentId, StorageError};
@@ -29,8 +30,10 @@ pub struct OpenSegment<D: Disk> {
     index_path: PathBuf,
     position: u64,
     allocated: u64,
-    /// What was written so far.
-    pub index: SegmentIndex,
+    /// What was written so far; readers ask it too.
+    pub index: Rc<RefCell<OpenIndex>>,
+    /// When it is sealed at the latest, by the monotonic clock.
+    pub seal_at: Option<Duration>,
 }
 
 /// The directories of segments whose names are durable, as this life knows.
@@ -104,8 +107,15 @@ impl<D: Disk> OpenSegment<D> {
             index_path: data.index(owner, id),
             position: FIRST_BATCH_POSITION,
             allocated: FIRST_BATCH_POSITION,
-            index: SegmentIndex::default(),
+            index: Rc::default(),
+            seal_at: None,
         })
+    }
+
+    /// Whether it has been open for long enough.
+    #[must_use]
+    pub fn is_seal_due(&self, now: Duration) -> bool {
+        self.seal_at.is_some_and(|at| now >= at)
     }
 
     /// The next free block.
@@ -219,7 +229,7 @@ impl<D: Disk> OpenSegment<D> {
     }
 
     async fn write_index_file(&self) -> Result<(), StorageError> {
-        let bytes = self.index.encode();
+        let bytes = self.index.borrow().index().encode();
         let mut buffer = self.disk.buffer(bytes.len().next_multiple_of(BLOCK_BYTES));
         let (body, filler) = buffer.split_at_mut(bytes.len());
         body.copy_from_slice(&bytes);

@@ -80,4 +80,4 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
 }
 
 /// Slots that one round looks at for retention's sake alone.
-const EXPIRIES_PER_ROUND_MAX: usize = 256;
+pub(super) const EXPIRIES_PER_ROUND_MAX: usize = 256;

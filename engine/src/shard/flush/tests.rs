@@ -470,3 +470,77 @@ fn a_shared_segment_that_is_read_while_a_round_writes_to_it_holds_that_round_aft
         world.assert_sound();
     }
 }
+
+#[test]
+fn a_segment_of_one_partition_is_sealed_after_an_eighth_of_its_retention_whatever_its_size() {
+    let world = World::new();
+    // Both ways to a segment of its own: a lone large batch goes straight there.
+    for _ in 0..40 {
+        world.publish(EXPIRES, 0, 40 << 10);
+        for _ in 0..4 {
+            world.publish(EXPIRES, 1, 20 << 10);
+        }
+        world.run(HOUR / 20);
+    }
+    for (partition, each) in [(0, 1), (1, 4)] {
+        let kept = world.count(EXPIRES, partition);
+        // An hour's records, those of the segment that is being written, and of a look that comes a little later.
+        assert!(
+            (19 * each..=24 * each).contains(&kept),
+            "{kept} records are left of partition {partition}"
+        );
+    }
+    world.assert_sound();
+}
+
+#[test]
+fn an_idle_segment_is_sealed_too_and_gives_back_what_was_reserved_ahead() {
+    let world = World::new();
+    world.publish(EXPIRES, 0, 40 << 10);
+    world.run(HOUR / 8 + Duration::from_secs(5));
+    let segments = world.files("topics", ".seg");
+    assert_eq!(segments.len(), 1);
+    assert!(segments[0].1 <= 48 << 10, "{segments:?}");
+    assert_eq!(world.files("topics", ".idx").len(), 1);
+    world.assert_sound();
+}
+
+#[test]
+fn a_seek_in_a_segment_that_is_written_to_asks_its_index_even_in_the_middle_of_a_round() {
+    let world = World::new();
+    for round in 0..3 {
+        // Not in the order of keys: each round begins anew.
+        for partition in [0, 1, 2] {
+            for _ in 0..3 {
+                world.publish(KEEPS, partition, 10 << 10);
+            }
+        }
+        world.flushed();
+        world.log.recent.evict(0);
+        for steps in 0..20 {
+            world.publish(KEEPS, 3, 100);
+            world.log.want_flush();
+            world.executor.run_steps(steps);
+            let slot = world.slot(KEEPS, 1);
+            let offset = Offset(3 * round + 1);
+            let run = *slot.state.borrow().runs().back().unwrap();
+            assert!(run.base_offset < offset && offset < run.next_offset);
+            let place = world.log.open_index_place(&slot, &run, offset);
+            assert!(place.is_some(), "round {round}, {steps} steps");
+        }
+    }
+    world.assert_sound();
+}
+
+#[test]
+fn a_start_looks_at_no_more_partitions_a_round_than_any_other_time() {
+    let world = World::new();
+    world.publish(EXPIRES, 0, 100);
+    world.flushed();
+    let world = world.killed();
+    // Nothing is due before its time.
+    assert!(!world.log.expiry_due());
+    world.run(HOUR + Duration::from_secs(5));
+    assert_eq!(world.count(EXPIRES, 0), 0);
+    world.assert_sound();
+}

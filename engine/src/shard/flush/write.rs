@@ -8,6 +8,7 @@ use futures_util::future::try_join_all;
 use gannet_wire::{PartitionIndex, TopicId};
 
 use super::super::log::ShardLog;
+use super::super::segments::seal_age;
 use super::super::slot::Slot;
 use super::pace::Pace;
 use super::{Backlog, RoundEnd};
@@ -15,13 +16,6 @@ use crate::io::{Clock, Disk};
 use crate::storage::open_segment::{OpenSegment, SegmentWriter};
 use crate::storage::segment::{BATCH_ALIGNMENT, FIRST_BATCH_POSITION, Run, aligned_bytes};
 use crate::storage::{PartitionKey, StorageError};
-
-/// The segment that small backlogs go to.
-pub(in crate::shard) struct SharedSegment<D: Disk> {
-    pub(in crate::shard) segment: OpenSegment<D>,
-    /// By the monotonic clock.
-    seal_at: Duration,
-}
 
 impl<D: Disk, C: Clock> ShardLog<D, C> {
     /// Opens the segments that a round needs, with room for all of it and for its checkpoint. Nothing of the round has happened yet.
@@ -56,7 +50,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         let key = backlog.slot.key();
         let known = self.segments.flush.borrow_mut().remove(&key);
         let mut segment = match known {
-            Some(segment) if segment.position() < self.segment_bytes_max(&backlog.slot) => segment,
+            Some(segment) if !self.is_full(&segment, &backlog.slot) => segment,
             sealed => {
                 if let Some(sealed) = sealed {
                     sealed.seal().await?;
@@ -76,10 +70,9 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         let now = self.clock.monotonic();
         let known = self.segments.shared.borrow_mut().take();
         let max = self.config.segment_bytes_max.min(SHARED_SEGMENT_BYTES_MAX);
-        let fits = |open: &SharedSegment<D>| {
-            now < open.seal_at
-                && (open.segment.position() + bytes <= max
-                    || open.segment.position() == FIRST_BATCH_POSITION)
+        let fits = |open: &OpenSegment<D>| {
+            !open.is_seal_due(now)
+                && (open.position() + bytes <= max || open.position() == FIRST_BATCH_POSITION)
         };
         let mut open = match known {
             Some(open) if fits(&open) => open,
@@ -90,10 +83,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 let segment = self.try_create_segment(None).await?;
                 // As long as it is open, it is not for retention to unlink.
                 self.claims.claim(segment.segment);
-                SharedSegment {
-                    segment,
-                    seal_at: now + SHARED_SEGMENT_AGE_MAX,
-                }
+                segment
             }
         };
         // A run only expires when its newest record does: what goes on for long keeps what should be gone.
@@ -101,11 +91,9 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             .iter()
             .filter_map(|backlog| backlog.slot.topic().settings.retention_ms)
             .min();
-        if let Some(retention_ms) = shortest {
-            let part = Duration::from_millis(retention_ms / SHARED_SEGMENT_RETENTION_SHARE);
-            open.seal_at = open.seal_at.min(now.saturating_add(part));
-        }
-        let reserved = open.segment.reserve(bytes).await;
+        let seal_at = now.saturating_add(seal_age(shortest).min(SHARED_SEGMENT_AGE_MAX));
+        open.seal_at = Some(open.seal_at.map_or(seal_at, |at| at.min(seal_at)));
+        let reserved = open.reserve(bytes).await;
         *self.segments.shared.borrow_mut() = Some(open);
         reserved
     }
@@ -160,7 +148,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             .borrow_mut()
             .take()
             .expect("the round has opened its segments");
-        let segment = &mut open.segment;
+        let segment = &mut open;
         let mut pace = self.flush_pace();
         let mut writer = self.segment_writer(segment, &pace);
         let mut runs = Vec::with_capacity(backlogs.len());
@@ -181,40 +169,25 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         Ok(runs)
     }
 
-    /// A shared segment that has been open for long enough is left to retention.
-    pub(super) async fn seal_shared_when_due(&self) -> Result<(), StorageError> {
-        let now = self.clock.monotonic();
-        let due = self
-            .segments
-            .shared
-            .borrow_mut()
-            .take_if(|open| now >= open.seal_at);
-        match due {
-            Some(due) => self.seal_shared(due).await,
-            None => Ok(()),
-        }
-    }
-
     pub(in crate::shard) async fn seal_shared(
         &self,
-        open: SharedSegment<D>,
+        open: OpenSegment<D>,
     ) -> Result<(), StorageError> {
-        open.segment.seal().await?;
+        open.seal().await?;
         self.reader.shared_ended();
         // Whose run it was last does not matter: it lies where all shared ones do.
         let anyone = PartitionKey {
             topic: TopicId(0),
             partition: PartitionIndex(0),
         };
-        self.unlink(vec![(anyone, open.segment.segment)]).await
+        self.unlink(vec![(anyone, open.segment)]).await
     }
 
     /// The shared segment that is still written to goes at once when deletion or retention has left nothing in it.
     pub(super) async fn give_up_empty_shared(&self) -> Result<(), StorageError> {
         let empty = self.segments.shared.borrow_mut().take_if(|open| {
             // What is open has a claim of its own.
-            open.segment.position() > FIRST_BATCH_POSITION
-                && self.claims.is_last(open.segment.segment)
+            open.position() > FIRST_BATCH_POSITION && self.claims.is_last(open.segment)
         });
         match empty {
             Some(empty) => self.seal_shared(empty).await,
@@ -237,7 +210,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             let position = writer.end();
             let header = crate::storage::segment::header_at(&batch.bytes)
                 .expect("a batch in the tail has a header");
-            segment.index.push(
+            segment.index.borrow_mut().push(
                 key,
                 batch.base_offset..batch.next_offset,
                 position,
@@ -275,5 +248,3 @@ const SYNCS_IN_FLIGHT: usize = 16;
 const SHARED_SEGMENT_BYTES_MAX: u64 = 64 << 20;
 /// ... after this time,
 const SHARED_SEGMENT_AGE_MAX: Duration = Duration::from_secs(10 * 60);
-/// ... and after this part of the shortest retention of those in it.
-const SHARED_SEGMENT_RETENTION_SHARE: u64 = 8;

@@ -122,3 +122,42 @@ fn a_producer_that_sent_an_hour_ago_is_known_however_far_the_clock_jumped_since(
         other => panic!("{other:?}"),
     }
 }
+
+#[test]
+fn commits_are_acknowledged_while_the_next_journal_file_finds_no_room() {
+    let mut world = World::new(1);
+    world.config.commits_in_flight_max = 8;
+    // Everything goes through the journal, and what is there is all that there will be.
+    world.config.directs_in_flight_max = 0;
+    let life = world.start();
+    world.settle();
+    let used: u64 = world.disk.list_tree().iter().map(|(_, bytes)| bytes).sum();
+    world.disk.set_capacity(used);
+    let tokens: Vec<u64> = (0..40).map(|_| life.publish(0, 1, 20_000, None)).collect();
+    world.executor.run_for(Duration::from_secs(30));
+    let answered = tokens.iter().filter(|token| is_published(&life, **token));
+    // A file of 256 KiB holds a dozen of them, in several commits.
+    let answered = answered.count();
+    assert!((10..40).contains(&answered), "{answered} were acknowledged");
+    life.expect_healthy();
+}
+
+#[test]
+fn what_is_being_written_counts_as_memory() {
+    let mut world = World::new(1);
+    world.config.unflushed_bytes_max = 100 << 10;
+    // Nothing is written so quickly that it would be released meanwhile.
+    world
+        .disk
+        .set_latency(Duration::from_secs(1), Duration::from_secs(1));
+    let life = world.start();
+    for _ in 0..3 {
+        assert!(life.log.admits());
+        for _ in 0..4 {
+            life.publish(0, 1, 9_000, None);
+        }
+        world.executor.run_for(Duration::from_millis(10));
+    }
+    assert_eq!(life.outcomes.len(), 0);
+    assert!(!life.log.admits());
+}

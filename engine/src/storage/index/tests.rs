@@ -17,7 +17,11 @@ fn run_index(timestamps: &[i64]) -> RunIndex {
 }
 
 fn segment_index() -> SegmentIndex {
-    let mut index = SegmentIndex::default();
+    open_index().index().clone()
+}
+
+fn open_index() -> OpenIndex {
+    let mut index = OpenIndex::default();
     for (key, base, position) in [
         (KEY, 0, 4_096),
         (KEY, 10, 8_192),
@@ -101,7 +105,7 @@ fn a_batch_that_goes_on_belongs_to_the_run_and_any_other_begins_one() {
 
 #[test]
 fn a_run_is_found_by_its_key_and_first_offset() {
-    let index = segment_index();
+    let index = open_index();
     assert_eq!(
         index.run(OTHER_KEY, Offset(30)).unwrap().base_offset(),
         Some(Offset(30))
@@ -111,7 +115,7 @@ fn a_run_is_found_by_its_key_and_first_offset() {
 
 #[test]
 fn runs_of_a_segment_are_found_although_they_were_not_written_in_the_order_of_keys() {
-    let mut index = SegmentIndex::default();
+    let mut index = OpenIndex::default();
     for (key, base, position) in [
         (OTHER_KEY, 0, 4_096),
         (KEY, 0, 8_192),
@@ -119,9 +123,11 @@ fn runs_of_a_segment_are_found_although_they_were_not_written_in_the_order_of_ke
     ] {
         index.push(key, Offset(base)..Offset(base + 10), position, Timestamp(0));
     }
-    let index = SegmentIndex::decode(&index.encode()).unwrap();
+    let read = SegmentIndex::decode(&index.index().encode()).unwrap();
     for (key, base) in [(KEY, 0), (OTHER_KEY, 0), (OTHER_KEY, 10)] {
-        assert!(index.run(key, Offset(base)).is_some(), "{key} from {base}");
+        let base = Offset(base);
+        assert!(index.run(key, base).is_some(), "{key} from {base}");
+        assert!(read.find(key, base).is_some(), "{key} from {base}");
     }
 }
 

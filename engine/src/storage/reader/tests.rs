@@ -5,7 +5,7 @@ use gannet_wire::batch::verify_stamped;
 use super::*;
 use crate::io::sim::{Fault, FaultKind, SimDisk, SimExecutor};
 use crate::storage::SegmentId;
-use crate::storage::index::SegmentIndex;
+use crate::storage::index::OpenIndex;
 use crate::storage::sample::{KEY, TIME, stamped};
 use crate::storage::segment::{FIRST_BATCH_POSITION, aligned_bytes};
 
@@ -76,12 +76,12 @@ impl World {
 
     /// Writes the index beside the segment.
     fn with_index(self) -> Self {
-        let mut index = SegmentIndex::default();
+        let mut index = OpenIndex::default();
         for (number, (position, _)) in (0u64..).zip(&self.batches) {
             let offsets = Offset(2 * number)..Offset(2 * number + 2);
             index.push(KEY, offsets, *position, TIME);
         }
-        let mut bytes = index.encode();
+        let mut bytes = index.index().encode();
         bytes.resize(bytes.len().next_multiple_of(BLOCK_BYTES), 0);
         let index_path = DataDir::new("/data").index(Some(KEY), SEGMENT.id);
         self.disk.write_file(&index_path, &bytes);
