@@ -19,7 +19,7 @@ use crate::storage::Lsn;
 use crate::storage::commit::{Entry, EntryKind};
 use crate::storage::journal_file::{HeaderState, JournalHeader};
 use crate::storage::layout::{JOURNAL_SUFFIX, SEGMENT_SUFFIX};
-use crate::storage::recovery::{JournalState, plan};
+use crate::storage::recovery::{JournalState, Lives, plan};
 use crate::storage::scan::{Found, FoundCommit};
 use crate::storage::segment::{FIRST_BATCH_POSITION, SegmentFault, SegmentHeader};
 
@@ -160,7 +160,7 @@ fn write_journal(scan: JournalScan, entries: bool, out: &mut impl Write) -> io::
         )?;
         verdict.add(Verdict::Damaged);
     }
-    verdict.add(verdict_of(&plan(&state, &[], scan.found)));
+    verdict.add(verdict_of(&plan(&state, &Lives::default(), scan.found)));
     Ok(verdict)
 }
 

@@ -282,13 +282,28 @@ impl<D: Disk> Journal<D> {
                     _ => break,
                 }
             };
-            if self.spares.borrow().len() < self.spares_max && file.file_bytes == self.file_bytes {
-                self.spares.borrow_mut().push_back(Spare {
+            let newest = self.current.borrow().is_none() && self.sealed.borrow().is_empty();
+            if file.file_bytes != self.file_bytes && newest {
+                // IMPORTANT: before the next file is in use, this one shows that the newest life is not gone. It is freed the next time.
+                self.sealed.borrow_mut().push_back(file);
+                break;
+            }
+            let superfluous = if file.file_bytes == self.file_bytes {
+                let mut spares = self.spares.borrow_mut();
+                spares.push_back(Spare {
                     slot: file.slot,
                     file_bytes: file.file_bytes,
                 });
+                // The oldest goes: the newest life is shown by the others.
+                let over = spares.len() > self.spares_max;
+                over.then(|| spares.pop_front())
+                    .flatten()
+                    .map(|spare| spare.slot)
             } else {
-                let path = self.path(file.slot);
+                Some(file.slot)
+            };
+            if let Some(slot) = superfluous {
+                let path = self.path(slot);
                 self.disk
                     .remove(&path)
                     .await

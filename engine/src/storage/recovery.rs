@@ -9,6 +9,7 @@
 //! | `Rot` | not whole (or missing), at or below `Dur` | fenced: whole entries are salvaged, the others' offsets are reported |
 //! | `TornTail` | not whole (or missing), above `Dur` | the log ends before it |
 //! | `Unchained` | whole, and the next LSN, but written behind another commit than the one found before it | as `Replay`, and reported |
+//! | `Vanished` | above `Dur`, where a file, or the end of one, is gone that was there | as `Rot`, for as many commits as it may have held |
 //! | `BehindCut` | whole, behind a torn tail | nothing: with several writes in flight it was never acknowledged |
 //!
 //! `Dur` is the largest LSN that anything valid says was durable.
@@ -56,6 +57,7 @@ pub enum Row {
     Rot,
     TornTail,
     Unchained,
+    Vanished,
     BehindCut,
 }
 
@@ -101,15 +103,46 @@ pub struct Plan {
     pub rows: BTreeMap<Row, u64>,
 }
 
-/// Decides. `found` is what the scans of all files of the shard found, in any order; `headers` the lives their headers claim.
+/// What is known of the files beside what they hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lives {
+    /// The lives that headers claim.
+    pub generations: Vec<Generation>,
+    /// Whether there is a file whose header is lost: any life may be its.
+    pub any_unknown: bool,
+    /// Files that are shorter than their header says: their life, and how many blocks are not there.
+    pub shortened: Vec<(Generation, u64)>,
+    /// Blocks of a whole file: as many commits it can hold at most.
+    pub file_blocks: u64,
+}
+
+impl Lives {
+    /// How many commits may be gone with files, or ends of files, that were there. `newest_found`: the newest life of which there is a commit;
+    /// `newest_replayed`: that of the last one that counts.
+    fn commits_gone(
+        &self,
+        noted: Generation,
+        newest_found: Generation,
+        newest_replayed: Generation,
+    ) -> u64 {
+        let newest = self.generations.iter().copied().max().unwrap_or_default();
+        let noted_is_gone = !self.any_unknown && newest.max(newest_found) < noted;
+        let whole = if noted_is_gone { self.file_blocks } else { 0 };
+        let ends = self.shortened.iter();
+        let ends: u64 = ends
+            .filter(|(life, _)| *life >= newest_replayed)
+            .map(|(_, blocks)| blocks)
+            .sum();
+        whole + ends
+    }
+}
+
+/// Decides. `found` is what the scans of all files of the shard found, in any order.
 #[must_use]
-pub fn plan(state: &JournalState, headers: &[Generation], found: Vec<Found>) -> Plan {
+pub fn plan(state: &JournalState, lives: &Lives, found: Vec<Found>) -> Plan {
     let mut rows = BTreeMap::new();
     let mut count = |row: Row| *rows.entry(row).or_insert(0u64) += 1;
-    let mut generation = headers
-        .iter()
-        .copied()
-        .fold(state.generation, Generation::max);
+    let mut newest_found = Generation::default();
     let mut durable = state.durable_lsn.max(state.flushed_lsn);
     let mut seen = state.flushed_lsn;
     let mut met: BTreeMap<Lsn, Found> = BTreeMap::new();
@@ -121,7 +154,7 @@ pub fn plan(state: &JournalState, headers: &[Generation], found: Vec<Found>) -> 
             Found::Unreadable { .. } => continue,
         };
         let id = head.identity;
-        generation = generation.max(id.generation);
+        newest_found = newest_found.max(id.generation);
         if id.lsn <= state.flushed_lsn {
             count(Row::Flushed);
             continue;
@@ -155,6 +188,13 @@ pub fn plan(state: &JournalState, headers: &[Generation], found: Vec<Found>) -> 
         }
     }
 
+    let generation = lives
+        .generations
+        .iter()
+        .copied()
+        .fold(state.generation.max(newest_found), Generation::max);
+    let mut gone = None;
+    let mut newest_replayed = Generation::default();
     let mut steps = Vec::new();
     let mut end = state.flushed_lsn;
     let mut previous: Option<CommitHead> = None;
@@ -162,6 +202,7 @@ pub fn plan(state: &JournalState, headers: &[Generation], found: Vec<Found>) -> 
         let expected = end.next();
         let found = match met.remove(&expected) {
             Some(Found::Commit(commit)) => {
+                newest_replayed = commit.head.identity.generation;
                 let before = previous.replace(commit.head);
                 if before.is_none_or(|before| follows(&commit.head, &before)) {
                     count(Row::Replay);
@@ -178,6 +219,27 @@ pub fn plan(state: &JournalState, headers: &[Generation], found: Vec<Found>) -> 
             }
             other => other,
         };
+        if expected > durable && gone.is_none() {
+            let commits = lives.commits_gone(state.generation, newest_found, newest_replayed);
+            gone = Some(commits);
+            if commits > 0 {
+                count(Row::Vanished);
+                // What stands behind them was acknowledged with them.
+                let behind = met.first_key_value().map_or(u64::MAX, |(lsn, _)| lsn.0);
+                let last = Lsn(end
+                    .0
+                    .saturating_add(commits)
+                    .min(behind - 1)
+                    .max(expected.0));
+                steps.push(Step::Lost {
+                    first: expected,
+                    last,
+                });
+                previous = None;
+                end = last;
+                continue;
+            }
+        }
         if expected > durable {
             if found.is_some() {
                 count(Row::TornTail);

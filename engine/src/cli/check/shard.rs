@@ -63,7 +63,7 @@ pub(super) fn check<W: Write>(
             path.display()
         ))?;
     }
-    let decision = plan(&state.journal, &journal.generations, journal.found);
+    let decision = plan(&state.journal, &journal.lives, journal.found);
     let mut partitions: BTreeMap<PartitionKey, Stored> = BTreeMap::new();
     for (key, record) in state.partitions {
         partitions.insert(key, Stored::of(record));
@@ -109,6 +109,11 @@ fn read_journal<W: Write>(
                 report.commits += 1;
                 for entry in whole {
                     apply(shard, entry, bytes, partitions, report)?;
+                }
+                if lost.is_empty() {
+                    report.damaged(format_args!(
+                        "shard {shard}, commit {lsn} of the journal is damaged; all that it holds is whole and is kept"
+                    ))?;
                 }
                 for entry in lost {
                     report.damaged(format_args!(

@@ -1,6 +1,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::super::sample::{World, key};
+use std::path::PathBuf;
+
 use super::*;
 use crate::shard::start::open_catalogue;
 
@@ -322,4 +324,57 @@ fn a_damaged_journal_file_is_kept_when_the_number_of_shards_changes() {
         // The file and the note beside it.
         assert_eq!(left.count(), 2);
     }
+}
+
+/// Everything is durable, and most of it only in the journal's newest file.
+fn with_much_in_the_newest_file(world: &World) -> PathBuf {
+    let life = world.start();
+    for _ in 0..40 {
+        world.publish_each(&life, 0, &[100]);
+    }
+    let newest = world.commit(life.newest_data_lsn()).0;
+    world.kill(life);
+    newest
+}
+
+fn assert_goes_on_above_what_may_be_lost(world: &World, was: u64) {
+    let life = world.start();
+    let (next, term) = (life.next_offset(0), life.term(0));
+    assert!(next > was, "{next} was given out before");
+    assert_eq!(term, 1);
+    assert!(!life.fences(0).is_empty());
+    assert_eq!(life.report.rows.get(&Row::Vanished), Some(&1));
+    world.kill(life);
+    // It is dealt with once.
+    let life = world.start();
+    assert_eq!((life.next_offset(0), life.term(0)), (next, term));
+    assert_eq!(life.report.rows.get(&Row::Vanished), None);
+}
+
+#[test]
+fn a_journal_file_that_is_gone_with_its_name_is_missed() {
+    let world = World::new(1);
+    let newest = with_much_in_the_newest_file(&world);
+    world.disk.remove_file(&newest);
+    assert_goes_on_above_what_may_be_lost(&world, 4_000);
+}
+
+#[test]
+fn a_journal_without_any_file_is_missed() {
+    let world = World::new(1);
+    with_much_in_the_newest_file(&world);
+    for file in world.journal_files() {
+        world.disk.remove_file(&file);
+    }
+    assert_goes_on_above_what_may_be_lost(&world, 4_000);
+}
+
+#[test]
+fn the_end_of_a_journal_file_that_is_gone_is_missed_and_the_file_is_kept() {
+    let world = World::new(1);
+    let newest = with_much_in_the_newest_file(&world);
+    let bytes = world.disk.read_file(&newest).unwrap().len() as u64;
+    world.disk.set_file_bytes(&newest, bytes / 8);
+    assert_goes_on_above_what_may_be_lost(&world, 4_000);
+    assert!(world.journal_files().contains(&newest));
 }

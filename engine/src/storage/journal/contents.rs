@@ -13,7 +13,7 @@ use super::super::journal_file::{
     FIRST_COMMIT_POSITION, HeaderState, JOURNAL_VERSION, JournalHeader,
 };
 use super::super::layout::{JOURNAL_KEPT_SUFFIX, JOURNAL_SUFFIX};
-use super::super::recovery::Step;
+use super::super::recovery::{Lives, Step};
 use super::super::scan::{Found, Scanner};
 use super::super::{Generation, Lsn, StorageError};
 use super::path_of;
@@ -21,8 +21,8 @@ use crate::io::{BLOCK_BYTES, Disk, DiskFile, OpenMode};
 
 /// What a start finds in a journal directory.
 pub struct JournalContents {
-    /// The lives that the files' headers claim.
-    pub generations: Vec<Generation>,
+    /// What is known of the files beside what they hold.
+    pub lives: Lives,
     /// What the scans found and segments do not have.
     pub found: Vec<Found>,
     /// Commits that were met and that segments have.
@@ -57,7 +57,7 @@ impl JournalContents {
             .filter_map(|entry| slot_of_name(&entry.name, JOURNAL_KEPT_SUFFIX))
             .collect();
         let mut contents = Self {
-            generations: Vec::new(),
+            lives: Lives::default(),
             found: Vec::new(),
             flushed_commits: 0,
             files: Vec::new(),
@@ -69,13 +69,14 @@ impl JournalContents {
                 continue;
             };
             let file = OpenFile::open(disk, dir.join(&entry.name)).await?;
-            contents.generations.extend(file.generation());
+            contents.lives.generations.extend(file.generation());
+            contents.lives.any_unknown |= file.header.is_none() && !file.is_blank;
             contents.files.push(FoundFile {
                 slot,
                 file_bytes: entry.bytes,
                 header: file.header,
                 last_lsn: Lsn::default(),
-                is_damaged: kept.contains(&slot),
+                is_damaged: kept.contains(&slot) || file.missing_bytes().is_some(),
             });
             opened.push(file);
         }
@@ -83,6 +84,11 @@ impl JournalContents {
         for (file, entry) in opened.iter().zip(&mut contents.files) {
             if file.is_blank || file.is_superseded(&headers, flushed) {
                 continue;
+            }
+            if let Some((life, missing)) = file.missing_bytes() {
+                tracing::error!(path = %file.path.display(), missing, "the journal file is shorter than it was made: what stood behind its end is lost");
+                let blocks = missing.div_ceil(BLOCK_BYTES as u64);
+                contents.lives.shortened.push((life, blocks));
             }
             let (found, flushed_commits) = file.scan(disk, flushed).await?;
             entry.last_lsn = found.iter().filter_map(found_lsn).max().unwrap_or_default();
@@ -93,6 +99,8 @@ impl JournalContents {
             contents.found.extend(found);
             contents.flushed_commits += flushed_commits;
         }
+        let as_made = headers.iter().map(|header| header.file_bytes).max();
+        contents.lives.file_blocks = as_made.unwrap_or(FILE_BYTES_UNKNOWN) / BLOCK_BYTES as u64;
         for file in opened {
             let _ = file.file.close().await;
         }
@@ -206,6 +214,13 @@ impl<D: Disk> OpenFile<D> {
         self.header.map(|header| header.generation)
     }
 
+    /// How much of it is gone, and of which life: it had its whole length before it was used.
+    fn missing_bytes(&self) -> Option<(Generation, u64)> {
+        let header = self.header?;
+        let missing = header.file_bytes.checked_sub(self.file_bytes)?;
+        (missing > 0).then_some((header.generation, missing))
+    }
+
     /// Whether a later life began at or below what segments have: then everything here was flushed, or cut before that life began.
     fn is_superseded(&self, headers: &[JournalHeader], flushed: Lsn) -> bool {
         self.header.is_some_and(|header| {
@@ -303,5 +318,7 @@ async fn read_narrowed<F: DiskFile>(file: &F, position: u64, bytes: usize) -> Ve
     all
 }
 
+/// Taken for the length of a journal file where none is left to tell.
+const FILE_BYTES_UNKNOWN: u64 = 64 << 20;
 /// How much is read of a file without a header to see whether it was ever used.
 const PROBE_BYTES: usize = 16 * BLOCK_BYTES;

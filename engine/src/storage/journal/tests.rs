@@ -102,7 +102,7 @@ fn a_header_copy_that_cannot_be_read_leaves_the_other_one() {
         journal_file(&disk, &[&[10]]);
         disk.fail_sector(&path(), copy * BLOCK_BYTES as u64);
         let contents = scan(&executor, &disk);
-        assert_eq!(contents.generations, [Generation(1)]);
+        assert_eq!(contents.lives.generations, [Generation(1)]);
     }
 }
 
@@ -138,7 +138,7 @@ fn a_put_to_use_file_has_a_life_above_all_others_before_its_first_commit() {
         );
     });
     disk.crash(crate::io::sim::CrashPolicy::KeepSynced);
-    let mut generations = scan(&executor, &disk).generations;
+    let mut generations = scan(&executor, &disk).lives.generations;
     generations.sort_unstable();
     assert_eq!(generations, [Generation(1), Generation(2)]);
 }
@@ -178,7 +178,7 @@ fn a_spare_whose_name_no_sync_has_seen_yet_has_a_durable_name_before_it_is_used(
         assert_eq!(journal.disk_bytes(), 1 << 20, "the spare is used");
     });
     disk.crash(crate::io::sim::CrashPolicy::KeepSynced);
-    assert_eq!(scan(&executor, &disk).generations, [Generation(1)]);
+    assert_eq!(scan(&executor, &disk).lives.generations, [Generation(1)]);
 }
 
 #[test]
