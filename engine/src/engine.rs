@@ -688,6 +688,8 @@ fn shard_plan(config: &Config, budgets: &Budgets, index: ShardIndex) -> ShardPla
             direct_chunk_bytes_max: bytes(storage.direct_bytes_min * 4),
             directs_in_flight_max: 4,
             segment_bytes_max: storage.segment_bytes_max,
+            merge_segments_min: 8,
+            merge_interval: Duration::from_secs(60),
             checkpoint_bytes_min: ROTATE_BYTES_MIN,
             flush_write_bytes: bytes(storage.flush_write_bytes),
             flush_writes_in_flight_max: storage.flush_writes_in_flight_max as usize,

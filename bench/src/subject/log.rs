@@ -147,6 +147,8 @@ fn config() -> LogConfig {
         direct_chunk_bytes_max: 64 << 20,
         directs_in_flight_max: 4,
         segment_bytes_max: 256 << 20,
+        merge_segments_min: 8,
+        merge_interval: Duration::from_secs(60),
         flush_write_bytes: 512 << 10,
         flush_writes_in_flight_max: 2,
         tail_cache_bytes: NEVER,

@@ -14,7 +14,7 @@ pub use tail::{Tail, TailBatch};
 
 use crate::cursor::CommittedOffsets;
 use crate::storage::checkpoint::{PartitionRecord, RunRecord};
-use crate::storage::segment::{Run, insert_run};
+use crate::storage::segment::{Inserted, Run, insert_run};
 use crate::storage::{Lsn, PartitionKey};
 
 /// Offsets `from..to` whose records are lost: reading them gives a typed error, and the reader may go on behind them.
@@ -242,9 +242,21 @@ impl Partition {
         self.tail.push(batch);
     }
 
-    /// A run in a segment became known: from the flusher, or from batches that went there directly.
-    pub fn add_run(&mut self, run: Run) {
-        insert_run(&mut self.runs, run);
+    /// A run in a segment became known: from the flusher, from batches that went there directly, or from a merge.
+    pub fn add_run(&mut self, run: Run) -> Inserted {
+        insert_run(&mut self.runs, run)
+    }
+
+    /// Whether exactly these runs follow one another here.
+    #[must_use]
+    pub fn has_runs(&self, runs: &[Run]) -> bool {
+        let Some(first) = runs.first() else {
+            return true;
+        };
+        let at = self
+            .runs
+            .partition_point(|run| run.base_offset < first.base_offset);
+        self.runs.range(at..).take(runs.len()).eq(runs)
     }
 
     /// Where the record at `offset` is read.

@@ -128,6 +128,8 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             .await;
             if let Some(done) = rotated {
                 rotation = None;
+                // The checkpoint is to know of the new file.
+                self.flush.notify_all();
                 if let Err(error) = done {
                     waiting = None;
                     self.give_up(error)?;

@@ -10,6 +10,7 @@ mod write;
 
 use std::rc::Rc;
 
+pub(super) use self::pace::Pace;
 use self::retention::EXPIRIES_PER_ROUND_MAX;
 use super::log::ShardLog;
 use super::slot::Slot;
@@ -61,6 +62,16 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             }
             if self.seal_due() {
                 self.seal_due_segments().await?;
+            }
+            let merged = self.merged.borrow_mut().take();
+            if let Some(merged) = merged {
+                self.checkpoint_merged(merged).await?;
+            }
+            if self.generation_to_note()
+                && let RoundEnd::NoRoom(error) = self.note_generation().await?
+            {
+                // Retention needs the room more.
+                tracing::debug!(%error, "no room to note the journal file in use");
             }
             if self.flush_wanted.take()
                 && (!self.recent.all_flushed()
@@ -192,4 +203,4 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -18,6 +18,7 @@ use super::disk_room::DiskRoom;
 use super::expiries::Expiries;
 use super::files::FileShares;
 pub use super::log_config::LogConfig;
+use super::merge::Merged;
 use super::on_their_way::OnTheirWay;
 use super::recent::{Recent, RecentCommits};
 use super::segment_claims::SegmentClaims;
@@ -36,7 +37,7 @@ use crate::storage::reader::SegmentReader;
 use crate::storage::record_log::RecordLog;
 use crate::storage::recovery::Cut;
 use crate::storage::segment::SegmentIds;
-use crate::storage::{Lsn, PartitionKey};
+use crate::storage::{Generation, Lsn, PartitionKey};
 
 /// See the module's text.
 pub struct ShardLog<D: Disk, C: Clock> {
@@ -76,9 +77,13 @@ pub struct ShardLog<D: Disk, C: Clock> {
     pub(super) checkpoint: RefCell<Option<RecordLog<D>>>,
     pub(super) cuts: RefCell<Vec<Cut>>,
     pub(super) flushed_lsn: Cell<Lsn>,
+    /// The newest life of a journal file that a checkpoint knows of.
+    pub(super) noted_generation: Cell<Generation>,
     pub(super) flush_wanted: Cell<bool>,
     pub(super) flush_rounds: Cell<u64>,
     pub(super) expiries: Expiries,
+    /// What a merge wrote, for the flusher to put into a checkpoint.
+    pub(super) merged: RefCell<Option<Merged>>,
 
     /// Something to commit.
     pub(super) work: Signal,
@@ -90,6 +95,8 @@ pub struct ShardLog<D: Disk, C: Clock> {
     pub(super) room: Signal,
     /// A released commit waits for a mark.
     pub(super) unmarked: Signal,
+    /// There may be segments to merge.
+    pub(super) merge_wanted: Signal,
     /// A flush ended.
     pub(super) flush_done: Signal,
     stopping: Cell<bool>,
@@ -114,6 +121,7 @@ pub(super) struct LogParts<D: Disk> {
     pub(super) unflushed: VecDeque<Recent>,
     pub(super) end_lsn: Lsn,
     pub(super) flushed_lsn: Lsn,
+    pub(super) noted_generation: Generation,
 }
 
 impl<D: Disk, C: Clock> ShardLog<D, C> {
@@ -174,14 +182,17 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             checkpoint: RefCell::new(Some(parts.checkpoint)),
             cuts: RefCell::new(parts.cuts),
             flushed_lsn: Cell::new(parts.flushed_lsn),
+            noted_generation: Cell::new(parts.noted_generation),
             flush_wanted: Cell::new(false),
             flush_rounds: Cell::new(0),
             expiries: Expiries::default(),
+            merged: RefCell::new(None),
             work: Signal::new(),
             flush: Signal::new(),
             spare_wanted: Signal::new(),
             room: Signal::new(),
             unmarked: Signal::new(),
+            merge_wanted: Signal::new(),
             flush_done: Signal::new(),
             stopping: Cell::new(false),
             commits_ended: Cell::new(false),
@@ -212,6 +223,8 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         self.room.notify_all();
         self.spare_wanted.notify_all();
         self.unmarked.notify_all();
+        self.merge_wanted.notify_all();
+        self.flush_done.notify_all();
         self.flush.notify_all();
     }
 

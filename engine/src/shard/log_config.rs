@@ -37,6 +37,10 @@ pub struct LogConfig {
     pub directs_in_flight_max: usize,
     /// A segment is sealed at this size.
     pub segment_bytes_max: u64,
+    /// So many shared segments of about the same size are merged.
+    pub merge_segments_min: usize,
+    /// So much lies between two looks at what there is to merge.
+    pub merge_interval: Duration,
     /// A checkpoint's log begins anew once more than this, and more than twice its snapshot, was appended.
     pub checkpoint_bytes_min: u64,
     /// One write of the flusher.

@@ -16,6 +16,7 @@ mod housekeeping;
 pub mod log;
 mod log_config;
 pub mod mail;
+mod merge;
 mod on_their_way;
 mod pending;
 pub mod read;

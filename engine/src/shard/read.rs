@@ -79,6 +79,14 @@ impl ReadCursor {
     }
 }
 
+/// Whether what a cursor is at does not lie in `run` any more.
+fn moved(slot: &Slot, cursor: &ReadCursor, run: &Run) -> bool {
+    match slot.state.borrow().place(cursor.offset) {
+        ReadPlace::Run(now) => now.segment != run.segment || now.base_offset != run.base_offset,
+        _ => false,
+    }
+}
+
 impl<D: Disk, C: Clock> ShardLog<D, C> {
     /// The next batches for a reader, at least one and otherwise within `bytes_max`, and moves its cursor behind them. Nothing when it is at the
     /// durable end. The first batch may begin before the cursor.
@@ -113,7 +121,13 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             place
         };
         match place {
-            ReadPlace::Run(run) => self.read_run(slot, cursor, run, bytes_max).await,
+            ReadPlace::Run(run) => match self.read_run(slot, cursor, run, bytes_max).await {
+                // A merge has put another run in its place, and the file is gone.
+                Err(ReadError::Fenced(_) | ReadError::Storage(_)) if moved(slot, cursor, &run) => {
+                    Box::pin(self.read(slot, cursor, bytes_max)).await
+                }
+                other => other,
+            },
             ReadPlace::Fenced(fence) => Err(ReadError::Fenced(Fence {
                 from: cursor.offset,
                 to: fence.to,

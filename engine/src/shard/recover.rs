@@ -68,7 +68,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         let mut contents =
             JournalContents::scan(&disk, &journal_dir, state.journal.flushed_lsn).await?;
         let found = std::mem::take(&mut contents.found);
-        let decision = plan(&state.journal, &contents.generations, found);
+        let decision = plan(&state.journal, &contents.lives, found);
         contents.keep_damaged(&decision.steps);
         let mut append_clock = AppendClock::start(
             state.append_clock_ms,
@@ -159,6 +159,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             unflushed,
             end_lsn,
             flushed_lsn,
+            noted_generation: generation,
         };
         let log = Self::assemble(disk, clock, data, config, identity.shard, parts);
         // IMPORTANT: fences, jumps and new terms are in the checkpoint before anything is served. The damage they come from may read

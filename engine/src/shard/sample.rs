@@ -90,6 +90,8 @@ pub(crate) fn config() -> LogConfig {
         direct_chunk_bytes_max: 128 << 10,
         directs_in_flight_max: 4,
         segment_bytes_max: 1 << 20,
+        merge_segments_min: 8,
+        merge_interval: Duration::from_secs(60),
         checkpoint_bytes_min: 4 << 20,
         flush_write_bytes: 64 << 10,
         flush_writes_in_flight_max: 2,

@@ -34,24 +34,35 @@ impl SegmentClaims {
         }
     }
 
-    /// A run became known to its partition: one that only made another longer does not count.
-    pub(super) fn add_run(&self, state: &mut Partition, run: Run) {
-        let before = state.runs().len();
-        state.add_run(run);
-        if state.runs().len() > before {
+    /// A run became known to its partition: one that only made another longer does not count. Returns those that it took the place of, which
+    /// are to be released once a checkpoint has it.
+    #[must_use]
+    pub(super) fn add_run(&self, state: &mut Partition, run: Run) -> Vec<Run> {
+        let inserted = state.add_run(run);
+        if !inserted.joined {
             self.claim(run.segment);
         }
+        inserted.replaced
     }
 
-    /// The same for a run whose segment was claimed for it: one of its own takes the claim over, one that only made another longer gives it back.
+    /// The same for a run whose segment was claimed for it: one of its own takes the claim over, one that only made another longer gives it back. It
+    /// takes nobody's place.
     pub(super) fn add_claimed_run(&self, state: &mut Partition, run: Run) {
-        let before = state.runs().len();
-        state.add_run(run);
-        if state.runs().len() == before
+        let inserted = state.add_run(run);
+        assert!(
+            inserted.replaced.is_empty(),
+            "what went straight to a segment is nowhere else"
+        );
+        if inserted.joined
             && let Some(count) = self.counts.borrow_mut().get_mut(&run.segment)
         {
             *count -= 1;
         }
+    }
+
+    /// Whether anybody needs it.
+    pub(super) fn is_needed(&self, segment: SegmentRef) -> bool {
+        self.counts.borrow().contains_key(&segment)
     }
 
     /// Whether one run or claim is all that is left.
@@ -108,7 +119,7 @@ mod tests {
         let claims = SegmentClaims::default();
         let mut state = partition();
         claims.claim(SEGMENT);
-        claims.add_run(&mut state, run(0..10, 4096));
+        assert_eq!(claims.add_run(&mut state, run(0..10, 4096)), []);
         assert!(!claims.release(SEGMENT));
         assert!(claims.is_last(SEGMENT));
         assert!(claims.release(SEGMENT));

@@ -92,6 +92,11 @@ impl<D: Disk> OpenSegments<D> {
             || self.shared.borrow().as_ref().is_some_and(due)
     }
 
+    /// The shared segment that is written to, unless the flusher has it in its hands.
+    pub(super) fn open_shared(&self) -> Option<SegmentRef> {
+        self.shared.borrow().as_ref().map(|open| open.segment)
+    }
+
     /// Nobody writes to a partition's segment any more, if one is open.
     fn close(&self, key: PartitionKey, segment: SegmentRef) {
         for open in [&self.direct, &self.flush] {
@@ -139,7 +144,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
     }
 
     /// Whether no other shard can have runs in a segment: its own do, and so do shared ones that this layout made.
-    fn owns_alone(&self, segment: SegmentRef) -> bool {
+    pub(super) fn owns_alone(&self, segment: SegmentRef) -> bool {
         !segment.shared || SegmentIds::incarnation_of(segment.id) >= self.layout_incarnation
     }
 

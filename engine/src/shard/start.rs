@@ -126,9 +126,17 @@ pub fn start_log<D: Disk, C: Clock, S: Spawn>(
         }
     });
     spawn.spawn({
-        let log = log.clone();
+        let (log, failed) = (log.clone(), failed.clone());
         async move {
             if let Err(error) = log.run_spares().await {
+                failed(error);
+            }
+        }
+    });
+    spawn.spawn({
+        let (log, failed) = (log.clone(), failed.clone());
+        async move {
+            if let Err(error) = log.run_merges().await {
                 failed(error);
             }
         }

@@ -319,10 +319,11 @@ impl CheckpointState {
     }
 }
 
-/// [`insert_run`] where the others are records: it looks at no more than the neighbours, so they are all that is put together again.
+/// [`insert_run`] where the others are records: it looks at no more than the neighbours and what is covered, so they are all that is put together again.
 fn insert_record(records: &mut Vec<RunRecord>, run: &RunRecord) {
     let at = records.partition_point(|other| other.base_offset < run.base_offset);
-    let near = at.saturating_sub(1)..(at + 1).min(records.len());
+    let behind = records.partition_point(|other| other.base_offset < run.next_offset);
+    let near = at.saturating_sub(1)..behind.max(at + 1).min(records.len());
     let mut runs: VecDeque<Run> = records
         .get(near.clone())
         .unwrap_or_default()

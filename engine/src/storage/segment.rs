@@ -91,25 +91,38 @@ impl Run {
     }
 }
 
-/// Puts a run among the others of its partition: in the order of offsets, joined to the one before where it goes on right behind
-/// it in the same segment. What is written next begins on the next block; in a shared segment the rest of a block may be another
-/// partition's, so that only a run that reaches up to the block's end is gone on with.
-pub fn insert_run(runs: &mut VecDeque<Run>, run: Run) {
+/// What [`insert_run`] did.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Inserted {
+    /// It made the run before it longer, or was part of that already.
+    pub joined: bool,
+    /// Runs that it took the place of.
+    pub replaced: Vec<Run>,
+}
+
+/// Puts a run among the others of its partition: in the order of offsets, in place of those that it covers, joined to the one before where it goes
+/// on right behind it in the same segment. What is written next begins on the next block; in a shared segment the rest of a block may
+/// be another partition's, so that only a run that reaches up to the block's end is gone on with.
+pub fn insert_run(runs: &mut VecDeque<Run>, run: Run) -> Inserted {
     let at = runs.partition_point(|other| other.base_offset < run.base_offset);
-    if let Some(other) = runs.get_mut(at)
-        && other.base_offset == run.base_offset
-    {
-        // The same one again: flushed or replayed a second time, after a crash before the checkpoint.
-        *other = run;
-        return;
+    let before = at.checked_sub(1).and_then(|before| runs.get(before));
+    if before.is_some_and(|before| {
+        before.segment == run.segment && run.next_offset <= before.next_offset
+    }) {
+        // The same one again, flushed or replayed a second time after a crash before the checkpoint, and joined to the one before.
+        return Inserted {
+            joined: true,
+            replaced: Vec::new(),
+        };
     }
-    if let Some(before) = at.checked_sub(1).and_then(|before| runs.get(before))
-        && before.segment == run.segment
-        && run.next_offset <= before.next_offset
-    {
-        // The same one again, which was joined to the one before.
-        return;
-    }
+    // A merge writes one run for several; and the same one may come again.
+    let covered = runs
+        .range(at..)
+        .take_while(|other| {
+            other.next_offset <= run.next_offset || other.base_offset == run.base_offset
+        })
+        .count();
+    let replaced = runs.drain(at..at + covered).collect();
     if let Some(before) = at.checked_sub(1).and_then(|before| runs.get_mut(before))
         && before.segment == run.segment
         && before.next_offset == run.base_offset
@@ -119,9 +132,16 @@ pub fn insert_run(runs: &mut VecDeque<Run>, run: Run) {
         before.end = run.end;
         before.max_timestamp = before.max_timestamp.max(run.max_timestamp);
         before.append_time = before.append_time.max(run.append_time);
-        return;
+        return Inserted {
+            joined: true,
+            replaced,
+        };
     }
     runs.insert(at, run);
+    Inserted {
+        joined: false,
+        replaced,
+    }
 }
 
 /// Gives out segment ids. An id holds the broker's incarnation (rises with every start), the shard and a counter, so that no two

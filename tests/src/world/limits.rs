@@ -42,6 +42,8 @@ pub(super) fn draw_limits(random: &mut Random) -> LogConfig {
         direct_chunk_bytes_max: size(direct_bytes_min * random.between(1, 4)),
         directs_in_flight_max: size(random.between(1, 4)),
         segment_bytes_max: pick(random, &[32 * KIB, 128 * KIB, 1024 * KIB]),
+        merge_segments_min: 8,
+        merge_interval: Duration::from_secs(60),
         checkpoint_bytes_min: pick(random, &[16 * KIB, 64 * KIB, 4096 * KIB]),
         flush_write_bytes: size(pick(random, &[4 * KIB, 16 * KIB, 64 * KIB])),
         flush_writes_in_flight_max: size(random.between(1, 3)),

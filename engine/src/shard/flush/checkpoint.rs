@@ -16,11 +16,11 @@ use crate::storage::layout::CHECKPOINT_NAME;
 use crate::storage::record_log::RecordLog;
 use crate::storage::recovery::Cut;
 use crate::storage::segment::{Run, SegmentRef};
-use crate::storage::{Lsn, PartitionKey, StorageError};
+use crate::storage::{Generation, Lsn, PartitionKey, StorageError};
 
 impl<D: Disk, C: Clock> ShardLog<D, C> {
     /// Makes sure of room for a checkpoint before there is something to say in it.
-    pub(super) async fn reserve_checkpoint(&self) -> Result<RoundEnd, StorageError> {
+    pub(in crate::shard) async fn reserve_checkpoint(&self) -> Result<RoundEnd, StorageError> {
         let mut log = self
             .checkpoint
             .borrow_mut()
@@ -42,15 +42,17 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
     }
 
     /// Says in the checkpoint what is in segments now, and lets go of what that makes superfluous.
-    pub(super) async fn checkpoint_round(
+    pub(in crate::shard) async fn checkpoint_round(
         self: &Rc<Self>,
         target: Lsn,
         slots: &[Rc<Slot>],
         runs: Vec<(Rc<Slot>, Run)>,
     ) -> Result<(), StorageError> {
+        let mut replaced: Vec<(PartitionKey, SegmentRef)> = Vec::new();
         for (slot, run) in runs {
             // Those of a topic that was deleted meanwhile too: they are let go of below.
-            self.claims.add_run(&mut slot.state.borrow_mut(), run);
+            let gone = self.claims.add_run(&mut slot.state.borrow_mut(), run);
+            replaced.extend(gone.into_iter().map(|run| (slot.key(), run.segment)));
             // Its LSN is the round's: in no case may an earlier checkpoint have it.
             slot.unrecorded.borrow_mut().push_back((target, run));
         }
@@ -99,9 +101,11 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             topics_dropped: topics_dropped.iter().map(|topic| topic.id().0).collect(),
             clock: ClockRecord::from(self.append_clock.borrow().behind()),
         };
+        let generation = Generation(record.generation);
         self.write_checkpoint(record).await?;
+        self.noted_generation.set(generation);
         // Only now: a log start that a reader was told of never goes back.
-        let mut dropped: Vec<(PartitionKey, SegmentRef)> = Vec::new();
+        let mut dropped = replaced;
         for (slot, log_start) in expired {
             let runs = slot.state.borrow_mut().advance_log_start(log_start);
             dropped.extend(runs.into_iter().map(|run| (slot.key(), run.segment)));
@@ -109,8 +113,26 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         let released = self.topics_checkpointed(&topics_dropped);
         dropped.extend(released.into_iter().map(|(key, run)| (key, run.segment)));
         self.round_durable(target, slots).await?;
+        if dropped.iter().any(|(_, segment)| segment.shared) {
+            self.merge_wanted.notify_all();
+        }
         self.unlink(dropped).await?;
         self.give_up_empty_shared().await
+    }
+
+    /// Notes in the checkpoint which journal file is in use: one that is gone at the next start is known to be missing then.
+    pub(super) async fn note_generation(self: &Rc<Self>) -> Result<RoundEnd, StorageError> {
+        if let RoundEnd::NoRoom(error) = self.reserve_checkpoint().await? {
+            return Ok(RoundEnd::NoRoom(error));
+        }
+        let target = self.flushed_lsn.get();
+        self.checkpoint_round(target, &[], Vec::new()).await?;
+        Ok(RoundEnd::Done)
+    }
+
+    /// Whether the journal went on to a file that no checkpoint knows of.
+    pub(super) fn generation_to_note(&self) -> bool {
+        self.journal.generation() > self.noted_generation.get()
     }
 
     async fn write_checkpoint(&self, record: CheckpointRecord) -> Result<(), StorageError> {

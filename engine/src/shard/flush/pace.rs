@@ -7,7 +7,7 @@ use crate::io::{Clock, Disk};
 use crate::storage::open_segment::{OpenSegment, SegmentWriter};
 
 /// The flusher's share of the device during one stream of writes.
-pub(super) struct Pace {
+pub(in crate::shard) struct Pace {
     /// How long it pauses behind each write, in hundredths of what that took.
     pause_percent: u64,
     /// When the last pause ended ...
@@ -18,7 +18,7 @@ pub(super) struct Pace {
 
 impl<D: Disk, C: Clock> ShardLog<D, C> {
     /// How much of the device the flusher takes: a quarter of its time while little waits, all of it when publishers are about to wait.
-    pub(super) fn flush_pace(&self) -> Pace {
+    pub(in crate::shard) fn flush_pace(&self) -> Pace {
         let most = (self.config.unflushed_bytes_max / 2).max(1);
         let waiting = self.recent.unflushed_bytes().min(most);
         Pace {
@@ -29,7 +29,11 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
     }
 
     /// Paced behind the commits; when publishers are about to wait larger writes, more at once, and one sync at the end.
-    pub(super) fn segment_writer(&self, segment: &OpenSegment<D>, pace: &Pace) -> SegmentWriter<D> {
+    pub(in crate::shard) fn segment_writer(
+        &self,
+        segment: &OpenSegment<D>,
+        pace: &Pace,
+    ) -> SegmentWriter<D> {
         let factor = if pace.pause_percent == 0 { 4 } else { 1 };
         segment.writer(
             self.config.flush_write_bytes * factor,
@@ -39,7 +43,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
     }
 
     /// Pauses when a write's worth has gone out since the last time.
-    pub(super) async fn keep_pace(&self, pace: &mut Pace, position: u64) {
+    pub(in crate::shard) async fn keep_pace(&self, pace: &mut Pace, position: u64) {
         if pace.pause_percent == 0
             || position.saturating_sub(pace.position) < self.config.flush_write_bytes as u64
         {

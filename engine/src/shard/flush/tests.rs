@@ -27,10 +27,10 @@ use crate::storage::segment::SegmentIds;
 
 type SimLog = ShardLog<SimDisk, SimClock>;
 
-const HOUR: Duration = Duration::from_secs(60 * 60);
+pub(in crate::shard) const HOUR: Duration = Duration::from_secs(60 * 60);
 /// A topic that keeps everything, and one that keeps an hour.
-const KEEPS: u64 = 1;
-const EXPIRES: u64 = 2;
+pub(in crate::shard) const KEEPS: u64 = 1;
+pub(in crate::shard) const EXPIRES: u64 = 2;
 
 #[derive(Default)]
 struct Answers(RefCell<Vec<Outcome>>);
@@ -41,13 +41,13 @@ impl CompletionSink for Answers {
     }
 }
 
-struct World {
-    executor: SimExecutor,
-    disk: SimDisk,
-    log: Rc<SimLog>,
-    tasks: Rc<LogTasks>,
+pub(in crate::shard) struct World {
+    pub(in crate::shard) executor: SimExecutor,
+    pub(in crate::shard) disk: SimDisk,
+    pub(in crate::shard) log: Rc<SimLog>,
+    pub(in crate::shard) tasks: Rc<LogTasks>,
     answers: Rc<Answers>,
-    failures: Rc<RefCell<Vec<StorageError>>>,
+    pub(in crate::shard) failures: Rc<RefCell<Vec<StorageError>>>,
 }
 
 fn config() -> LogConfig {
@@ -67,6 +67,8 @@ fn config() -> LogConfig {
         direct_chunk_bytes_max: 64 << 10,
         directs_in_flight_max: 2,
         segment_bytes_max: 1 << 20,
+        merge_segments_min: 3,
+        merge_interval: Duration::from_secs(60),
         checkpoint_bytes_min: 1 << 20,
         flush_write_bytes: 64 << 10,
         flush_writes_in_flight_max: 2,
@@ -116,7 +118,7 @@ fn catalogue() -> CatalogueState {
 }
 
 impl World {
-    fn new() -> Self {
+    pub(in crate::shard) fn new() -> Self {
         let executor = SimExecutor::new(7);
         let disk = SimDisk::new(&executor);
         let data = DataDir::new("/data");
@@ -125,7 +127,7 @@ impl World {
         Self::start(executor, disk, 1)
     }
 
-    fn start(executor: SimExecutor, disk: SimDisk, incarnation: u32) -> Self {
+    pub(in crate::shard) fn start(executor: SimExecutor, disk: SimDisk, incarnation: u32) -> Self {
         let mut state = catalogue();
         state.incarnation = incarnation;
         let identity = ShardIdentity {
@@ -158,7 +160,11 @@ impl World {
     }
 
     /// The next life on the same disk.
-    fn killed(self) -> Self {
+    pub(in crate::shard) fn killed(self) -> Self {
+        self.crashed(CrashPolicy::KeepSynced)
+    }
+
+    pub(in crate::shard) fn crashed(self, policy: CrashPolicy) -> Self {
         let Self {
             executor,
             disk,
@@ -168,11 +174,11 @@ impl World {
         let incarnation = SegmentIds::incarnation_of(log.segments.skip_id()) + 1;
         executor.crash();
         drop(log);
-        disk.crash(CrashPolicy::KeepSynced);
+        disk.crash(policy);
         Self::start(executor, disk, incarnation)
     }
 
-    fn slot(&self, topic: u64, partition: u32) -> Rc<Slot> {
+    pub(in crate::shard) fn slot(&self, topic: u64, partition: u32) -> Rc<Slot> {
         let key = PartitionKey {
             topic: TopicId(topic),
             partition: PartitionIndex(partition),
@@ -181,12 +187,12 @@ impl World {
     }
 
     /// Publishes one record, and gives it the time to become durable.
-    fn publish(&self, topic: u64, partition: u32, value_bytes: usize) {
+    pub(in crate::shard) fn publish(&self, topic: u64, partition: u32, value_bytes: usize) {
         self.send(topic, partition, value_bytes);
         self.run(Duration::from_millis(50));
     }
 
-    fn send(&self, topic: u64, partition: u32, value_bytes: usize) {
+    pub(in crate::shard) fn send(&self, topic: u64, partition: u32, value_bytes: usize) {
         let bytes = batch_of(1, value_bytes, None);
         let header = check_batch(
             &bytes,
@@ -204,29 +210,29 @@ impl World {
         );
     }
 
-    fn run(&self, time: Duration) {
+    pub(in crate::shard) fn run(&self, time: Duration) {
         self.executor.run_for(time);
     }
 
     /// Long enough for the flusher to find everything old.
-    fn flushed(&self) {
+    pub(in crate::shard) fn flushed(&self) {
         self.run(Duration::from_secs(10));
     }
 
-    fn acknowledged(&self) -> usize {
+    pub(in crate::shard) fn acknowledged(&self) -> usize {
         let answers = self.answers.0.borrow();
         let published = |outcome: &&Outcome| matches!(outcome, Outcome::Published { .. });
         answers.iter().filter(published).count()
     }
 
-    fn refused(&self) -> usize {
+    pub(in crate::shard) fn refused(&self) -> usize {
         let answers = self.answers.0.borrow();
         let full = |outcome: &&Outcome| matches!(outcome, Outcome::Failed(error) if error.code == ErrorCode::DiskFull);
         answers.iter().filter(full).count()
     }
 
     /// Files below a directory of the data with their lengths.
-    fn files(&self, dir: &str, suffix: &str) -> Vec<(PathBuf, u64)> {
+    pub(in crate::shard) fn files(&self, dir: &str, suffix: &str) -> Vec<(PathBuf, u64)> {
         let dir = PathBuf::from("/data").join(dir);
         let mut files = self.disk.list_tree();
         files
@@ -234,12 +240,12 @@ impl World {
         files
     }
 
-    fn used(&self) -> u64 {
+    pub(in crate::shard) fn used(&self) -> u64 {
         self.disk.list_tree().iter().map(|(_, bytes)| bytes).sum()
     }
 
     /// How many records there are from the log's start on.
-    fn count(&self, topic: u64, partition: u32) -> u64 {
+    pub(in crate::shard) fn count(&self, topic: u64, partition: u32) -> u64 {
         let slot = self.slot(topic, partition);
         let start = slot.state.borrow().log_start();
         let mut cursor = ReadCursor::at(start);
@@ -253,7 +259,7 @@ impl World {
         }
     }
 
-    fn assert_sound(&self) {
+    pub(in crate::shard) fn assert_sound(&self) {
         let failures = self.failures.borrow();
         assert!(failures.is_empty(), "{failures:?}");
     }

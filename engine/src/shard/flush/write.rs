@@ -175,6 +175,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
     ) -> Result<(), StorageError> {
         open.seal().await?;
         self.reader.shared_ended();
+        self.merge_wanted.notify_all();
         // Whose run it was last does not matter: it lies where all shared ones do.
         let anyone = PartitionKey {
             topic: TopicId(0),
