@@ -2,6 +2,7 @@
 
 mod append;
 mod arrivals;
+mod catalogue_changes;
 mod commit_progress;
 mod commits;
 mod direct;
@@ -10,13 +11,16 @@ mod expiries;
 mod files;
 mod flush;
 mod forwarded;
+mod group_offsets;
 mod housekeeping;
 pub mod log;
 mod log_config;
 pub mod mail;
+mod questions;
 pub mod read;
 mod recent;
 pub mod recover;
+mod remote_peers;
 mod replay;
 pub mod requests;
 pub mod room;
@@ -28,6 +32,7 @@ pub mod slot;
 pub mod start;
 pub mod subscribe;
 pub mod sweep;
+mod topic_table;
 mod topics;
 
 #[cfg(test)]
