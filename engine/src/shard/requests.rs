@@ -24,7 +24,14 @@ use crate::control::catalogue::{Catalogue, CatalogueState, Layout, Topic};
 use crate::cursor::CommittedOffset;
 use crate::io::local::Signal;
 use crate::io::{Clock, Disk, Spawn};
+use crate::limits::PARTITION_DESCRIPTION_BYTES;
 use crate::storage::{PartitionKey, StorageError};
+
+/// An answer without a list, an error with a sentence included.
+const SMALL_REPLY_BYTES: usize = 1 << 10;
+
+/// A committed offset in an answer, with all the metadata it may have.
+const COMMITTED_OFFSET_BYTES: usize = 32 + gannet_wire::limits::OFFSET_METADATA_BYTES_MAX;
 
 /// Producer ids that one shard gives out in one life of the broker.
 const PRODUCER_IDS_MAX: u32 = 1 << 24;
@@ -286,6 +293,27 @@ impl<D: Disk, C: Clock, S: Spawn> Shard<D, C, S> {
         self.subscriptions.end_all_of(from);
     }
 
+    /// About how many bytes the answer to a request takes, at most but for a topic with very many fences.
+    pub fn reply_bytes(&self, request: &Message) -> usize {
+        match request {
+            Message::TopicCreate(create) => {
+                let partitions = create.partitions.min(self.bounds.partitions_max);
+                description_bytes(partitions)
+            }
+            Message::TopicDescribe(name) => self
+                .topics
+                .topic_named(name)
+                .map_or(SMALL_REPLY_BYTES, |topic| {
+                    description_bytes(topic.partitions)
+                }),
+            Message::TopicList(list) => self.topics.list_bytes(list),
+            Message::OffsetsFetch(fetch) => {
+                SMALL_REPLY_BYTES + fetch.partitions.len() * COMMITTED_OFFSET_BYTES
+            }
+            _ => SMALL_REPLY_BYTES,
+        }
+    }
+
     /// Does a request that is not about batches. What concerns other shards is asked of them.
     pub async fn request(self: &Rc<Self>, message: Message) -> Message {
         let done = match message {
@@ -498,6 +526,10 @@ impl<D: Disk, C: Clock, S: Spawn> Shard<D, C, S> {
             .cloned()
             .unwrap_or_default()
     }
+}
+
+fn description_bytes(partitions: u32) -> usize {
+    SMALL_REPLY_BYTES + partitions as usize * PARTITION_DESCRIPTION_BYTES as usize
 }
 
 pub(super) fn unknown_here(key: PartitionKey) -> ErrorBody {

@@ -74,6 +74,11 @@ impl TopicTable {
             .ok_or_else(|| no_topic(name))
     }
 
+    /// How many bytes the answer to a TopicList takes, at most.
+    pub(super) fn list_bytes(&self, list: &TopicList) -> usize {
+        page_topics(list).min(self.topics.borrow().len() + 1) * TOPIC_ENTRY_BYTES
+    }
+
     /// Topics in the order of their names, from the one behind the last that was heard of.
     pub(super) fn list(&self, list: &TopicList) -> TopicListReply {
         let names = self.names.borrow();
@@ -82,9 +87,7 @@ impl TopicTable {
             std::ops::Bound::Excluded(list.after.clone()),
             std::ops::Bound::Unbounded,
         );
-        let max = usize::try_from(list.topics_max)
-            .unwrap_or(usize::MAX)
-            .clamp(1, gannet_wire::limits::TOPIC_LIST_MAX as usize);
+        let max = page_topics(list);
         let mut entries: Vec<TopicEntry> = names
             .range::<String, _>(after)
             .filter_map(|(name, id)| {
@@ -104,6 +107,16 @@ impl TopicTable {
         }
     }
 }
+
+/// Topics of one answer.
+fn page_topics(list: &TopicList) -> usize {
+    usize::try_from(list.topics_max)
+        .unwrap_or(usize::MAX)
+        .clamp(1, gannet_wire::limits::TOPIC_LIST_MAX as usize)
+}
+
+/// A topic in a list, with the longest name.
+const TOPIC_ENTRY_BYTES: usize = 16 + gannet_wire::limits::TOPIC_NAME_BYTES_MAX;
 
 pub(super) fn no_topic(name: &str) -> ErrorBody {
     ErrorBody::new(

@@ -280,7 +280,7 @@ impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
         }
     }
 
-    /// Back-pressure: nothing more is read while too much waits to be sent, or to be acknowledged. `false`: the connection is over.
+    /// Back-pressure: nothing more is read or done while too much waits to be sent, or to be acknowledged. `false`: the connection is over.
     async fn wait_for_room(&self) -> bool {
         let config = &self.context.config;
         loop {
@@ -338,13 +338,8 @@ impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
             match decoder.decode(received) {
                 Ok(Some(frame)) => {
                     frames += 1;
-                    if !self.handle(frame).await {
-                        return None;
-                    }
-                    if self.outbox.publishes_in_flight()
-                        >= self.context.config.publishes_in_flight_max
-                        && !self.wait_for_room().await
-                    {
+                    // Before every frame: thousands of small ones with large answers arrive with one read.
+                    if !self.wait_for_room().await || !self.handle(frame).await {
                         return None;
                     }
                 }
@@ -605,12 +600,34 @@ impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
             return;
         }
         self.requests.acquire(1).await;
+        // What is being made up counts as much as what waits to be sent.
+        let reply_bytes = self.shard.reply_bytes(&message);
+        if !self.claim_room(reply_bytes).await {
+            self.requests.release(1);
+            return;
+        }
         let session = self.clone();
         self.shard.spawn().spawn(async move {
             let reply = session.shard.request(message).await;
+            session.outbox.room().free(reply_bytes);
             session.outbox.send(correlation, reply);
             session.requests.release(1);
         });
+    }
+
+    /// Takes room for an answer that is about to be made. `false`: the connection is over.
+    async fn claim_room(&self, bytes: usize) -> bool {
+        let room = self.outbox.room();
+        loop {
+            let seen = room.drained().version();
+            if self.outbox.is_closing() {
+                return false;
+            }
+            if room.claim(bytes) {
+                return true;
+            }
+            room.drained().changed_since(seen).await;
+        }
     }
 
     fn as_remote(&self) -> RemoteConnection {
