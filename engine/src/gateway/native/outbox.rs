@@ -24,7 +24,7 @@ pub struct Outbox {
     acks: RefCell<Vec<PublishAck>>,
     /// In the order in which it is to be sent: the end of a subscription must not overtake its deliveries.
     queue: RefCell<VecDeque<Queued>>,
-    /// For the bytes in `queue`, and those being written.
+    /// For the bytes in `queue`, those being written, and `acks`.
     room: Room,
     publishes_in_flight: Cell<usize>,
     /// Publishes at other shards: how much they hold of this shard's budget.
@@ -168,6 +168,7 @@ impl Outbox {
         if acks.is_empty() {
             return;
         }
+        let held_bytes = acks.len() * size_of::<PublishAck>();
         self.append_frames(|frames| {
             let mut writer = PublishAcksWriter::new(frames);
             for ack in acks.drain(..) {
@@ -175,6 +176,7 @@ impl Outbox {
             }
             writer.finish();
         });
+        self.room.free(held_bytes);
     }
 
     /// Encodes frames to the end of the queue.
@@ -224,6 +226,8 @@ impl CompletionSink for Outbox {
                 durability,
                 duplicate,
             } => {
+                // It ends the publish, which counted until now, so it must count itself: the peer may never read it.
+                self.room.hold(size_of::<PublishAck>());
                 self.acks.borrow_mut().push(PublishAck {
                     correlation,
                     base_offset,

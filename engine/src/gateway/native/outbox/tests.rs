@@ -111,6 +111,20 @@ fn acknowledgements_of_one_turn_leave_in_one_frame() {
 }
 
 #[test]
+fn acknowledgements_that_nobody_reads_fill_the_room() {
+    let outbox = Outbox::new(Rc::new(Semaphore::new(1 << 20)), 4096);
+    for token in 0..1_000 {
+        outbox.begin_publish();
+        outbox.complete(token, published());
+    }
+    assert!(outbox.is_over());
+    let parcel = next_parcel(&outbox);
+    assert_eq!(outbox.room().held_bytes(), parcel.bytes);
+    outbox.sent(&parcel);
+    assert_eq!(outbox.room().held_bytes(), 0);
+}
+
+#[test]
 fn a_delivery_keeps_no_more_in_memory_than_a_few_times_itself() {
     // A little of a large buffer is copied out, most of one stays.
     let small = unpinned(slices(64, &[100, 200]));
