@@ -45,7 +45,8 @@ pub trait Peer: CompletionSink {
 /// A subscriber's claim on a partition. It can make a shard hold no more than its credit, and than its connection has room for.
 pub struct Subscription {
     id: SubscriptionId,
-    credit: Cell<u64>,
+    /// Below zero after a delivery that overdrew it: what is granted pays for that first.
+    credit: Cell<i64>,
     ended: Cell<bool>,
     changed: Signal,
 }
@@ -56,7 +57,7 @@ impl Subscription {
     pub fn new(id: SubscriptionId, credit: u64) -> Rc<Self> {
         Rc::new(Self {
             id,
-            credit: Cell::new(credit),
+            credit: Cell::new(i64::try_from(credit).unwrap_or(i64::MAX)),
             ended: Cell::new(false),
             changed: Signal::new(),
         })
@@ -64,6 +65,7 @@ impl Subscription {
 
     /// More may be sent.
     pub fn grant(&self, bytes: u64) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         self.credit.set(self.credit.get().saturating_add(bytes));
         self.changed.notify_all();
     }
@@ -111,8 +113,9 @@ impl Subscription {
                         if self.ended.get() {
                             return;
                         }
-                        let bytes: u64 = batches.iter().map(|batch| batch.len() as u64).sum();
+                        let bytes: usize = batches.iter().map(|batch| batch.len()).sum();
                         // Granted meanwhile or not: what is sent is taken from what is there now.
+                        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
                         self.credit.set(self.credit.get().saturating_sub(bytes));
                         let next_offset = slot.state.borrow().durable_offset();
                         peer.deliver(self.id, next_offset, batches);

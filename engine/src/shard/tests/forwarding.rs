@@ -8,7 +8,7 @@ use crate::shard::requests::{Shard, ShardBounds, ShardParts};
 const BATCH_BYTES: usize = 60 << 10;
 const MEMORY_BYTES: u64 = 1 << 20;
 
-fn shard_of(world: &World) -> (Rc<Shard<SimDisk, SimClock, SimSpawn>>, Rc<Outgoing>) {
+pub(super) fn shard_of(world: &World) -> (Rc<Shard<SimDisk, SimClock, SimSpawn>>, Rc<Outgoing>) {
     let outgoing: Vec<Rc<Outgoing>> = vec![Rc::default(), Rc::default()];
     let answers = outgoing[1].clone();
     let shard = Shard::new(ShardParts {
