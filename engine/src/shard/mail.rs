@@ -36,10 +36,10 @@ pub struct RemoteConnection {
 pub enum ShardMessage {
     /// A checked batch for a partition of the receiver's.
     Publish {
-        /// Who is to be answered.
-        from: RemoteConnection,
+        /// The shard that is to be answered.
+        from: ShardIndex,
         /// By which number.
-        correlation: CorrelationId,
+        number: u64,
         /// Where it goes.
         key: PartitionKey,
         /// What was asked for.
@@ -51,10 +51,8 @@ pub enum ShardMessage {
     },
     /// What became of a Publish.
     Published {
-        /// Whose it was.
-        connection: ConnectionId,
         /// Its number.
-        correlation: CorrelationId,
+        number: u64,
         /// What became of it.
         outcome: Outcome,
     },

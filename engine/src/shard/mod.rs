@@ -10,7 +10,7 @@ mod disk_room;
 mod expiries;
 mod files;
 mod flush;
-mod forwarded;
+pub mod forwarded;
 mod group_offsets;
 mod housekeeping;
 pub mod log;

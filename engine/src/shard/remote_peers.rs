@@ -10,7 +10,6 @@ use gannet_wire::{CorrelationId, Offset, ShardIndex, SubscriptionId};
 
 use super::mail::{ConnectionId, Outgoing, RemoteConnection, ShardMessage};
 use super::room::Room;
-use super::slot::{CompletionSink, Outcome};
 use super::subscribe::Peer;
 use crate::storage::slice::Slice;
 
@@ -68,10 +67,8 @@ impl RemotePeers {
             .or_insert_with(|| Rc::new(Room::new(self.room_bytes_max)))
             .clone();
         Rc::new(RemotePeer {
-            sink: RemoteSink {
-                outgoing,
-                connection: to.connection,
-            },
+            outgoing,
+            connection: to.connection,
             own,
             room,
         })
@@ -89,39 +86,18 @@ impl RemotePeers {
     }
 }
 
-/// Answers to a connection that another shard serves.
-pub(super) struct RemoteSink {
-    pub(super) outgoing: Rc<Outgoing>,
-    pub(super) connection: ConnectionId,
-}
-
-impl CompletionSink for RemoteSink {
-    fn complete(&self, token: u64, outcome: Outcome) {
-        self.outgoing.push(ShardMessage::Published {
-            connection: self.connection,
-            correlation: CorrelationId(token),
-            outcome,
-        });
-    }
-}
-
 /// A connection that another shard serves.
 pub(super) struct RemotePeer {
-    sink: RemoteSink,
+    outgoing: Rc<Outgoing>,
+    connection: ConnectionId,
     own: ShardIndex,
     room: Rc<Room>,
 }
 
-impl CompletionSink for RemotePeer {
-    fn complete(&self, token: u64, outcome: Outcome) {
-        self.sink.complete(token, outcome);
-    }
-}
-
 impl Peer for RemotePeer {
     fn send(&self, correlation: CorrelationId, message: Message) {
-        self.sink.outgoing.push(ShardMessage::Frame(
-            self.sink.connection,
+        self.outgoing.push(ShardMessage::Frame(
+            self.connection,
             correlation,
             Box::new(message),
         ));
@@ -143,9 +119,9 @@ impl Peer for RemotePeer {
         batches: Bytes,
     ) {
         self.room.hold(batches.len());
-        self.sink.outgoing.push(ShardMessage::Deliver {
+        self.outgoing.push(ShardMessage::Deliver {
             from,
-            connection: self.sink.connection,
+            connection: self.connection,
             subscription,
             next_offset,
             batches,

@@ -12,11 +12,11 @@ use gannet_wire::frame::{
 use gannet_wire::{ErrorBody, ErrorCode, ProducerEpoch, ProducerId, ShardIndex};
 
 use super::catalogue_changes::{CATALOGUE_OWNER, OwnedCatalogue};
-use super::forwarded::ForwardedPublish;
+use super::forwarded::{ForwardedAnswers, ForwardedPublish, Forwards};
 use super::log::{CheckedBatch, ShardLog};
 use super::mail::{Answer, Ask, ConnectionId, Outgoing, RemoteConnection, ShardMessage};
 use super::questions::{Questions, unexpected};
-use super::remote_peers::{LocalPeers, RemotePeers, RemoteSink};
+use super::remote_peers::{LocalPeers, RemotePeers};
 use super::slot::{Completion, Slot};
 use super::subscribe::{Peer, Subscriptions};
 use super::topic_table::TopicTable;
@@ -47,6 +47,8 @@ pub struct ShardBounds {
     pub topic_defaults: TopicSettings,
     /// Bytes of this shard's deliveries that may wait for a connection which another shard serves.
     pub connection_buffer_bytes_max: usize,
+    /// Bytes of its connections' publishes that may be on their way to each of the other shards.
+    pub forward_bytes_max: usize,
 }
 
 /// One shard. Shared by its tasks.
@@ -62,6 +64,8 @@ pub struct Shard<D: Disk, C: Clock, S: Spawn> {
     pub(super) topics: TopicTable,
     pub(super) catalogue: OwnedCatalogue<D>,
     outgoing: Vec<Rc<Outgoing>>,
+    /// Publishes of this shard's connections that are at other shards.
+    pub(super) forwards: Forwards,
     /// Publishes of other shards' connections that wait for memory.
     pub(super) forwarded: RefCell<VecDeque<ForwardedPublish>>,
     peers: LocalPeers,
@@ -106,6 +110,7 @@ impl<D: Disk, C: Clock, S: Spawn> Shard<D, C, S> {
             topics: TopicTable::new(parts.state.topics, parts.state.names),
             catalogue: OwnedCatalogue::new(parts.catalogue),
             outgoing: parts.outgoing,
+            forwards: Forwards::new(parts.state.layout.shards, parts.bounds.forward_bytes_max),
             forwarded: RefCell::default(),
             peers: LocalPeers::default(),
             remote_peers: RemotePeers::new(parts.bounds.connection_buffer_bytes_max),
@@ -192,17 +197,14 @@ impl<D: Disk, C: Clock, S: Spawn> Shard<D, C, S> {
         match message {
             ShardMessage::Publish {
                 from,
-                correlation,
+                number,
                 key,
                 durability,
                 batch,
                 header,
             } => {
-                let peer = Rc::new(RemoteSink {
-                    outgoing: self.outgoing_to(from.shard),
-                    connection: from.connection,
-                });
-                let completion = Completion::new(peer, correlation.0);
+                let sink = Rc::new(ForwardedAnswers(self.outgoing_to(from)));
+                let completion = Completion::new(sink, number);
                 self.publish_forwarded(ForwardedPublish {
                     key,
                     batch: CheckedBatch {
@@ -213,15 +215,7 @@ impl<D: Disk, C: Clock, S: Spawn> Shard<D, C, S> {
                     completion,
                 });
             }
-            ShardMessage::Published {
-                connection,
-                correlation,
-                outcome,
-            } => {
-                if let Some(peer) = self.peers.find(connection) {
-                    peer.complete(correlation.0, outcome);
-                }
-            }
+            ShardMessage::Published { number, outcome } => self.forwards.answered(number, outcome),
             ShardMessage::Subscribe {
                 from,
                 correlation,

@@ -15,7 +15,7 @@ use super::mail::RemoteConnection;
 use super::read::ReadCursor;
 use super::requests::{Shard, unknown_here};
 use super::room::Room;
-use super::slot::{CompletionSink, Slot};
+use super::slot::Slot;
 use crate::io::local::{Signal, yield_once};
 use crate::io::{Clock, Disk, Spawn};
 use crate::storage::PartitionKey;
@@ -25,7 +25,7 @@ use crate::storage::slice::Slice;
 const DELIVER_BYTES_MAX: usize = 512 << 10;
 
 /// A connection as its requests see it: here, or on another shard.
-pub trait Peer: CompletionSink {
+pub trait Peer {
     /// Sends a frame.
     fn send(&self, correlation: CorrelationId, message: Message);
     /// Sends batches of a subscription.

@@ -20,6 +20,7 @@ use crate::control::names::check_group_name;
 use crate::io::local::{Semaphore, Signal, yield_once};
 use crate::io::uring_net::Connection;
 use crate::io::{Clock, Disk, Spawn};
+use crate::shard::forwarded::ForwardedPublish;
 use crate::shard::log::CheckedBatch;
 use crate::shard::mail::{ConnectionId, RemoteConnection, ShardMessage};
 use crate::shard::requests::Shard;
@@ -46,8 +47,6 @@ pub struct GatewayContext<C: Clock> {
     pub config: NativeConfig,
     /// Time.
     pub clock: C,
-    /// Bytes on their way to other shards.
-    pub forward_budget: Rc<Semaphore>,
     /// Bytes of large frames of which only a part has arrived.
     pub receive_budget: Rc<Semaphore>,
     /// For the check of compressed batches; used by one check at a time.
@@ -106,10 +105,7 @@ pub async fn serve<D: Disk, C: Clock, S: Spawn>(
     connection: Connection,
 ) {
     let connection = Rc::new(connection);
-    let outbox = Outbox::new(
-        context.forward_budget.clone(),
-        context.config.connection_buffer_bytes_max,
-    );
+    let outbox = Outbox::new(context.config.connection_buffer_bytes_max);
     let peer: Rc<dyn Peer> = outbox.clone();
     let id = shard.add_connection(&peer);
     let session = Rc::new(Session {
@@ -463,41 +459,29 @@ impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
             yield_once().await;
         }
         let owner = self.shard.owner(key);
+        let completion = Completion::new(self.outbox.clone(), correlation.0);
+        let batch = CheckedBatch {
+            bytes: publish.batch,
+            header,
+        };
+        let durability = publish.durability;
         if owner == self.shard.index() {
             if !self.shard.log.admits() {
                 self.shard.log.admitted().await;
             }
             match self.shard.local_slot(key) {
-                Some(slot) => {
-                    let completion = Completion::new(self.outbox.clone(), correlation.0);
-                    self.shard.publish(
-                        &slot,
-                        CheckedBatch {
-                            bytes: publish.batch,
-                            header,
-                        },
-                        publish.durability,
-                        completion,
-                    );
-                }
-                None => refuse(ErrorBody::of_code(ErrorCode::TopicDeleted)),
+                Some(slot) => self.shard.publish(&slot, batch, durability, completion),
+                None => completion
+                    .complete(Outcome::Failed(ErrorBody::of_code(ErrorCode::TopicDeleted))),
             }
         } else {
-            let bytes = publish.batch.len();
-            self.context.forward_budget.acquire(bytes).await;
-            self.outbox.begin_forward(correlation, bytes);
-            let from = self.as_remote();
-            self.shard.send(
-                owner,
-                ShardMessage::Publish {
-                    from,
-                    correlation,
-                    key,
-                    durability: publish.durability,
-                    batch: publish.batch,
-                    header,
-                },
-            );
+            let publish = ForwardedPublish {
+                key,
+                batch,
+                durability,
+                completion,
+            };
+            self.shard.forward(owner, publish).await;
         }
     }
 

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use gannet_wire::frame::{Message, PublishAck, PublishAcksWriter, encode, encode_deliver_head};
 use gannet_wire::{CorrelationId, Offset, ShardIndex, SubscriptionId};
 
-use crate::io::local::{Semaphore, Signal};
+use crate::io::local::Signal;
 use crate::shard::room::Room;
 use crate::shard::slot::{CompletionSink, Outcome};
 use crate::shard::subscribe::Peer;
@@ -27,9 +27,6 @@ pub struct Outbox {
     /// For the bytes in `queue`, those being written, and `acks`.
     room: Room,
     publishes_in_flight: Cell<usize>,
-    /// Publishes at other shards: how much they hold of this shard's budget.
-    forwarded: RefCell<HashMap<u64, usize>>,
-    forward_budget: Rc<Semaphore>,
     /// Subscriptions that were asked for and not answered yet, by the request's number.
     subscribing: RefCell<HashMap<CorrelationId, SubscriptionId>>,
     /// Subscriptions that failed or ended, which the connection has not noticed yet.
@@ -72,16 +69,14 @@ pub struct Parcel {
 }
 
 impl Outbox {
-    /// An empty one. `forward_budget`: what publishes on their way to other shards hold; `buffer_bytes_max`: above it nothing more is read.
+    /// An empty one. `buffer_bytes_max`: above it nothing more is read.
     #[must_use]
-    pub fn new(forward_budget: Rc<Semaphore>, buffer_bytes_max: usize) -> Rc<Self> {
+    pub fn new(buffer_bytes_max: usize) -> Rc<Self> {
         Rc::new(Self {
             acks: RefCell::default(),
             queue: RefCell::default(),
             room: Room::new(buffer_bytes_max),
             publishes_in_flight: Cell::new(0),
-            forwarded: RefCell::default(),
-            forward_budget,
             subscribing: RefCell::default(),
             ended: RefCell::default(),
             closing: Cell::new(false),
@@ -108,14 +103,6 @@ impl Outbox {
     pub(super) fn begin_publish(&self) {
         self.publishes_in_flight
             .set(self.publishes_in_flight.get() + 1);
-    }
-
-    /// A publish goes to another shard; `bytes` of the budget are given back with its answer.
-    pub(super) fn begin_forward(&self, correlation: CorrelationId, bytes: usize) {
-        if let Some(other) = self.forwarded.borrow_mut().insert(correlation.0, bytes) {
-            // A client that uses a number twice only hurts itself.
-            self.forward_budget.release(other);
-        }
     }
 
     /// A subscription is asked for.
@@ -201,23 +188,10 @@ impl Outbox {
     }
 }
 
-impl Drop for Outbox {
-    fn drop(&mut self) {
-        for bytes in self.forwarded.get_mut().values() {
-            self.forward_budget.release(*bytes);
-        }
-    }
-}
-
 impl CompletionSink for Outbox {
     fn complete(&self, token: u64, outcome: Outcome) {
         self.publishes_in_flight
             .set(self.publishes_in_flight.get().saturating_sub(1));
-        if !self.forwarded.borrow().is_empty()
-            && let Some(bytes) = self.forwarded.borrow_mut().remove(&token)
-        {
-            self.forward_budget.release(bytes);
-        }
         let correlation = CorrelationId(token);
         match outcome {
             Outcome::Published {

@@ -10,7 +10,7 @@ use super::*;
 use crate::io::{BLOCK_BYTES, DiskBufferMut};
 
 fn outbox() -> Rc<Outbox> {
-    Outbox::new(Rc::new(Semaphore::new(1 << 20)), 1 << 20)
+    Outbox::new(1 << 20)
 }
 
 fn next_parcel(outbox: &Outbox) -> Parcel {
@@ -112,7 +112,7 @@ fn acknowledgements_of_one_turn_leave_in_one_frame() {
 
 #[test]
 fn acknowledgements_that_nobody_reads_fill_the_room() {
-    let outbox = Outbox::new(Rc::new(Semaphore::new(1 << 20)), 4096);
+    let outbox = Outbox::new(4096);
     for token in 0..1_000 {
         outbox.begin_publish();
         outbox.complete(token, published());
