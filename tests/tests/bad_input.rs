@@ -105,6 +105,14 @@ fn a_connection_that_does_not_begin_with_hello_is_told_so_and_closed() {
 }
 
 #[test]
+fn a_client_that_is_told_nothing_is_pinged_however_much_it_says_itself() {
+    let dir = data_dir();
+    let server = Server::start_with(dir.path(), 1, &["network.heartbeat_ms=100"]);
+    let mut peer = RawPeer::greeted(server.address());
+    assert!(peer.is_pinged_while_it_talks(500, Duration::from_millis(20)));
+}
+
+#[test]
 fn another_protocol_and_a_shard_that_is_not_there_are_refused_by_name() {
     let dir = data_dir();
     let server = Server::start(dir.path(), 1);

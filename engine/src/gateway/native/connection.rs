@@ -92,6 +92,8 @@ struct Session<D: Disk, C: Clock, S: Spawn> {
     subscriptions: RefCell<std::collections::HashMap<SubscriptionId, gannet_wire::ShardIndex>>,
     /// When the peer was last heard, or was not listened to.
     heard: Cell<Duration>,
+    /// When something was last sent to it.
+    sent: Cell<Duration>,
     /// Whether it is listened to: while memory is short it is not, and its silence says nothing.
     listening: Cell<bool>,
     /// Since when a frame has been incomplete.
@@ -111,6 +113,7 @@ pub async fn serve<D: Disk, C: Clock, S: Spawn>(
     let session = Rc::new(Session {
         requests: Rc::new(Semaphore::new(context.config.requests_in_flight_max)),
         heard: Cell::new(context.clock.monotonic()),
+        sent: Cell::new(context.clock.monotonic()),
         listening: Cell::new(true),
         partial_since: Cell::new(None),
         shard: shard.clone(),
@@ -140,7 +143,8 @@ pub async fn serve<D: Disk, C: Clock, S: Spawn>(
     connection.shutdown();
 }
 
-/// Pings a silent peer, and gives it up when it stays silent: a peer that is gone without a word must not hold anything.
+/// Pings a peer that was silent or was told nothing, listened to or not, since it goes by the pings; and gives it up when it stays silent: a peer that
+/// is gone without a word must not hold anything.
 async fn watch_silence<D: Disk, C: Clock, S: Spawn>(
     session: Rc<Session<D, C, S>>,
     connection: Rc<Connection>,
@@ -169,16 +173,15 @@ async fn watch_silence<D: Disk, C: Clock, S: Spawn>(
             connection.shutdown();
             return;
         }
-        if silence >= heartbeat && session.greeted.get() {
+        let quiet = now.saturating_sub(session.sent.get());
+        // What waits to be sent is as good as a Ping, and a peer that does not read gets no more of them.
+        let idle = session.outbox.room().held_bytes() == 0;
+        if (silence >= heartbeat || quiet >= heartbeat) && idle && session.greeted.get() {
             pings += 1;
             session.outbox.send(CorrelationId(0), Message::Ping(pings));
         }
-        let next = session.context.clock.sleep(
-            heartbeat
-                - Duration::from_nanos(
-                    u64::try_from(silence.as_nanos() % heartbeat.as_nanos().max(1)).unwrap_or(0),
-                ),
-        );
+        let next = until_next(silence, heartbeat).min(until_next(quiet, heartbeat));
+        let next = session.context.clock.sleep(next);
         let closed = async {
             while !session.outbox.is_closing() {
                 session.outbox.drained().wait().await;
@@ -188,6 +191,12 @@ async fn watch_silence<D: Disk, C: Clock, S: Spawn>(
             return;
         }
     }
+}
+
+/// How long until `elapsed` is the next whole number of heartbeats.
+fn until_next(elapsed: Duration, heartbeat: Duration) -> Duration {
+    let over = elapsed.as_nanos() % heartbeat.as_nanos().max(1);
+    heartbeat.saturating_sub(Duration::from_nanos(u64::try_from(over).unwrap_or(0)))
 }
 
 impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
@@ -203,6 +212,7 @@ impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
                 return;
             }
             self.outbox.sent(&parcel);
+            self.sent.set(self.context.clock.monotonic());
             for (shard, bytes) in parcel.senders() {
                 self.shard
                     .send(shard, ShardMessage::Delivered(self.as_remote(), bytes));
