@@ -289,7 +289,7 @@ fn commit<T>(
 }
 
 fn deliver(slices: Vec<Slice>) -> u64 {
-    let outbox = Outbox::new(usize::MAX);
+    let outbox = Outbox::new(usize::MAX, 1);
     let (count, parts) = allocations(|| {
         outbox.deliver(SubscriptionId(1), Offset(0), slices);
         let parcel = now(outbox.next_parcel()).expect("a delivery was pushed");

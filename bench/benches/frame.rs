@@ -91,7 +91,7 @@ fn deliver(criterion: &mut Criterion) {
                 )
             })
             .collect();
-        let outbox = Outbox::new(usize::MAX);
+        let outbox = Outbox::new(usize::MAX, 1);
         group.throughput(Throughput::Elements(count as u64));
         group.bench_function(format!("{count}-batches"), |bench| {
             bench.iter(|| {

@@ -9,7 +9,9 @@ use gannet_wire::frame::{
     Durability, Message, OffsetLookupReply, PartitionDescription, ProducerReply, Start,
     TopicDescription, TopicSettings,
 };
-use gannet_wire::{ErrorBody, ErrorCode, ProducerEpoch, ProducerId, ShardIndex};
+use gannet_wire::{
+    CorrelationId, ErrorBody, ErrorCode, ProducerEpoch, ProducerId, ShardIndex, SubscriptionId,
+};
 
 use super::catalogue_changes::{CATALOGUE_OWNER, OwnedCatalogue};
 use super::forwarded::{ForwardedAnswers, ForwardedPublish, Forwards};
@@ -189,6 +191,32 @@ impl<D: Disk, C: Clock, S: Spawn> Shard<D, C, S> {
     pub fn send(&self, to: ShardIndex, message: ShardMessage) {
         if let Some(outgoing) = self.outgoing.get(usize::from(to.0)) {
             outgoing.push(message);
+        }
+    }
+
+    /// Grants credit to a subscription on another shard.
+    pub fn send_credit(
+        &self,
+        to: ShardIndex,
+        of: RemoteConnection,
+        subscription: SubscriptionId,
+        bytes: u64,
+    ) {
+        if let Some(outgoing) = self.outgoing.get(usize::from(to.0)) {
+            outgoing.push_credit(of, subscription, bytes);
+        }
+    }
+
+    /// Ends a subscription on another shard, which answers.
+    pub fn send_unsubscribe(
+        &self,
+        to: ShardIndex,
+        of: RemoteConnection,
+        correlation: CorrelationId,
+        subscription: SubscriptionId,
+    ) {
+        if let Some(outgoing) = self.outgoing.get(usize::from(to.0)) {
+            outgoing.push_unsubscribe(of, correlation, subscription);
         }
     }
 

@@ -234,7 +234,12 @@ impl<D: Disk, C: Clock, S: Spawn> Shard<D, C, S> {
         self.subscriptions.add(name, &subscription);
         let shard = self.clone();
         self.spawn().spawn(async move {
-            match shard.log.start_offset(&slot, request.start).await {
+            let given_up = || subscription.is_ended();
+            let found = shard
+                .log
+                .start_offset_unless(&slot, request.start, &given_up)
+                .await;
+            match found {
                 Ok(start_offset) => {
                     let (log_start, next_offset) = {
                         let state = slot.state.borrow();

@@ -87,7 +87,6 @@ struct Session<D: Disk, C: Clock, S: Spawn> {
     outbox: Rc<Outbox>,
     id: ConnectionId,
     greeted: Cell<bool>,
-    requests: Rc<Semaphore>,
     /// By owner: a partition's shard need not be this one.
     subscriptions: RefCell<std::collections::HashMap<SubscriptionId, gannet_wire::ShardIndex>>,
     /// When the peer was last heard, or was not listened to.
@@ -107,11 +106,13 @@ pub async fn serve<D: Disk, C: Clock, S: Spawn>(
     connection: Connection,
 ) {
     let connection = Rc::new(connection);
-    let outbox = Outbox::new(context.config.connection_buffer_bytes_max);
+    let outbox = Outbox::new(
+        context.config.connection_buffer_bytes_max,
+        context.config.requests_in_flight_max,
+    );
     let peer: Rc<dyn Peer> = outbox.clone();
     let id = shard.add_connection(&peer);
     let session = Rc::new(Session {
-        requests: Rc::new(Semaphore::new(context.config.requests_in_flight_max)),
         heard: Cell::new(context.clock.monotonic()),
         sent: Cell::new(context.clock.monotonic()),
         listening: Cell::new(true),
@@ -178,7 +179,7 @@ async fn watch_silence<D: Disk, C: Clock, S: Spawn>(
         let idle = session.outbox.room().held_bytes() == 0;
         if (silence >= heartbeat || quiet >= heartbeat) && idle && session.greeted.get() {
             pings += 1;
-            session.outbox.send(CorrelationId(0), Message::Ping(pings));
+            session.outbox.reply(CorrelationId(0), Message::Ping(pings));
         }
         let next = until_next(silence, heartbeat).min(until_next(quiet, heartbeat));
         let next = session.context.clock.sleep(next);
@@ -321,7 +322,7 @@ impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
             sentence: "the server is stopping; connect again later".into(),
         };
         self.outbox
-            .send(CorrelationId(0), Message::Goodbye(goodbye));
+            .reply(CorrelationId(0), Message::Goodbye(goodbye));
     }
 
     /// Starts the clock of a frame of which only a part is there.
@@ -353,7 +354,7 @@ impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
                 Err(error) => {
                     let body =
                         ErrorBody::new(error.code(), format!("{error}; the connection is closed"));
-                    self.outbox.send(error.correlation, Message::Error(body));
+                    self.outbox.reply(error.correlation, Message::Error(body));
                     return None;
                 }
             }
@@ -369,7 +370,7 @@ impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
             return match message {
                 Message::Hello(hello) => self.greet(correlation, &hello),
                 _ => {
-                    self.outbox.send(
+                    self.outbox.reply(
                         correlation,
                         Message::Error(ErrorBody::of_code(ErrorCode::HelloExpected)),
                     );
@@ -380,13 +381,13 @@ impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
         match message {
             Message::Publish(publish) => self.publish(correlation, publish).await,
             Message::Credit(subscription, bytes) => self.credit(subscription, bytes),
-            Message::Subscribe(subscribe) => self.subscribe(correlation, subscribe),
-            Message::Unsubscribe(subscription) => self.unsubscribe(correlation, subscription),
-            Message::Ping(number) => self.outbox.send(correlation, Message::Pong(number)),
+            Message::Subscribe(subscribe) => self.subscribe(correlation, subscribe).await,
+            Message::Unsubscribe(subscription) => self.unsubscribe(correlation, subscription).await,
+            Message::Ping(number) => self.outbox.reply(correlation, Message::Pong(number)),
             Message::Pong(_) => {}
             Message::Goodbye(_) => return false,
             Message::Hello(_) => {
-                self.outbox.send(
+                self.outbox.reply(
                     correlation,
                     Message::Error(ErrorBody::of_code(ErrorCode::HelloExpected)),
                 );
@@ -417,7 +418,7 @@ impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
             })
         };
         if let Some(refusal) = refusal {
-            self.outbox.send(correlation, Message::Error(refusal));
+            self.outbox.reply(correlation, Message::Error(refusal));
             return false;
         }
         let config = &self.context.config;
@@ -435,7 +436,7 @@ impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
             server_name: concat!("gannet ", env!("CARGO_PKG_VERSION")).into(),
         };
         self.greeted.set(true);
-        self.outbox.send(correlation, Message::HelloReply(reply));
+        self.outbox.reply(correlation, Message::HelloReply(reply));
         true
     }
 
@@ -495,39 +496,18 @@ impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
         }
     }
 
-    fn subscribe(&self, correlation: CorrelationId, subscribe: Subscribe) {
-        let key = PartitionKey {
+    async fn subscribe(&self, correlation: CorrelationId, subscribe: Subscribe) {
+        // Where it begins may take long to look up.
+        self.outbox.requests().acquire(1).await;
+        if let Err(refusal) = self.begin_subscribe(correlation, &subscribe) {
+            self.outbox.requests().release(1);
+            self.outbox.reply(correlation, Message::Error(refusal));
+            return;
+        }
+        let owner = self.shard.owner(PartitionKey {
             topic: subscribe.topic,
             partition: subscribe.partition,
-        };
-        let refuse = |error: ErrorBody| self.outbox.send(correlation, Message::Error(error));
-        if let Err(error) = self.shard.topic_of(key) {
-            return refuse(error);
-        }
-        let owner = self.shard.owner(key);
-        {
-            let mut subscriptions = self.subscriptions.borrow_mut();
-            for ended in self.outbox.take_ended() {
-                subscriptions.remove(&ended);
-            }
-            let max = self.context.config.subscriptions_max;
-            if subscriptions.len() >= max {
-                return refuse(ErrorBody::new(
-                    ErrorCode::SubscriptionsTooMany,
-                    format!("a connection has at most {max} subscriptions"),
-                ));
-            }
-            if subscriptions.contains_key(&subscribe.subscription) {
-                let sentence = format!(
-                    "subscription {} exists on this connection already",
-                    subscribe.subscription
-                );
-                return refuse(ErrorBody::new(ErrorCode::SubscriptionExists, sentence));
-            }
-            subscriptions.insert(subscribe.subscription, owner);
-            self.outbox
-                .begin_subscribe(correlation, subscribe.subscription);
-        }
+        });
         if owner == self.shard.index() {
             self.shard.subscribe(
                 self.as_remote(),
@@ -547,21 +527,58 @@ impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
         }
     }
 
+    /// Takes note of a subscription that is asked for.
+    fn begin_subscribe(
+        &self,
+        correlation: CorrelationId,
+        subscribe: &Subscribe,
+    ) -> Result<(), ErrorBody> {
+        let key = PartitionKey {
+            topic: subscribe.topic,
+            partition: subscribe.partition,
+        };
+        self.shard.topic_of(key)?;
+        let owner = self.shard.owner(key);
+        {
+            let mut subscriptions = self.subscriptions.borrow_mut();
+            for ended in self.outbox.take_ended() {
+                subscriptions.remove(&ended);
+            }
+            let max = self.context.config.subscriptions_max;
+            if subscriptions.len() >= max {
+                return Err(ErrorBody::new(
+                    ErrorCode::SubscriptionsTooMany,
+                    format!("a connection has at most {max} subscriptions"),
+                ));
+            }
+            if subscriptions.contains_key(&subscribe.subscription) {
+                let sentence = format!(
+                    "subscription {} exists on this connection already",
+                    subscribe.subscription
+                );
+                return Err(ErrorBody::new(ErrorCode::SubscriptionExists, sentence));
+            }
+            subscriptions.insert(subscribe.subscription, owner);
+            self.outbox
+                .begin_ask(correlation, Some(subscribe.subscription));
+        }
+        Ok(())
+    }
+
     fn credit(&self, subscription: SubscriptionId, bytes: u64) {
         match self.subscriptions.borrow().get(&subscription) {
             Some(owner) if *owner == self.shard.index() => {
                 self.shard.grant(self.as_remote(), subscription, bytes)
             }
-            Some(owner) => self.shard.send(
-                *owner,
-                ShardMessage::Credit(self.as_remote(), subscription, bytes),
-            ),
+            Some(owner) => self
+                .shard
+                .send_credit(*owner, self.as_remote(), subscription, bytes),
             // Credit has no reply, and an end may have crossed it.
             None => {}
         }
     }
 
-    fn unsubscribe(&self, correlation: CorrelationId, subscription: SubscriptionId) {
+    async fn unsubscribe(&self, correlation: CorrelationId, subscription: SubscriptionId) {
         let owner = self.subscriptions.borrow_mut().remove(&subscription);
         let reply = match owner {
             Some(owner) if owner == self.shard.index() => {
@@ -570,13 +587,16 @@ impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
             }
             Some(owner) => {
                 // Its owner answers, behind what it has sent before.
-                let message =
-                    ShardMessage::Unsubscribe(self.as_remote(), correlation, subscription);
-                return self.shard.send(owner, message);
+                self.outbox.requests().acquire(1).await;
+                self.outbox.begin_ask(correlation, None);
+                let of = self.as_remote();
+                return self
+                    .shard
+                    .send_unsubscribe(owner, of, correlation, subscription);
             }
             None => Message::Error(ErrorBody::of_code(ErrorCode::SubscriptionUnknown)),
         };
-        self.outbox.send(correlation, reply);
+        self.outbox.reply(correlation, reply);
     }
 
     /// Any other request runs beside the reading, a bounded number at once.
@@ -587,25 +607,25 @@ impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
             _ => None,
         };
         if let Some(Err(sentence)) = group.map(|group| check_group_name(group)) {
-            self.outbox.send(
+            self.outbox.reply(
                 correlation,
                 Message::Error(ErrorBody::new(ErrorCode::GroupInvalid, sentence)),
             );
             return;
         }
-        self.requests.acquire(1).await;
+        self.outbox.requests().acquire(1).await;
         // What is being made up counts as much as what waits to be sent.
         let reply_bytes = self.shard.reply_bytes(&message);
         if !self.claim_room(reply_bytes).await {
-            self.requests.release(1);
+            self.outbox.requests().release(1);
             return;
         }
         let session = self.clone();
         self.shard.spawn().spawn(async move {
             let reply = session.shard.request(message).await;
             session.outbox.room().free(reply_bytes);
-            session.outbox.send(correlation, reply);
-            session.requests.release(1);
+            session.outbox.reply(correlation, reply);
+            session.outbox.requests().release(1);
         });
     }
 

@@ -1,7 +1,7 @@
 //! What waits to be sent on a connection: acknowledgements are gathered into few frames, batches leave as slices of the memory they are in.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::ops::Deref;
 use std::rc::Rc;
@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use gannet_wire::frame::{Message, PublishAck, PublishAcksWriter, encode, encode_deliver_head};
 use gannet_wire::{CorrelationId, Offset, ShardIndex, SubscriptionId};
 
-use crate::io::local::Signal;
+use crate::io::local::{Semaphore, Signal};
 use crate::shard::room::Room;
 use crate::shard::slot::{CompletionSink, Outcome};
 use crate::shard::subscribe::Peer;
@@ -27,8 +27,11 @@ pub struct Outbox {
     /// For the bytes in `queue`, those being written, and `acks`.
     room: Room,
     publishes_in_flight: Cell<usize>,
-    /// Subscriptions that were asked for and not answered yet, by the request's number.
-    subscribing: RefCell<HashMap<CorrelationId, SubscriptionId>>,
+    /// What was asked of partitions' shards and not answered yet, by the request's number; with the subscription that it begins, if it does. Each
+    /// holds one of `requests`, so there are few.
+    asked: RefCell<Vec<(CorrelationId, Option<SubscriptionId>)>>,
+    /// For requests that are not publishes.
+    requests: Semaphore,
     /// Subscriptions that failed or ended, which the connection has not noticed yet.
     ended: RefCell<Vec<SubscriptionId>>,
     closing: Cell<bool>,
@@ -69,15 +72,16 @@ pub struct Parcel {
 }
 
 impl Outbox {
-    /// An empty one. `buffer_bytes_max`: above it nothing more is read.
+    /// An empty one. `buffer_bytes_max`: above it nothing more is read. `requests_max`: so many that are not publishes may be under way.
     #[must_use]
-    pub fn new(buffer_bytes_max: usize) -> Rc<Self> {
+    pub fn new(buffer_bytes_max: usize, requests_max: usize) -> Rc<Self> {
         Rc::new(Self {
             acks: RefCell::default(),
             queue: RefCell::default(),
             room: Room::new(buffer_bytes_max),
             publishes_in_flight: Cell::new(0),
-            subscribing: RefCell::default(),
+            asked: RefCell::default(),
+            requests: Semaphore::new(requests_max),
             ended: RefCell::default(),
             closing: Cell::new(false),
             changed: Signal::new(),
@@ -105,11 +109,36 @@ impl Outbox {
             .set(self.publishes_in_flight.get() + 1);
     }
 
-    /// A subscription is asked for.
-    pub(super) fn begin_subscribe(&self, correlation: CorrelationId, subscription: SubscriptionId) {
-        self.subscribing
-            .borrow_mut()
-            .insert(correlation, subscription);
+    /// One is held by each request under way.
+    pub(super) fn requests(&self) -> &Semaphore {
+        &self.requests
+    }
+
+    /// A partition's shard is asked for something, perhaps to begin a subscription. What was acquired of [`Outbox::requests`] is given back with its
+    /// answer.
+    pub(super) fn begin_ask(&self, correlation: CorrelationId, begins: Option<SubscriptionId>) {
+        self.asked.borrow_mut().push((correlation, begins));
+    }
+
+    /// A partition's shard has answered.
+    fn end_ask(&self, correlation: CorrelationId, failed: bool) {
+        let mut asked = self.asked.borrow_mut();
+        let Some(at) = asked.iter().position(|(of, _)| *of == correlation) else {
+            return;
+        };
+        let (_, begins) = asked.remove(at);
+        if failed {
+            self.ended.borrow_mut().extend(begins);
+        }
+        self.requests.release(1);
+    }
+
+    /// Sends a frame that this connection has made itself.
+    pub(super) fn reply(&self, correlation: CorrelationId, message: Message) {
+        // What was acknowledged before a Goodbye or an Error is heard before it.
+        self.encode_acks();
+        self.append_frames(|frames| encode(correlation, &message, frames));
+        self.changed.notify_all();
     }
 
     /// Subscriptions that are no more.
@@ -211,8 +240,8 @@ impl CompletionSink for Outbox {
                 });
                 self.changed.notify_all();
             }
-            Outcome::Committed => self.send(correlation, Message::Ok),
-            Outcome::Failed(error) => self.send(correlation, Message::Error(error)),
+            Outcome::Committed => self.reply(correlation, Message::Ok),
+            Outcome::Failed(error) => self.reply(correlation, Message::Error(error)),
         }
         self.drained().notify_all();
     }
@@ -222,19 +251,11 @@ impl Peer for Outbox {
     fn send(&self, correlation: CorrelationId, message: Message) {
         match &message {
             Message::SubscriptionEnd(end) => self.ended.borrow_mut().push(end.subscription),
-            Message::Subscribed(_) => {
-                self.subscribing.borrow_mut().remove(&correlation);
-            }
-            Message::Error(_) => {
-                let failed = self.subscribing.borrow_mut().remove(&correlation);
-                self.ended.borrow_mut().extend(failed);
-            }
+            Message::Subscribed(_) | Message::Ok => self.end_ask(correlation, false),
+            Message::Error(_) => self.end_ask(correlation, true),
             _ => {}
         }
-        // What was acknowledged before a Goodbye or an Error is heard before it.
-        self.encode_acks();
-        self.append_frames(|frames| encode(correlation, &message, frames));
-        self.changed.notify_all();
+        self.reply(correlation, message);
     }
 
     fn deliver(&self, subscription: SubscriptionId, next_offset: Offset, batches: Vec<Slice>) {

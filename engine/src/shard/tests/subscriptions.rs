@@ -76,3 +76,48 @@ fn credit_that_was_overdrawn_is_paid_back_before_more_is_sent() {
     assert_eq!(grant(first - 1), 0, "the credit is just spent");
     assert_eq!(grant(1), first, "all is given back: one is left");
 }
+
+#[test]
+fn credit_for_another_shard_waits_as_one_message_for_each_subscription() {
+    let world = World::new(1);
+    let outgoing = Outgoing::default();
+    let taken = |max| {
+        let mut credits = Vec::new();
+        for message in world.executor.block_on(outgoing.take(max)) {
+            match message {
+                ShardMessage::Credit(_, subscription, bytes) => {
+                    credits.push((subscription.0, bytes));
+                }
+                ShardMessage::Unsubscribe(..) => credits.push((0, 0)),
+                other => panic!("{other:?}"),
+            }
+        }
+        credits
+    };
+    for _ in 0..1_000 {
+        outgoing.push_credit(FROM, SubscriptionId(1), 2);
+        outgoing.push_credit(FROM, SubscriptionId(2), 3);
+    }
+    outgoing.push_unsubscribe(FROM, CorrelationId(1), SubscriptionId(1));
+    // Of another subscription with that name.
+    outgoing.push_credit(FROM, SubscriptionId(1), 5);
+    outgoing.push_credit(FROM, SubscriptionId(1), 6);
+    assert_eq!(taken(1), [(1, 2_000)]);
+    outgoing.push_credit(FROM, SubscriptionId(2), 1);
+    assert_eq!(taken(100), [(2, 3_001), (0, 0), (1, 11)]);
+    outgoing.push_credit(FROM, SubscriptionId(1), 7);
+    assert_eq!(taken(100), [(1, 7)]);
+}
+
+#[test]
+fn a_look_up_that_nobody_waits_for_any_more_ends() {
+    let (world, _, _) = shard_with_batches(10);
+    let slot = world.slot(key(1, 0));
+    let start = Start::Timestamp(gannet_wire::Timestamp(i64::MAX));
+    let found = |given_up: &dyn Fn() -> bool| {
+        let found = world.log.start_offset_unless(&slot, start, given_up);
+        world.executor.block_on(found).unwrap()
+    };
+    assert_eq!(found(&|| false), Offset(10));
+    assert_eq!(found(&|| true), Offset(0));
+}
