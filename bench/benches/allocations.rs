@@ -15,7 +15,6 @@ use bytes::Bytes;
 use gannet_bench::subject::{NullDisk, OneLog, PARTITION, checked, published_frames, value};
 use gannet_engine::gateway::native::outbox::Outbox;
 use gannet_engine::io::DiskBufferMut;
-use gannet_engine::io::local::Semaphore;
 use gannet_engine::io::sim::{SimClock, SimExecutor};
 use gannet_engine::shard::log::CheckedBatch;
 use gannet_engine::shard::read::ReadCursor;
@@ -290,7 +289,7 @@ fn commit<T>(
 }
 
 fn deliver(slices: Vec<Slice>) -> u64 {
-    let outbox = Outbox::new(Rc::new(Semaphore::new(1)), usize::MAX);
+    let outbox = Outbox::new(usize::MAX, 1);
     let (count, parts) = allocations(|| {
         outbox.deliver(SubscriptionId(1), Offset(0), slices);
         let parcel = now(outbox.next_parcel()).expect("a delivery was pushed");

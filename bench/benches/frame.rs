@@ -1,13 +1,11 @@
 //! Frames: what a connection does for each publish, acknowledgement and delivery, but for the system calls.
 
 use std::hint::black_box;
-use std::rc::Rc;
 
 use bytes::BytesMut;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use gannet_bench::subject::{batch_of, published_frames};
 use gannet_engine::gateway::native::outbox::Outbox;
-use gannet_engine::io::local::Semaphore;
 use gannet_engine::io::{BLOCK_BYTES, DiskBufferMut};
 use gannet_engine::shard::subscribe::Peer;
 use gannet_engine::storage::slice::Slice;
@@ -93,7 +91,7 @@ fn deliver(criterion: &mut Criterion) {
                 )
             })
             .collect();
-        let outbox = Outbox::new(Rc::new(Semaphore::new(1)), usize::MAX);
+        let outbox = Outbox::new(usize::MAX, 1);
         group.throughput(Throughput::Elements(count as u64));
         group.bench_function(format!("{count}-batches"), |bench| {
             bench.iter(|| {

@@ -45,8 +45,10 @@ const ORDERS_MAX: usize = 1_024;
 const MAIL_MAX: usize = 256;
 /// Messages that leave together.
 const MAIL_BATCH_MAX: usize = 512;
-/// Bytes of one shard's publishes on their way to other shards.
+/// Bytes of one shard's publishes on their way to all other shards.
 const FORWARD_BYTES_MAX: usize = 32 << 20;
+/// ... and to one of them at least, however many there are.
+const FORWARD_BYTES_MIN: usize = 2 << 20;
 /// Bytes of large frames that one shard's connections have begun to send, at least one of the largest.
 const RECEIVE_BYTES_MAX: usize = 64 << 20;
 /// Descriptors without which nothing works: files, rings and a few connections.
@@ -479,7 +481,6 @@ async fn run_shard(
     let context = Rc::new(GatewayContext {
         config: plan.native.clone(),
         clock,
-        forward_budget: Rc::new(Semaphore::new(FORWARD_BYTES_MAX)),
         receive_budget: Rc::new(Semaphore::new(RECEIVE_BYTES_MAX)),
         scratch: RefCell::new(CheckScratch::new()),
         stopping: Cell::new(false),
@@ -735,6 +736,8 @@ fn shard_plan(config: &Config, budgets: &Budgets, index: ShardIndex) -> ShardPla
                 ..TopicSettings::default()
             },
             connection_buffer_bytes_max: bytes(network.connection_buffer_bytes_max),
+            forward_bytes_max: (FORWARD_BYTES_MAX / usize::from(budgets.shards - 1).max(1))
+                .max(FORWARD_BYTES_MIN),
         },
     }
 }

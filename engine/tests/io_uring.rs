@@ -46,7 +46,51 @@ fn filled(disk: &UringDisk, byte: u8, blocks: usize) -> DiskBuffer {
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
 mod disk {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    use std::sync::mpsc;
+
     use super::*;
+
+    #[test]
+    fn files_that_are_slow_to_open_do_not_stop_the_shard() {
+        let dir = temp_dir();
+        // To open one of them for reading takes until somebody opens it for writing.
+        let pipes: Vec<PathBuf> = (0..6)
+            .map(|number| dir.path().join(number.to_string()))
+            .collect();
+        for pipe in &pipes {
+            let made = Command::new("mkfifo").arg(pipe).status().unwrap();
+            assert!(made.success());
+        }
+        let (tell, told) = mpsc::channel();
+        let opened = pipes.clone();
+        let executor = start_executor(config(), move || async move {
+            let opens = opened
+                .iter()
+                .map(|pipe| UringDisk.open(pipe, OpenMode::Read));
+            let works_on = async {
+                // Longer than it takes to hand them all to other threads.
+                UringClock::new().sleep(Duration::from_millis(50)).await;
+                tell.send(()).unwrap();
+            };
+            futures_util::future::join(join_all(opens), works_on).await;
+        })
+        .unwrap();
+        let works_on = told.recv_timeout(Duration::from_secs(10));
+        for pipe in &pipes {
+            // Both ways at once does not wait for anybody, and lets the reader in.
+            let writer = std::fs::File::options()
+                .read(true)
+                .write(true)
+                .custom_flags(libc::O_NONBLOCK)
+                .open(pipe)
+                .unwrap();
+            // Kept open until the process ends: its reader may come later.
+            std::mem::forget(writer);
+        }
+        executor.join().unwrap();
+        assert_eq!(works_on, Ok(()), "the shard stood still");
+    }
 
     #[test]
     fn what_one_handle_writes_another_reads() {

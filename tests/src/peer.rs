@@ -163,6 +163,33 @@ impl RawPeer {
         }
     }
 
+    /// Says Pong again and again, to nothing, until the server says Ping; whether it does before the connection ends or `pongs` are said.
+    ///
+    /// # Panics
+    /// When the socket cannot be set up.
+    pub fn is_pinged_while_it_talks(&mut self, pongs: u64, pause: Duration) -> bool {
+        self.stream
+            .set_read_timeout(Some(pause))
+            .expect("a socket can be set up");
+        for number in 0..pongs {
+            self.send(&Message::Pong(number));
+            let mut bytes = [0; 4096];
+            match self.stream.read(&mut bytes) {
+                Ok(0) => return false,
+                Ok(read) => self
+                    .received
+                    .extend_from_slice(bytes.get(..read).unwrap_or_default()),
+                Err(_) => continue,
+            }
+            while let Ok(Some(frame)) = self.decoder.decode(&mut self.received) {
+                if matches!(frame.message, Message::Ping(_)) {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
     /// What the server says before it closes the connection: an error, if anything.
     ///
     /// # Panics

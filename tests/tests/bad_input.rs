@@ -105,6 +105,14 @@ fn a_connection_that_does_not_begin_with_hello_is_told_so_and_closed() {
 }
 
 #[test]
+fn a_client_that_is_told_nothing_is_pinged_however_much_it_says_itself() {
+    let dir = data_dir();
+    let server = Server::start_with(dir.path(), 1, &["network.heartbeat_ms=100"]);
+    let mut peer = RawPeer::greeted(server.address());
+    assert!(peer.is_pinged_while_it_talks(500, Duration::from_millis(20)));
+}
+
+#[test]
 fn another_protocol_and_a_shard_that_is_not_there_are_refused_by_name() {
     let dir = data_dir();
     let server = Server::start(dir.path(), 1);
@@ -119,6 +127,33 @@ fn another_protocol_and_a_shard_that_is_not_there_are_refused_by_name() {
             other => panic!("{versions:?} {shard:?} was answered by {other:?}"),
         }
         assert_eq!(peer.farewell(), None);
+    }
+}
+
+#[test]
+fn a_client_that_asks_much_and_reads_nothing_makes_the_server_hold_little() {
+    let dir = data_dir();
+    let server = Server::start(dir.path(), 1);
+    let other = connect(server.address());
+    other
+        .create_topic("wide", 16_384, &TopicSettings::default())
+        .expect("new");
+    let mut peer = RawPeer::greeted(server.address());
+    let memory = server.memory_peak_bytes();
+    let mut asked: std::collections::BTreeSet<_> = (0..300)
+        .map(|_| peer.send(&Message::TopicDescribe("wide".into())))
+        .collect();
+    // One after the other, beside as many of the peer's: a server that goes on answering it has done so by then.
+    for _ in 0..100 {
+        other.describe_topic("wide").expect("it is there");
+    }
+    let grown = server.memory_peak_bytes().saturating_sub(memory);
+    assert!(grown < 32 << 20, "memory grew by {grown} bytes");
+    // And all of them are answered once the peer does read.
+    while !asked.is_empty() {
+        let answer = peer.receive().expect("the connection stands");
+        assert!(matches!(answer.message, Message::TopicReply(_)));
+        assert!(asked.remove(&answer.correlation), "answered twice");
     }
 }
 

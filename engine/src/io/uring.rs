@@ -16,12 +16,13 @@ use compio::buf::{IntoInner, IoBuf, IoBufMut, SetLen};
 use compio::driver::op::{ReadAt, Sync, WriteAt};
 use compio::runtime::submit;
 
-use super::local::Signal;
+use super::local::{Semaphore, Signal};
 use super::{
     BLOCK_BYTES, Clock, DirEntry, Disk, DiskBuffer, DiskBufferMut, DiskFile, OpenMode, Spawn,
 };
 
 use super::spare_descriptors::{try_with_spares, with_spares};
+use super::uring_exec::{BLOCKING_THREADS, PanicPolicy};
 pub use super::uring_exec::{
     ExecutorConfig, ExecutorHandle, SHARD_PANIC_EXIT_STATUS, start_executor,
 };
@@ -283,9 +284,17 @@ async fn blocking<T: Send + 'static>(
     }
     in_flight.count.set(in_flight.count.get() + 1);
     let (done, result) = flume::bounded(1);
+    let panics = PanicPolicy::of_this_thread();
     // A task of its own: whoever asks may stop waiting, and the work is to be counted to its end.
     compio::runtime::spawn(async move {
-        let result = compio::runtime::spawn_blocking(work).await;
+        // IMPORTANT: the runtime has the thread of the shard itself spin for a free one of its pool. Who is too many waits here instead.
+        in_flight.threads.acquire(1).await;
+        let result = compio::runtime::spawn_blocking(move || {
+            panics.adopt();
+            work()
+        })
+        .await;
+        in_flight.threads.release(1);
         in_flight.count.set(in_flight.count.get() - 1);
         in_flight.changed.notify_all();
         let _ = done.send(result);
@@ -293,7 +302,7 @@ async fn blocking<T: Send + 'static>(
     .detach();
     match result.recv_async().await {
         Ok(Ok(result)) => result,
-        // A panic ends the process by itself.
+        // A panic has ended the process, unless the executor was told otherwise.
         Ok(Err(_)) | Err(_) => Err(io::Error::other("the executor is ending")),
     }
 }
@@ -312,15 +321,21 @@ pub(super) async fn end_blocking() {
 }
 
 /// Blocking work of the executor of this thread.
-#[derive(Default)]
 struct Blocking {
     count: Cell<usize>,
+    /// The threads of its pool.
+    threads: Semaphore,
     ending: Cell<bool>,
     changed: Signal,
 }
 
 thread_local! {
-    static BLOCKING: Rc<Blocking> = Rc::default();
+    static BLOCKING: Rc<Blocking> = Rc::new(Blocking {
+        count: Cell::new(0),
+        threads: Semaphore::new(BLOCKING_THREADS),
+        ending: Cell::new(false),
+        changed: Signal::new(),
+    });
 }
 
 fn check_aligned(position: u64, bytes: usize) {

@@ -198,6 +198,26 @@ thread_local! {
     static TASK_PANICKED: Cell<bool> = const { Cell::new(false) };
 }
 
+/// What a panic leads to, handed on to the threads that work for an executor.
+#[derive(Clone, Copy)]
+pub(super) struct PanicPolicy {
+    stops_process: bool,
+}
+
+impl PanicPolicy {
+    /// The calling thread's.
+    pub(super) fn of_this_thread() -> Self {
+        Self {
+            stops_process: PANIC_STOPS_PROCESS.get(),
+        }
+    }
+
+    /// Makes it the calling thread's.
+    pub(super) fn adopt(self) {
+        PANIC_STOPS_PROCESS.set(self.stops_process);
+    }
+}
+
 /// compio catches the panic of a task, and everything else would go on half alive. So the process ends while the message is being
 /// printed, before anything unwinds.
 fn install_panic_hook() {
@@ -224,6 +244,6 @@ fn install_panic_hook() {
 
 const RING_ENTRIES: u32 = 1024;
 /// Directory operations must not wait for the very core that waits for them, nor for each other for long.
-const BLOCKING_THREADS: usize = 4;
+pub(super) const BLOCKING_THREADS: usize = 4;
 /// Wakes from other threads that wait for a turn; beyond it a waking thread waits.
 const FOREIGN_WAKES_MAX: usize = 1024;

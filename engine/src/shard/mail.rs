@@ -1,10 +1,11 @@
 //! What shards say to each other. Messages are queued here and leave together, once a turn of the loop; the rim carries them.
 //!
-//! The queues have no limit of their own because whatever enters them has one: requests count against their connection's, deliveries against
-//! their subscription's credit and their connection's room, answers against their requests.
+//! The queues have no limit of their own because whatever enters them has one: publishes hold a budget, other requests count against their
+//! connection's, deliveries against their subscription's credit and their connection's room, answers against their requests. Credit is gathered, one
+//! message for each subscription.
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -36,10 +37,10 @@ pub struct RemoteConnection {
 pub enum ShardMessage {
     /// A checked batch for a partition of the receiver's.
     Publish {
-        /// Who is to be answered.
-        from: RemoteConnection,
+        /// The shard that is to be answered.
+        from: ShardIndex,
         /// By which number.
-        correlation: CorrelationId,
+        number: u64,
         /// Where it goes.
         key: PartitionKey,
         /// What was asked for.
@@ -51,10 +52,8 @@ pub enum ShardMessage {
     },
     /// What became of a Publish.
     Published {
-        /// Whose it was.
-        connection: ConnectionId,
         /// Its number.
-        correlation: CorrelationId,
+        number: u64,
         /// What became of it.
         outcome: Outcome,
     },
@@ -145,6 +144,10 @@ pub struct ShardReady {
 #[derive(Default)]
 pub struct Outgoing {
     queue: RefCell<VecDeque<ShardMessage>>,
+    /// Where in the queue, counted from the first message ever, the Credit of a subscription is that more may be added to.
+    credits: RefCell<HashMap<(RemoteConnection, SubscriptionId), u64>>,
+    /// The number of the first message in the queue.
+    front: Cell<u64>,
     changed: Signal,
 }
 
@@ -155,6 +158,35 @@ impl Outgoing {
         self.changed.notify_all();
     }
 
+    /// Queues credit for a subscription, with what is queued for it already: nothing answers Credit, so nothing else bounds how much of it there is.
+    pub fn push_credit(&self, of: RemoteConnection, subscription: SubscriptionId, bytes: u64) {
+        let (mut queue, mut credits) = (self.queue.borrow_mut(), self.credits.borrow_mut());
+        let queued = credits.get(&(of, subscription)).and_then(|number| {
+            let at = number.checked_sub(self.front.get())?;
+            queue.get_mut(usize::try_from(at).ok()?)
+        });
+        if let Some(ShardMessage::Credit(_, _, queued)) = queued {
+            *queued = queued.saturating_add(bytes);
+            return;
+        }
+        let number = self.front.get() + queue.len() as u64;
+        credits.insert((of, subscription), number);
+        queue.push_back(ShardMessage::Credit(of, subscription, bytes));
+        drop((queue, credits));
+        self.changed.notify_all();
+    }
+
+    /// Queues the end of a subscription: credit that comes for its name later is another one's.
+    pub fn push_unsubscribe(
+        &self,
+        of: RemoteConnection,
+        correlation: CorrelationId,
+        subscription: SubscriptionId,
+    ) {
+        self.credits.borrow_mut().remove(&(of, subscription));
+        self.push(ShardMessage::Unsubscribe(of, correlation, subscription));
+    }
+
     /// All that is queued, at least one, at most `max`.
     pub async fn take(&self, max: usize) -> Vec<ShardMessage> {
         loop {
@@ -163,7 +195,14 @@ impl Outgoing {
                 let mut queue = self.queue.borrow_mut();
                 let count = queue.len().min(max);
                 if count > 0 {
-                    return queue.drain(..count).collect();
+                    let messages: Vec<ShardMessage> = queue.drain(..count).collect();
+                    let front = self.front.get() + count as u64;
+                    self.front.set(front);
+                    let mut credits = self.credits.borrow_mut();
+                    if !credits.is_empty() {
+                        credits.retain(|_, number| *number >= front);
+                    }
+                    return messages;
                 }
             }
             self.changed.changed_since(seen).await;

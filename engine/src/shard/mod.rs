@@ -2,6 +2,7 @@
 
 mod append;
 mod arrivals;
+mod catalogue_changes;
 mod commit_encoding;
 mod commit_progress;
 mod commits;
@@ -11,7 +12,8 @@ mod disk_room;
 mod expiries;
 mod files;
 mod flush;
-mod forwarded;
+pub mod forwarded;
+mod group_offsets;
 mod housekeeping;
 pub mod log;
 mod log_config;
@@ -19,9 +21,11 @@ pub mod mail;
 mod merge;
 mod on_their_way;
 mod pending;
+mod questions;
 pub mod read;
 mod recent;
 pub mod recover;
+mod remote_peers;
 mod replay;
 pub mod requests;
 pub mod room;
@@ -33,6 +37,7 @@ pub mod slot;
 pub mod start;
 pub mod subscribe;
 pub mod sweep;
+mod topic_table;
 mod topics;
 
 #[cfg(test)]

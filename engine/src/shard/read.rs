@@ -209,6 +209,16 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
 
     /// The offset at which reading starts.
     pub async fn start_offset(&self, slot: &Rc<Slot>, start: Start) -> Result<Offset, ReadError> {
+        self.start_offset_unless(slot, start, &|| false).await
+    }
+
+    /// The same, or any offset once it is given up: a look-up may read a partition from end to end.
+    pub async fn start_offset_unless(
+        &self,
+        slot: &Rc<Slot>,
+        start: Start,
+        given_up: &dyn Fn() -> bool,
+    ) -> Result<Offset, ReadError> {
         let (log_start, end) = {
             let state = slot.state.borrow();
             (state.log_start(), state.durable_offset())
@@ -224,7 +234,9 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 })
             }
             Start::Offset(offset) => Ok(offset),
-            Start::Timestamp(timestamp) => self.offset_of_timestamp(slot, timestamp).await,
+            Start::Timestamp(timestamp) => {
+                self.offset_of_timestamp(slot, timestamp, given_up).await
+            }
         }
     }
 
@@ -234,6 +246,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         &self,
         slot: &Rc<Slot>,
         timestamp: Timestamp,
+        given_up: &dyn Fn() -> bool,
     ) -> Result<Offset, ReadError> {
         let _in_use = slot.in_use();
         let by_append = slot.topic().settings.timestamps == TimestampSource::Append;
@@ -241,6 +254,9 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         // Place after place in the order of offsets, each looked up anew: batches move from memory to segments meanwhile, and where some went
         // straight to a segment or were replayed the two alternate.
         loop {
+            if given_up() {
+                return Ok(offset);
+            }
             let place = slot.state.borrow().place(offset);
             match place {
                 ReadPlace::End => return Ok(offset),
@@ -261,7 +277,10 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                     }
                 }
                 ReadPlace::Run(run) => {
-                    match self.offset_in_run(slot, &run, offset, timestamp).await {
+                    let found = self
+                        .offset_in_run(slot, &run, offset, timestamp, given_up)
+                        .await;
+                    match found {
                         Ok(Some(found)) => return Ok(found),
                         Ok(None) => offset = run.next_offset,
                         // It may be retention that has taken it.
@@ -284,6 +303,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         run: &Run,
         mut offset: Offset,
         timestamp: Timestamp,
+        given_up: &dyn Fn() -> bool,
     ) -> Result<Option<Offset>, ReadFault> {
         let key = slot.key();
         let by_append = slot.topic().settings.timestamps == TimestampSource::Append;
@@ -302,7 +322,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         };
         offset = offset.max(place.offset);
         while offset < run.next_offset {
-            if slot.is_deleted() {
+            if slot.is_deleted() || given_up() {
                 return Ok(None);
             }
             let from = ReadFrom {

@@ -86,6 +86,20 @@ impl BatchBuilder {
         Ok(())
     }
 
+    /// Whether an empty batch would take the record; the error that [`push`](Self::push) gives otherwise.
+    pub(crate) fn check_alone(
+        &self,
+        timestamp: Timestamp,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[(&str, Option<&[u8]>)],
+    ) -> Result<(), BatchError> {
+        match self.refusal(timestamp, key, value, headers) {
+            BatchError::Full => Ok(()),
+            refused => Err(refused),
+        }
+    }
+
     /// Records pushed since the last batch.
     #[must_use]
     pub fn record_count(&self) -> u32 {
@@ -254,7 +268,7 @@ impl BatchBuilder {
         bytes
     }
 
-    /// Why the record does not go in.
+    /// Why the record does not go in: `Full` unless an empty batch would not take it either.
     #[cold]
     fn refusal(
         &self,

@@ -133,7 +133,9 @@ impl Lane {
         for (name, value) in record.headers {
             bytes += HEADER_OVERHEAD_BYTES + name.len() + value.map_or(0, <[u8]>::len);
         }
-        if self.encoded_bytes() + bytes > self.config.batch_bytes {
+        if self.filling.is_some() && self.encoded_bytes() + bytes > self.config.batch_bytes {
+            // First, so that a record that fits no batch seals none: what is sealed is counted only when its record is in.
+            self.check_alone(record)?;
             self.seal(now);
         }
         match self.push_to_builder(record) {
@@ -157,6 +159,12 @@ impl Lane {
             .builder
             .get_or_insert_with(|| BatchBuilder::new(limits));
         builder.push(record.timestamp, record.key, record.value, record.headers)
+    }
+
+    fn check_alone(&self, record: &Record<'_>) -> Result<(), BatchError> {
+        self.builder.as_ref().map_or(Ok(()), |builder| {
+            builder.check_alone(record.timestamp, record.key, record.value, record.headers)
+        })
     }
 
     fn encoded_bytes(&self) -> usize {

@@ -371,6 +371,44 @@ fn a_call_gives_up_when_there_is_no_connection_for_too_long() {
 }
 
 #[test]
+fn an_outage_is_told_however_short_the_calls_are() {
+    let broker = Broker::start(Options::default());
+    broker.create("t", 1);
+    let mut config = quick();
+    config.reconnect.give_up_after = Duration::from_millis(200);
+    let client = Client::connect(broker.address, config).unwrap();
+    let mut consumer = consume(&client, Start::Earliest);
+    broker.state().refuses_connections = true;
+    broker.hang_up();
+    let mut calls = (0..5_000).map(|_| consumer.next(Duration::from_millis(1)));
+    let error = calls.find_map(Result::err).expect("the outage is told");
+    assert!(matches!(error, ClientError::GaveUp { .. }), "{error:?}");
+}
+
+#[test]
+fn a_consumer_over_several_shards_gives_up_when_there_is_no_connection_for_too_long() {
+    let broker = Broker::start(Options {
+        shards: 2,
+        ..Options::default()
+    });
+    broker.create("t", 2);
+    let mut config = quick();
+    // Longer than the threads wait before they look whether they are still wanted.
+    config.reconnect.give_up_after = Duration::from_millis(1_200);
+    let client = Client::connect(broker.address, config).unwrap();
+    let mut consumer = consume(&client, Start::Earliest);
+    broker.state().refuses_connections = true;
+    broker.hang_up();
+    for shard in 0..2 {
+        let error = consumer.next(SOON).unwrap_err();
+        assert!(
+            matches!(error, ClientError::GaveUp { .. }),
+            "{shard}: {error:?}"
+        );
+    }
+}
+
+#[test]
 fn each_partition_can_start_at_its_own_place() {
     let (_broker, client) = filled(Options::default(), 2, 20);
     let topic = client.describe_topic("t").unwrap();

@@ -267,6 +267,30 @@ fn no_more_batches_are_under_way_than_the_server_remembers() {
 }
 
 #[test]
+fn a_record_that_fits_no_batch_is_refused_and_leaves_the_producer_as_it_was() {
+    let broker = Broker::start(Options::default());
+    let config = ProducerConfig {
+        linger: Duration::from_secs(3600),
+        delivery_timeout: Duration::from_secs(5),
+        ..ProducerConfig::default()
+    };
+    let producer = open(&broker, 1, config);
+    send(&producer, 0..1);
+    let large = vec![0; 2 << 20];
+    let refused = producer.send(Some(PartitionIndex(0)), None, Some(&large), &[], None);
+    assert!(
+        matches!(refused, Err(ClientError::Record(_))),
+        "{refused:?}"
+    );
+    producer.flush().unwrap();
+    send(&producer, 1..2);
+    producer.flush().unwrap();
+    send(&producer, 2..3);
+    producer.close().unwrap();
+    assert_eq!(broker.values("t", 0), numbers(0..3));
+}
+
+#[test]
 fn send_waits_while_the_buffer_is_full_and_goes_on_when_there_is_room() {
     let broker = Broker::start(Options::default());
     broker.state().holds_acks = true;

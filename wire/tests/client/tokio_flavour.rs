@@ -95,6 +95,32 @@ async fn everything_leaves_by_itself() {
 }
 
 #[::tokio::test(flavor = "multi_thread")]
+async fn a_record_that_fits_no_batch_is_refused_and_leaves_the_producer_as_it_was() {
+    let broker = Broker::start(Options::default());
+    let config = ProducerConfig {
+        linger: Duration::from_secs(3600),
+        delivery_timeout: Duration::from_secs(5),
+        ..ProducerConfig::default()
+    };
+    let (_client, producer) = open(&broker, 1, config).await;
+    send(&producer, 0, 0..1).await;
+    let large = vec![0; 2 << 20];
+    let refused = producer
+        .send(Some(PartitionIndex(0)), None, Some(&large), &[], None)
+        .await;
+    assert!(
+        matches!(refused, Err(ClientError::Record(_))),
+        "{refused:?}"
+    );
+    producer.flush().await.unwrap();
+    send(&producer, 0, 1..2).await;
+    producer.flush().await.unwrap();
+    send(&producer, 0, 2..3).await;
+    producer.close().await.unwrap();
+    assert_eq!(broker.values("t", 0), numbers(0..3));
+}
+
+#[::tokio::test(flavor = "multi_thread")]
 async fn send_waits_while_the_buffer_is_full() {
     let broker = Broker::start(Options::default());
     broker.state().holds_acks = true;

@@ -20,6 +20,7 @@ use crate::control::names::check_group_name;
 use crate::io::local::{Semaphore, Signal, yield_once};
 use crate::io::uring_net::Connection;
 use crate::io::{Clock, Disk, Spawn};
+use crate::shard::forwarded::ForwardedPublish;
 use crate::shard::log::CheckedBatch;
 use crate::shard::mail::{ConnectionId, RemoteConnection, ShardMessage};
 use crate::shard::requests::Shard;
@@ -46,8 +47,6 @@ pub struct GatewayContext<C: Clock> {
     pub config: NativeConfig,
     /// Time.
     pub clock: C,
-    /// Bytes on their way to other shards.
-    pub forward_budget: Rc<Semaphore>,
     /// Bytes of large frames of which only a part has arrived.
     pub receive_budget: Rc<Semaphore>,
     /// For the check of compressed batches; used by one check at a time.
@@ -88,11 +87,12 @@ struct Session<D: Disk, C: Clock, S: Spawn> {
     outbox: Rc<Outbox>,
     id: ConnectionId,
     greeted: Cell<bool>,
-    requests: Rc<Semaphore>,
     /// By owner: a partition's shard need not be this one.
     subscriptions: RefCell<std::collections::HashMap<SubscriptionId, gannet_wire::ShardIndex>>,
     /// When the peer was last heard, or was not listened to.
     heard: Cell<Duration>,
+    /// When something was last sent to it.
+    sent: Cell<Duration>,
     /// Whether it is listened to: while memory is short it is not, and its silence says nothing.
     listening: Cell<bool>,
     /// Since when a frame has been incomplete.
@@ -107,14 +107,14 @@ pub async fn serve<D: Disk, C: Clock, S: Spawn>(
 ) {
     let connection = Rc::new(connection);
     let outbox = Outbox::new(
-        context.forward_budget.clone(),
         context.config.connection_buffer_bytes_max,
+        context.config.requests_in_flight_max,
     );
     let peer: Rc<dyn Peer> = outbox.clone();
     let id = shard.add_connection(&peer);
     let session = Rc::new(Session {
-        requests: Rc::new(Semaphore::new(context.config.requests_in_flight_max)),
         heard: Cell::new(context.clock.monotonic()),
+        sent: Cell::new(context.clock.monotonic()),
         listening: Cell::new(true),
         partial_since: Cell::new(None),
         shard: shard.clone(),
@@ -144,7 +144,8 @@ pub async fn serve<D: Disk, C: Clock, S: Spawn>(
     connection.shutdown();
 }
 
-/// Pings a silent peer, and gives it up when it stays silent: a peer that is gone without a word must not hold anything.
+/// Pings a peer that was silent or was told nothing, listened to or not, since it goes by the pings; and gives it up when it stays silent: a peer that
+/// is gone without a word must not hold anything.
 async fn watch_silence<D: Disk, C: Clock, S: Spawn>(
     session: Rc<Session<D, C, S>>,
     connection: Rc<Connection>,
@@ -173,16 +174,15 @@ async fn watch_silence<D: Disk, C: Clock, S: Spawn>(
             connection.shutdown();
             return;
         }
-        if silence >= heartbeat && session.greeted.get() {
+        let quiet = now.saturating_sub(session.sent.get());
+        // What waits to be sent is as good as a Ping, and a peer that does not read gets no more of them.
+        let idle = session.outbox.room().held_bytes() == 0;
+        if (silence >= heartbeat || quiet >= heartbeat) && idle && session.greeted.get() {
             pings += 1;
-            session.outbox.send(CorrelationId(0), Message::Ping(pings));
+            session.outbox.reply(CorrelationId(0), Message::Ping(pings));
         }
-        let next = session.context.clock.sleep(
-            heartbeat
-                - Duration::from_nanos(
-                    u64::try_from(silence.as_nanos() % heartbeat.as_nanos().max(1)).unwrap_or(0),
-                ),
-        );
+        let next = until_next(silence, heartbeat).min(until_next(quiet, heartbeat));
+        let next = session.context.clock.sleep(next);
         let closed = async {
             while !session.outbox.is_closing() {
                 session.outbox.drained().wait().await;
@@ -192,6 +192,12 @@ async fn watch_silence<D: Disk, C: Clock, S: Spawn>(
             return;
         }
     }
+}
+
+/// How long until `elapsed` is the next whole number of heartbeats.
+fn until_next(elapsed: Duration, heartbeat: Duration) -> Duration {
+    let over = elapsed.as_nanos() % heartbeat.as_nanos().max(1);
+    heartbeat.saturating_sub(Duration::from_nanos(u64::try_from(over).unwrap_or(0)))
 }
 
 impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
@@ -207,6 +213,7 @@ impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
                 return;
             }
             self.outbox.sent(&parcel);
+            self.sent.set(self.context.clock.monotonic());
             for (shard, bytes) in parcel.senders() {
                 self.shard
                     .send(shard, ShardMessage::Delivered(self.as_remote(), bytes));
@@ -280,7 +287,7 @@ impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
         }
     }
 
-    /// Back-pressure: nothing more is read while too much waits to be sent, or to be acknowledged. `false`: the connection is over.
+    /// Back-pressure: nothing more is read or done while too much waits to be sent, or to be acknowledged. `false`: the connection is over.
     async fn wait_for_room(&self) -> bool {
         let config = &self.context.config;
         loop {
@@ -315,7 +322,7 @@ impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
             sentence: "the server is stopping; connect again later".into(),
         };
         self.outbox
-            .send(CorrelationId(0), Message::Goodbye(goodbye));
+            .reply(CorrelationId(0), Message::Goodbye(goodbye));
     }
 
     /// Starts the clock of a frame of which only a part is there.
@@ -338,13 +345,8 @@ impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
             match decoder.decode(received) {
                 Ok(Some(frame)) => {
                     frames += 1;
-                    if !self.handle(frame).await {
-                        return None;
-                    }
-                    if self.outbox.publishes_in_flight()
-                        >= self.context.config.publishes_in_flight_max
-                        && !self.wait_for_room().await
-                    {
+                    // Before every frame: thousands of small ones with large answers arrive with one read.
+                    if !self.wait_for_room().await || !self.handle(frame).await {
                         return None;
                     }
                 }
@@ -352,7 +354,7 @@ impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
                 Err(error) => {
                     let body =
                         ErrorBody::new(error.code(), format!("{error}; the connection is closed"));
-                    self.outbox.send(error.correlation, Message::Error(body));
+                    self.outbox.reply(error.correlation, Message::Error(body));
                     return None;
                 }
             }
@@ -368,7 +370,7 @@ impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
             return match message {
                 Message::Hello(hello) => self.greet(correlation, &hello),
                 _ => {
-                    self.outbox.send(
+                    self.outbox.reply(
                         correlation,
                         Message::Error(ErrorBody::of_code(ErrorCode::HelloExpected)),
                     );
@@ -379,13 +381,13 @@ impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
         match message {
             Message::Publish(publish) => self.publish(correlation, publish).await,
             Message::Credit(subscription, bytes) => self.credit(subscription, bytes),
-            Message::Subscribe(subscribe) => self.subscribe(correlation, subscribe),
-            Message::Unsubscribe(subscription) => self.unsubscribe(correlation, subscription),
-            Message::Ping(number) => self.outbox.send(correlation, Message::Pong(number)),
+            Message::Subscribe(subscribe) => self.subscribe(correlation, subscribe).await,
+            Message::Unsubscribe(subscription) => self.unsubscribe(correlation, subscription).await,
+            Message::Ping(number) => self.outbox.reply(correlation, Message::Pong(number)),
             Message::Pong(_) => {}
             Message::Goodbye(_) => return false,
             Message::Hello(_) => {
-                self.outbox.send(
+                self.outbox.reply(
                     correlation,
                     Message::Error(ErrorBody::of_code(ErrorCode::HelloExpected)),
                 );
@@ -416,7 +418,7 @@ impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
             })
         };
         if let Some(refusal) = refusal {
-            self.outbox.send(correlation, Message::Error(refusal));
+            self.outbox.reply(correlation, Message::Error(refusal));
             return false;
         }
         let config = &self.context.config;
@@ -434,7 +436,7 @@ impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
             server_name: concat!("gannet ", env!("CARGO_PKG_VERSION")).into(),
         };
         self.greeted.set(true);
-        self.outbox.send(correlation, Message::HelloReply(reply));
+        self.outbox.reply(correlation, Message::HelloReply(reply));
         true
     }
 
@@ -468,77 +470,44 @@ impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
             yield_once().await;
         }
         let owner = self.shard.owner(key);
+        let completion = Completion::new(self.outbox.clone(), correlation.0);
+        let batch = CheckedBatch {
+            bytes: publish.batch,
+            header,
+        };
+        let durability = publish.durability;
         if owner == self.shard.index() {
             if !self.shard.log.admits() {
                 self.shard.log.admitted().await;
             }
             match self.shard.local_slot(key) {
-                Some(slot) => {
-                    let completion = Completion::new(self.outbox.clone(), correlation.0);
-                    self.shard.publish(
-                        &slot,
-                        CheckedBatch {
-                            bytes: publish.batch,
-                            header,
-                        },
-                        publish.durability,
-                        completion,
-                    );
-                }
-                None => refuse(ErrorBody::of_code(ErrorCode::TopicDeleted)),
+                Some(slot) => self.shard.publish(&slot, batch, durability, completion),
+                None => completion
+                    .complete(Outcome::Failed(ErrorBody::of_code(ErrorCode::TopicDeleted))),
             }
         } else {
-            let bytes = publish.batch.len();
-            self.context.forward_budget.acquire(bytes).await;
-            self.outbox.begin_forward(correlation, bytes);
-            let from = self.as_remote();
-            self.shard.send(
-                owner,
-                ShardMessage::Publish {
-                    from,
-                    correlation,
-                    key,
-                    durability: publish.durability,
-                    batch: publish.batch,
-                    header,
-                },
-            );
+            let publish = ForwardedPublish {
+                key,
+                batch,
+                durability,
+                completion,
+            };
+            self.shard.forward(owner, publish).await;
         }
     }
 
-    fn subscribe(&self, correlation: CorrelationId, subscribe: Subscribe) {
-        let key = PartitionKey {
+    async fn subscribe(&self, correlation: CorrelationId, subscribe: Subscribe) {
+        // Where it begins may take long to look up.
+        self.outbox.requests().acquire(1).await;
+        if let Err(refusal) = self.begin_subscribe(correlation, &subscribe) {
+            self.outbox.requests().release(1);
+            self.outbox.reply(correlation, Message::Error(refusal));
+            return;
+        }
+        let owner = self.shard.owner(PartitionKey {
             topic: subscribe.topic,
             partition: subscribe.partition,
-        };
-        let refuse = |error: ErrorBody| self.outbox.send(correlation, Message::Error(error));
-        if let Err(error) = self.shard.topic_of(key) {
-            return refuse(error);
-        }
-        let owner = self.shard.owner(key);
-        {
-            let mut subscriptions = self.subscriptions.borrow_mut();
-            for ended in self.outbox.take_ended() {
-                subscriptions.remove(&ended);
-            }
-            let max = self.context.config.subscriptions_max;
-            if subscriptions.len() >= max {
-                return refuse(ErrorBody::new(
-                    ErrorCode::SubscriptionsTooMany,
-                    format!("a connection has at most {max} subscriptions"),
-                ));
-            }
-            if subscriptions.contains_key(&subscribe.subscription) {
-                let sentence = format!(
-                    "subscription {} exists on this connection already",
-                    subscribe.subscription
-                );
-                return refuse(ErrorBody::new(ErrorCode::SubscriptionExists, sentence));
-            }
-            subscriptions.insert(subscribe.subscription, owner);
-            self.outbox
-                .begin_subscribe(correlation, subscribe.subscription);
-        }
+        });
         if owner == self.shard.index() {
             self.shard.subscribe(
                 self.as_remote(),
@@ -558,21 +527,58 @@ impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
         }
     }
 
+    /// Takes note of a subscription that is asked for.
+    fn begin_subscribe(
+        &self,
+        correlation: CorrelationId,
+        subscribe: &Subscribe,
+    ) -> Result<(), ErrorBody> {
+        let key = PartitionKey {
+            topic: subscribe.topic,
+            partition: subscribe.partition,
+        };
+        self.shard.topic_of(key)?;
+        let owner = self.shard.owner(key);
+        {
+            let mut subscriptions = self.subscriptions.borrow_mut();
+            for ended in self.outbox.take_ended() {
+                subscriptions.remove(&ended);
+            }
+            let max = self.context.config.subscriptions_max;
+            if subscriptions.len() >= max {
+                return Err(ErrorBody::new(
+                    ErrorCode::SubscriptionsTooMany,
+                    format!("a connection has at most {max} subscriptions"),
+                ));
+            }
+            if subscriptions.contains_key(&subscribe.subscription) {
+                let sentence = format!(
+                    "subscription {} exists on this connection already",
+                    subscribe.subscription
+                );
+                return Err(ErrorBody::new(ErrorCode::SubscriptionExists, sentence));
+            }
+            subscriptions.insert(subscribe.subscription, owner);
+            self.outbox
+                .begin_ask(correlation, Some(subscribe.subscription));
+        }
+        Ok(())
+    }
+
     fn credit(&self, subscription: SubscriptionId, bytes: u64) {
         match self.subscriptions.borrow().get(&subscription) {
             Some(owner) if *owner == self.shard.index() => {
                 self.shard.grant(self.as_remote(), subscription, bytes)
             }
-            Some(owner) => self.shard.send(
-                *owner,
-                ShardMessage::Credit(self.as_remote(), subscription, bytes),
-            ),
+            Some(owner) => self
+                .shard
+                .send_credit(*owner, self.as_remote(), subscription, bytes),
             // Credit has no reply, and an end may have crossed it.
             None => {}
         }
     }
 
-    fn unsubscribe(&self, correlation: CorrelationId, subscription: SubscriptionId) {
+    async fn unsubscribe(&self, correlation: CorrelationId, subscription: SubscriptionId) {
         let owner = self.subscriptions.borrow_mut().remove(&subscription);
         let reply = match owner {
             Some(owner) if owner == self.shard.index() => {
@@ -581,13 +587,16 @@ impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
             }
             Some(owner) => {
                 // Its owner answers, behind what it has sent before.
-                let message =
-                    ShardMessage::Unsubscribe(self.as_remote(), correlation, subscription);
-                return self.shard.send(owner, message);
+                self.outbox.requests().acquire(1).await;
+                self.outbox.begin_ask(correlation, None);
+                let of = self.as_remote();
+                return self
+                    .shard
+                    .send_unsubscribe(owner, of, correlation, subscription);
             }
             None => Message::Error(ErrorBody::of_code(ErrorCode::SubscriptionUnknown)),
         };
-        self.outbox.send(correlation, reply);
+        self.outbox.reply(correlation, reply);
     }
 
     /// Any other request runs beside the reading, a bounded number at once.
@@ -598,19 +607,41 @@ impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
             _ => None,
         };
         if let Some(Err(sentence)) = group.map(|group| check_group_name(group)) {
-            self.outbox.send(
+            self.outbox.reply(
                 correlation,
                 Message::Error(ErrorBody::new(ErrorCode::GroupInvalid, sentence)),
             );
             return;
         }
-        self.requests.acquire(1).await;
+        self.outbox.requests().acquire(1).await;
+        // What is being made up counts as much as what waits to be sent.
+        let reply_bytes = self.shard.reply_bytes(&message);
+        if !self.claim_room(reply_bytes).await {
+            self.outbox.requests().release(1);
+            return;
+        }
         let session = self.clone();
         self.shard.spawn().spawn(async move {
             let reply = session.shard.request(message).await;
-            session.outbox.send(correlation, reply);
-            session.requests.release(1);
+            session.outbox.room().free(reply_bytes);
+            session.outbox.reply(correlation, reply);
+            session.outbox.requests().release(1);
         });
+    }
+
+    /// Takes room for an answer that is about to be made. `false`: the connection is over.
+    async fn claim_room(&self, bytes: usize) -> bool {
+        let room = self.outbox.room();
+        loop {
+            let seen = room.drained().version();
+            if self.outbox.is_closing() {
+                return false;
+            }
+            if room.claim(bytes) {
+                return true;
+            }
+            room.drained().changed_since(seen).await;
+        }
     }
 
     fn as_remote(&self) -> RemoteConnection {

@@ -1,7 +1,7 @@
 //! What waits to be sent on a connection: acknowledgements are gathered into few frames, batches leave as slices of the memory they are in.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::ops::Deref;
 use std::rc::Rc;
@@ -24,14 +24,14 @@ pub struct Outbox {
     acks: RefCell<Vec<PublishAck>>,
     /// In the order in which it is to be sent: the end of a subscription must not overtake its deliveries.
     queue: RefCell<VecDeque<Queued>>,
-    /// For the bytes in `queue`, and those being written.
+    /// For the bytes in `queue`, those being written, and `acks`.
     room: Room,
     publishes_in_flight: Cell<usize>,
-    /// Publishes at other shards: how much they hold of this shard's budget.
-    forwarded: RefCell<HashMap<u64, usize>>,
-    forward_budget: Rc<Semaphore>,
-    /// Subscriptions that were asked for and not answered yet, by the request's number.
-    subscribing: RefCell<HashMap<CorrelationId, SubscriptionId>>,
+    /// What was asked of partitions' shards and not answered yet, by the request's number; with the subscription that it begins, if it does. Each
+    /// holds one of `requests`, so there are few.
+    asked: RefCell<Vec<(CorrelationId, Option<SubscriptionId>)>>,
+    /// For requests that are not publishes.
+    requests: Semaphore,
     /// Subscriptions that failed or ended, which the connection has not noticed yet.
     ended: RefCell<Vec<SubscriptionId>>,
     closing: Cell<bool>,
@@ -72,17 +72,16 @@ pub struct Parcel {
 }
 
 impl Outbox {
-    /// An empty one. `forward_budget`: what publishes on their way to other shards hold; `buffer_bytes_max`: above it nothing more is read.
+    /// An empty one. `buffer_bytes_max`: above it nothing more is read. `requests_max`: so many that are not publishes may be under way.
     #[must_use]
-    pub fn new(forward_budget: Rc<Semaphore>, buffer_bytes_max: usize) -> Rc<Self> {
+    pub fn new(buffer_bytes_max: usize, requests_max: usize) -> Rc<Self> {
         Rc::new(Self {
             acks: RefCell::default(),
             queue: RefCell::default(),
             room: Room::new(buffer_bytes_max),
             publishes_in_flight: Cell::new(0),
-            forwarded: RefCell::default(),
-            forward_budget,
-            subscribing: RefCell::default(),
+            asked: RefCell::default(),
+            requests: Semaphore::new(requests_max),
             ended: RefCell::default(),
             closing: Cell::new(false),
             changed: Signal::new(),
@@ -110,19 +109,36 @@ impl Outbox {
             .set(self.publishes_in_flight.get() + 1);
     }
 
-    /// A publish goes to another shard; `bytes` of the budget are given back with its answer.
-    pub(super) fn begin_forward(&self, correlation: CorrelationId, bytes: usize) {
-        if let Some(other) = self.forwarded.borrow_mut().insert(correlation.0, bytes) {
-            // A client that uses a number twice only hurts itself.
-            self.forward_budget.release(other);
-        }
+    /// One is held by each request under way.
+    pub(super) fn requests(&self) -> &Semaphore {
+        &self.requests
     }
 
-    /// A subscription is asked for.
-    pub(super) fn begin_subscribe(&self, correlation: CorrelationId, subscription: SubscriptionId) {
-        self.subscribing
-            .borrow_mut()
-            .insert(correlation, subscription);
+    /// A partition's shard is asked for something, perhaps to begin a subscription. What was acquired of [`Outbox::requests`] is given back with its
+    /// answer.
+    pub(super) fn begin_ask(&self, correlation: CorrelationId, begins: Option<SubscriptionId>) {
+        self.asked.borrow_mut().push((correlation, begins));
+    }
+
+    /// A partition's shard has answered.
+    fn end_ask(&self, correlation: CorrelationId, failed: bool) {
+        let mut asked = self.asked.borrow_mut();
+        let Some(at) = asked.iter().position(|(of, _)| *of == correlation) else {
+            return;
+        };
+        let (_, begins) = asked.remove(at);
+        if failed {
+            self.ended.borrow_mut().extend(begins);
+        }
+        self.requests.release(1);
+    }
+
+    /// Sends a frame that this connection has made itself.
+    pub(super) fn reply(&self, correlation: CorrelationId, message: Message) {
+        // What was acknowledged before a Goodbye or an Error is heard before it.
+        self.encode_acks();
+        self.append_frames(|frames| encode(correlation, &message, frames));
+        self.changed.notify_all();
     }
 
     /// Subscriptions that are no more.
@@ -168,6 +184,7 @@ impl Outbox {
         if acks.is_empty() {
             return;
         }
+        let held_bytes = acks.len() * size_of::<PublishAck>();
         self.append_frames(|frames| {
             let mut writer = PublishAcksWriter::new(frames);
             for ack in acks.drain(..) {
@@ -175,6 +192,7 @@ impl Outbox {
             }
             writer.finish();
         });
+        self.room.free(held_bytes);
     }
 
     /// Encodes frames to the end of the queue.
@@ -199,23 +217,10 @@ impl Outbox {
     }
 }
 
-impl Drop for Outbox {
-    fn drop(&mut self) {
-        for bytes in self.forwarded.get_mut().values() {
-            self.forward_budget.release(*bytes);
-        }
-    }
-}
-
 impl CompletionSink for Outbox {
     fn complete(&self, token: u64, outcome: Outcome) {
         self.publishes_in_flight
             .set(self.publishes_in_flight.get().saturating_sub(1));
-        if !self.forwarded.borrow().is_empty()
-            && let Some(bytes) = self.forwarded.borrow_mut().remove(&token)
-        {
-            self.forward_budget.release(bytes);
-        }
         let correlation = CorrelationId(token);
         match outcome {
             Outcome::Published {
@@ -224,6 +229,8 @@ impl CompletionSink for Outbox {
                 durability,
                 duplicate,
             } => {
+                // It ends the publish, which counted until now, so it must count itself: the peer may never read it.
+                self.room.hold(size_of::<PublishAck>());
                 self.acks.borrow_mut().push(PublishAck {
                     correlation,
                     base_offset,
@@ -233,8 +240,8 @@ impl CompletionSink for Outbox {
                 });
                 self.changed.notify_all();
             }
-            Outcome::Committed => self.send(correlation, Message::Ok),
-            Outcome::Failed(error) => self.send(correlation, Message::Error(error)),
+            Outcome::Committed => self.reply(correlation, Message::Ok),
+            Outcome::Failed(error) => self.reply(correlation, Message::Error(error)),
         }
         self.drained().notify_all();
     }
@@ -244,19 +251,11 @@ impl Peer for Outbox {
     fn send(&self, correlation: CorrelationId, message: Message) {
         match &message {
             Message::SubscriptionEnd(end) => self.ended.borrow_mut().push(end.subscription),
-            Message::Subscribed(_) => {
-                self.subscribing.borrow_mut().remove(&correlation);
-            }
-            Message::Error(_) => {
-                let failed = self.subscribing.borrow_mut().remove(&correlation);
-                self.ended.borrow_mut().extend(failed);
-            }
+            Message::Subscribed(_) | Message::Ok => self.end_ask(correlation, false),
+            Message::Error(_) => self.end_ask(correlation, true),
             _ => {}
         }
-        // What was acknowledged before a Goodbye or an Error is heard before it.
-        self.encode_acks();
-        self.append_frames(|frames| encode(correlation, &message, frames));
-        self.changed.notify_all();
+        self.reply(correlation, message);
     }
 
     fn deliver(&self, subscription: SubscriptionId, next_offset: Offset, batches: Vec<Slice>) {

@@ -1,31 +1,43 @@
-use gannet_wire::CorrelationId;
-
 use super::*;
 use crate::io::sim::SimSpawn;
-use crate::shard::mail::{ConnectionId, Outgoing, RemoteConnection, ShardMessage};
+use crate::shard::forwarded::ForwardedPublish;
+use crate::shard::mail::{Outgoing, ShardMessage};
 use crate::shard::requests::{Shard, ShardBounds, ShardParts};
 
 const BATCH_BYTES: usize = 60 << 10;
 const MEMORY_BYTES: u64 = 1 << 20;
+/// A batch of these tests, when it is on its way to another shard.
+const FORWARDED_BYTES: usize = 61 << 10;
 
-fn shard_of(world: &World) -> (Rc<Shard<SimDisk, SimClock, SimSpawn>>, Rc<Outgoing>) {
-    let outgoing: Vec<Rc<Outgoing>> = vec![Rc::default(), Rc::default()];
-    let answers = outgoing[1].clone();
+pub(super) fn shard_of(world: &World) -> (Rc<Shard<SimDisk, SimClock, SimSpawn>>, Rc<Outgoing>) {
+    let (shard, outgoing) = shard_of_several(world, 1);
+    (shard, outgoing[1].clone())
+}
+
+/// One of `shards` by the layout, with ways to two others.
+fn shard_of_several(
+    world: &World,
+    shards: u16,
+) -> (Rc<Shard<SimDisk, SimClock, SimSpawn>>, Vec<Rc<Outgoing>>) {
+    let mut state = world.catalogue.clone();
+    state.layout.shards = shards;
+    let outgoing: Vec<Rc<Outgoing>> = (0..3).map(|_| Rc::default()).collect();
     let shard = Shard::new(ShardParts {
         index: ShardIndex(0),
         log: world.log.clone(),
         spawn: world.executor.spawner(),
-        state: world.catalogue.clone(),
+        state,
         catalogue: None,
-        outgoing,
+        outgoing: outgoing.clone(),
         bounds: ShardBounds {
             partitions_max: 10,
             partitions_default: 1,
             topic_defaults: TopicSettings::default(),
             connection_buffer_bytes_max: 1 << 20,
+            forward_bytes_max: 2 * FORWARDED_BYTES,
         },
     });
-    (shard, answers)
+    (shard, outgoing)
 }
 
 fn publish_of(key: PartitionKey, number: u64) -> ShardMessage {
@@ -38,11 +50,8 @@ fn publish_of(key: PartitionKey, number: u64) -> ShardMessage {
     )
     .unwrap();
     ShardMessage::Publish {
-        from: RemoteConnection {
-            shard: ShardIndex(1),
-            connection: ConnectionId(7),
-        },
-        correlation: CorrelationId(number),
+        from: ShardIndex(1),
+        number,
         key,
         durability: None,
         batch,
@@ -69,11 +78,7 @@ fn answers(world: &World, outgoing: &Outgoing, count: usize) -> Vec<(u64, Outcom
     while answers.len() < count {
         for message in world.executor.block_on(outgoing.take(count)) {
             match message {
-                ShardMessage::Published {
-                    correlation,
-                    outcome,
-                    ..
-                } => answers.push((correlation.0, outcome)),
+                ShardMessage::Published { number, outcome } => answers.push((number, outcome)),
                 other => panic!("{other:?}"),
             }
         }
@@ -123,4 +128,51 @@ fn publishes_that_wait_when_their_topic_is_deleted_are_answered() {
         failed_with(outcome, ErrorCode::TopicDeleted)
             || failed_with(outcome, ErrorCode::TopicUnknown)
     }));
+}
+
+/// Has the shard forward a batch; whether it could at once.
+fn forward(world: &mut World, shard: &Rc<Shard<SimDisk, SimClock, SimSpawn>>, owner: u16) -> bool {
+    let batch = batch_of(1, BATCH_BYTES, None);
+    let limits = BatchLimits::default();
+    let header = check_batch(&batch, &limits, CheckDepth::Full, &mut CheckScratch::new()).unwrap();
+    let publish = ForwardedPublish {
+        key: key(1, 0),
+        batch: CheckedBatch {
+            bytes: batch,
+            header,
+        },
+        durability: None,
+        completion: world.completion(),
+    };
+    let forwarded = shard.forward(ShardIndex(owner), publish);
+    world.executor.block_on_steps(forwarded, 10).is_ok()
+}
+
+#[test]
+fn a_shard_without_memory_does_not_hold_up_publishes_to_another_one() {
+    let mut world = small_world();
+    let (shard, _) = shard_of_several(&world, 3);
+    let to_one: Vec<bool> = (0..3).map(|_| forward(&mut world, &shard, 1)).collect();
+    assert_eq!(to_one, [true, true, false], "the budget is for two");
+    assert!(forward(&mut world, &shard, 2));
+}
+
+#[test]
+fn a_publish_at_another_shard_holds_its_budget_until_it_is_answered_whoever_still_waits() {
+    let mut world = small_world();
+    let (shard, outgoing) = shard_of_several(&world, 3);
+    // Who sent these two is gone at once: nobody but the shard knows them any more.
+    assert!(forward(&mut world, &shard, 1) && forward(&mut world, &shard, 1));
+    world.answers = Rc::default();
+    assert!(!forward(&mut world, &shard, 1));
+    let sent = world.executor.block_on(outgoing[1].take(10));
+    let Some(ShardMessage::Publish { number, .. }) = sent.first() else {
+        panic!("{sent:?}")
+    };
+    let refused = Outcome::Failed(gannet_wire::ErrorBody::of_code(ErrorCode::DiskFull));
+    shard.handle(ShardMessage::Published {
+        number: *number,
+        outcome: refused,
+    });
+    assert!(forward(&mut world, &shard, 1));
 }

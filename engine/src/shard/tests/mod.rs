@@ -5,6 +5,7 @@
 mod deletion;
 mod failure;
 mod forwarding;
+mod subscriptions;
 mod sweep;
 
 use std::cell::RefCell;

@@ -63,6 +63,7 @@ impl Consumer {
                 desk,
                 subscriptions,
                 endings: VecDeque::new(),
+                outage: Outage::new(&client.inner.config),
             })
             .collect();
         for reader in &mut readers {
@@ -173,6 +174,8 @@ struct ShardReader {
     subscriptions: Subscriptions,
     /// Subscriptions that ended before anybody asked for what comes.
     endings: VecDeque<ClientError>,
+    /// Over all calls: each may be far shorter than an outage.
+    outage: Outage,
 }
 
 impl ShardReader {
@@ -207,7 +210,6 @@ impl ShardReader {
         deadline: Instant,
         closed: &dyn Fn() -> bool,
     ) -> Result<Option<Delivery>, ClientError> {
-        let mut outage = Outage::new(&self.config);
         if let Some(ending) = self.endings.pop_front() {
             return Err(ending);
         }
@@ -220,6 +222,8 @@ impl ShardReader {
             }
             match self.poll(deadline) {
                 Ok(Some(frame)) => {
+                    // It serves: the outage is over.
+                    self.outage = Outage::new(&self.config);
                     if let Err(error) = self.subscriptions.handle_frame(frame) {
                         if !matches!(error, ClientError::SubscriptionEnded { .. }) {
                             // What was left of the frame is gone with the connection, and asked for again.
@@ -231,7 +235,7 @@ impl ShardReader {
                 Ok(None) => return Ok(None),
                 Err(error) if error.is_of_connection() => {
                     self.disconnect();
-                    if !outage.handle_failure(error, deadline)? {
+                    if !self.outage.handle_failure(error, deadline)? {
                         return Ok(None);
                     }
                 }
@@ -275,7 +279,7 @@ impl ShardReader {
     }
 }
 
-/// How long a call has been without a connection, and its pauses.
+/// How long there has been no connection that serves, and the pauses between attempts.
 struct Outage {
     give_up_after: Duration,
     since: Option<Instant>,
@@ -301,6 +305,7 @@ impl Outage {
         let now = Instant::now();
         let after = now - *self.since.get_or_insert(now);
         if after >= self.give_up_after {
+            self.since = None;
             return Err(ClientError::GaveUp {
                 after,
                 cause: Box::new(error),

@@ -10,7 +10,7 @@ use super::*;
 use crate::io::{BLOCK_BYTES, DiskBufferMut};
 
 fn outbox() -> Rc<Outbox> {
-    Outbox::new(Rc::new(Semaphore::new(1 << 20)), 1 << 20)
+    Outbox::new(1 << 20, 4)
 }
 
 fn next_parcel(outbox: &Outbox) -> Parcel {
@@ -108,6 +108,41 @@ fn acknowledgements_of_one_turn_leave_in_one_frame() {
         outbox.complete(token, published());
     }
     assert_eq!(kinds(&next_parcel(&outbox)), ["acks"]);
+}
+
+#[test]
+fn acknowledgements_that_nobody_reads_fill_the_room() {
+    let outbox = Outbox::new(4096, 4);
+    for token in 0..1_000 {
+        outbox.begin_publish();
+        outbox.complete(token, published());
+    }
+    assert!(outbox.is_over());
+    let parcel = next_parcel(&outbox);
+    assert_eq!(outbox.room().held_bytes(), parcel.bytes);
+    outbox.sent(&parcel);
+    assert_eq!(outbox.room().held_bytes(), 0);
+}
+
+#[test]
+fn a_request_to_a_partitions_shard_is_under_way_until_that_has_answered() {
+    let outbox = outbox();
+    for (number, answer) in [
+        (1, Message::Ok),
+        (
+            2,
+            Message::Error(ErrorBody::of_code(ErrorCode::TopicUnknown)),
+        ),
+    ] {
+        assert!(outbox.requests().try_acquire(1));
+        outbox.begin_ask(CorrelationId(number), Some(SubscriptionId(number)));
+        // What the connection says itself under the same number answers nothing.
+        outbox.reply(CorrelationId(number), Message::Ok);
+        assert_eq!(outbox.requests().available(), 3);
+        Peer::send(&*outbox, CorrelationId(number), answer);
+        assert_eq!(outbox.requests().available(), 4);
+    }
+    assert_eq!(outbox.take_ended(), [SubscriptionId(2)]);
 }
 
 #[test]
