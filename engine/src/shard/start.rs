@@ -1,6 +1,8 @@
 //! A broker's start and a shard's tasks, the same for every disk: the engine calls this on the real one, the simulated world on its own.
 
 use std::cell::Cell;
+use std::collections::HashSet;
+use std::path::Path;
 use std::rc::Rc;
 
 use gannet_wire::ShardIndex;
@@ -9,9 +11,9 @@ use super::log::{LogConfig, ShardLog};
 use super::recover::{ShardIdentity, lay_out};
 use crate::control::catalogue::{Catalogue, Layout};
 use crate::io::local::Signal;
-use crate::io::{Clock, Disk, Spawn};
+use crate::io::{Clock, DirEntry, Disk, Spawn};
 use crate::storage::StorageError;
-use crate::storage::layout::DataDir;
+use crate::storage::layout::{DataDir, JOURNAL_DIR, JOURNAL_KEPT_SUFFIX, JOURNAL_SUFFIX};
 
 /// Opens the catalogue and, when the number of shards has changed, moves every partition to its new owner before anything is served.
 pub async fn open_catalogue<D: Disk, C: Clock>(
@@ -172,17 +174,72 @@ async fn remove_former_layouts<D: Disk>(
     data: &DataDir,
     present: u64,
 ) -> Result<(), StorageError> {
-    let entries = disk
-        .list(data.root())
-        .await
-        .map_err(StorageError::io("list", data.root()))?;
-    for entry in entries {
-        if DataDir::layout_of_name(&entry.name).is_some_and(|number| number != present) {
-            let dir = data.root().join(&entry.name);
-            disk.remove_dir_all(&dir)
-                .await
-                .map_err(StorageError::io("remove", &dir))?;
+    for entry in list(disk, data.root()).await? {
+        let former = DataDir::layout_of_name(&entry.name).filter(|number| *number != present);
+        if let Some(number) = former {
+            remove_layout(disk, data, number).await?;
         }
     }
     Ok(())
+}
+
+/// Removes a layout, but for the journal files that are damaged: what they hold may be all that is left of something.
+async fn remove_layout<D: Disk>(disk: &D, data: &DataDir, number: u64) -> Result<(), StorageError> {
+    let layout = data.layout(number);
+    let mut is_empty = true;
+    let entries = list(disk, &layout).await?;
+    for shard in entries.iter().filter(|entry| entry.is_dir) {
+        let dir = layout.join(&shard.name);
+        let journal = dir.join(JOURNAL_DIR);
+        let kept = kept_files(disk, &journal).await?;
+        if kept.is_empty() {
+            remove_dir(disk, &dir).await?;
+            continue;
+        }
+        is_empty = false;
+        for entry in list(disk, &dir).await? {
+            if !entry.is_dir {
+                remove_file(disk, &dir.join(&entry.name)).await?;
+            }
+        }
+        for entry in list(disk, &journal).await? {
+            if !kept.contains(&entry.name) {
+                remove_file(disk, &journal.join(&entry.name)).await?;
+            }
+        }
+    }
+    match is_empty {
+        true => remove_dir(disk, &layout).await,
+        false => Ok(()),
+    }
+}
+
+/// The names of damaged journal files and of the notes beside them.
+async fn kept_files<D: Disk>(disk: &D, journal: &Path) -> Result<HashSet<String>, StorageError> {
+    let mut kept = HashSet::new();
+    for entry in list(disk, journal).await? {
+        if let Some(slot) = entry.name.strip_suffix(JOURNAL_KEPT_SUFFIX) {
+            kept.insert(format!("{slot}{JOURNAL_SUFFIX}"));
+            kept.insert(entry.name);
+        }
+    }
+    Ok(kept)
+}
+
+/// What is in a directory; nothing where there is none.
+async fn list<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<DirEntry>, StorageError> {
+    match disk.list(dir).await {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        other => other.map_err(StorageError::io("list", dir)),
+    }
+}
+
+async fn remove_dir<D: Disk>(disk: &D, dir: &Path) -> Result<(), StorageError> {
+    let removed = disk.remove_dir_all(dir).await;
+    removed.map_err(StorageError::io("remove", dir))
+}
+
+async fn remove_file<D: Disk>(disk: &D, path: &Path) -> Result<(), StorageError> {
+    let removed = disk.remove(path).await;
+    removed.map_err(StorageError::io("remove", path))
 }

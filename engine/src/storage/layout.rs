@@ -22,6 +22,8 @@ use super::{PartitionKey, SegmentId};
 pub const SEGMENT_SUFFIX: &str = ".seg";
 /// Ends the name of a segment's index.
 pub const INDEX_SUFFIX: &str = ".idx";
+/// The name of a shard's directory of journal files.
+pub const JOURNAL_DIR: &str = "journal";
 /// Ends a journal file's name.
 pub const JOURNAL_SUFFIX: &str = ".gnj";
 /// Ends the name of the note that a journal file is damaged and is kept.
@@ -77,7 +79,7 @@ impl DataDir {
     /// A shard's journal files.
     #[must_use]
     pub fn journal(&self, layout: u64, shard: ShardIndex) -> PathBuf {
-        self.shard(layout, shard).join("journal")
+        self.shard(layout, shard).join(JOURNAL_DIR)
     }
 
     /// Segments of many partitions.
