@@ -10,7 +10,7 @@ use gannet_engine::storage::commit::{
     BatchStamp, CommitHead, CommitIdentity, CommitWriter, commit_bytes,
 };
 use gannet_engine::storage::index::OpenIndex;
-use gannet_engine::storage::recovery::{JournalState, plan};
+use gannet_engine::storage::recovery::{JournalState, Lives, plan};
 use gannet_engine::storage::scan::{Found, FoundCommit};
 use gannet_engine::storage::slice::Slice;
 use gannet_engine::storage::{Generation, Lsn, PartitionKey};
@@ -105,12 +105,16 @@ fn recovery(criterion: &mut Criterion) {
     let batch = batch_of(1, 100, Compression::None);
     let commits: Vec<Found> = (1..=COMMITS).map(|lsn| found(lsn, &batch)).collect();
     let state = JournalState::default();
+    let lives = Lives {
+        generations: vec![GENERATION],
+        ..Lives::default()
+    };
     let mut group = criterion.benchmark_group("recovery-plan");
     group.throughput(Throughput::Elements(COMMITS));
     group.bench_function("10000-commits", |bench| {
         bench.iter_batched(
             || commits.clone(),
-            |commits| plan(&state, &[GENERATION], commits),
+            |commits| plan(&state, &lives, commits),
             BatchSize::LargeInput,
         );
     });

@@ -1,6 +1,7 @@
 //! `gannet check`: whether a data directory holds everything that a start will need, and what it would find missing.
 
 mod coverage;
+mod kept;
 mod report;
 mod runs;
 mod shard;
@@ -73,6 +74,7 @@ fn check<W: Write>(
     for shard in 0..catalogue.layout.shards {
         shard::check(data, catalogue, ShardIndex(shard), &mut named, report)?;
     }
+    kept::report(data, catalogue.layout.number, report)?;
     unnamed::note(data, &named, report)
 }
 

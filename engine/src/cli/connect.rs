@@ -3,7 +3,7 @@
 use clap::Args;
 use gannet_wire::client::blocking::Client;
 use gannet_wire::client::{ClientConfig, ClientError};
-use gannet_wire::{ErrorBody, Fault, Retry};
+use gannet_wire::{ErrorBody, ErrorCode, Fault, Retry};
 
 use super::exit::{ExitStatus, Failure};
 
@@ -79,6 +79,9 @@ fn refusal_in(error: &ClientError) -> Option<&ErrorBody> {
 }
 
 fn advice(body: &ErrorBody) -> &'static str {
+    if body.code == ErrorCode::RangeFenced {
+        return "the server's disk is at fault; gannet consume --skip-damaged goes on behind it, gannet topic describe shows all of it";
+    }
     match (body.fault, body.retry) {
         (Fault::Bug, _) => "a bug in the server: report it, with its log",
         (_, Retry::Later) => "try the same again later",
@@ -90,8 +93,6 @@ fn advice(body: &ErrorBody) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use gannet_wire::ErrorCode;
-
     use super::*;
 
     fn failure(error: &ClientError) -> Failure {

@@ -1,6 +1,8 @@
 //! `gannet consume`: records as lines of the standard output.
 
+mod damage;
 mod ends;
+mod places;
 mod start;
 
 use std::io::{self, BufWriter, Write};
@@ -9,17 +11,20 @@ use std::time::Duration;
 use clap::Args;
 use gannet_wire::batch::Records;
 use gannet_wire::client::blocking::{Client, Consumer};
-use gannet_wire::client::{ConsumerConfig, Delivery, Partitions};
+use gannet_wire::client::{ClientError, ConsumerConfig, Delivery};
 use gannet_wire::frame::{PartitionDescription, Start, TopicDescription};
 use gannet_wire::{Offset, PartitionIndex};
 
+use self::damage::Damage;
 use self::ends::Ends;
+use self::places::Places;
 use super::connect::ServerArgs;
 use super::exit::{ExitStatus, Failure};
 
 /// Writes each record's value and a newline to the standard output.
 ///
-/// Ends at the durable end that the topic had at the start, unless told to follow.
+/// Ends at the durable end that the topic had at the start, unless told to follow. Ends as well at records that are damaged on the server's disk,
+/// unless told to go on behind them.
 #[derive(Debug, Args)]
 pub(super) struct ConsumeArgs {
     /// Name of the topic
@@ -36,6 +41,9 @@ pub(super) struct ConsumeArgs {
     /// Ends after so many records
     #[arg(long, value_name = "N")]
     count: Option<u64>,
+    /// Says what is damaged on the server's disk and goes on behind it, instead of ending there; the exit status is 20 then
+    #[arg(long)]
+    skip_damaged: bool,
     #[command(flatten)]
     server: ServerArgs,
 }
@@ -46,46 +54,49 @@ const WAIT: Duration = Duration::from_secs(60);
 
 pub(super) fn run(args: ConsumeArgs) -> Result<ExitStatus, Failure> {
     let client = args.server.connect()?;
-    let (partitions, mut ends) = if args.follow {
-        let only = args
-            .partition
-            .map(|partition| Partitions::Only(vec![partition]));
-        (only.unwrap_or(Partitions::All), None)
-    } else {
-        let ends = args.ends_now(&client)?;
-        let unfinished = ends
-            .unfinished()
-            .iter()
-            .map(|partition| partition.0)
-            .collect();
-        (Partitions::Only(unfinished), Some(ends))
-    };
+    let topic = client
+        .describe_topic(&args.topic)
+        .map_err(|error| args.server.failure(&error))?;
+    let reaches = args.reaches(&client, &topic)?;
+    let mut places = Places::new(&reaches);
+    let mut ends = (!args.follow).then(|| Ends::new(reaches));
     let mut left = args.count.unwrap_or(u64::MAX);
+    let mut skipped = false;
     let done =
         |ends: &Option<Ends>, left: u64| left == 0 || ends.as_ref().is_some_and(Ends::all_reached);
     if done(&ends, left) {
         return Ok(ExitStatus::Success);
     }
-    let mut consumer = client
-        .consumer(
-            &args.topic,
-            partitions,
-            args.from,
-            ConsumerConfig::default(),
-        )
-        .map_err(|error| args.server.failure(&error))?;
+    let mut consumer = args.consumer(&client, &topic, &places, &ends)?;
     let mut out = BufWriter::with_capacity(OUTPUT_BUFFER_BYTES, io::stdout().lock());
     let written = loop {
-        let delivery = match next_delivery(&args, &mut consumer, &mut out) {
+        let delivery = match next_delivery(&mut consumer, &mut out) {
             Ok(Some(delivery)) => delivery,
             Ok(None) => continue,
             Err(End::Output(error)) => break Err(error),
-            // What came before the failure is worth having.
-            Err(End::Client(failure)) => {
-                let _ = out.flush();
-                return Err(failure);
+            Err(End::Client(error)) => {
+                // What came before it is worth having.
+                let flushed = out.flush();
+                let Some(damage) = Damage::of(&error).filter(|_| args.skip_damaged) else {
+                    return Err(args.server.failure(&error));
+                };
+                if let Err(error) = flushed {
+                    break Err(error);
+                }
+                skipped = true;
+                damage.say();
+                places.go_on(damage.partition, damage.to);
+                if let Some(ends) = &mut ends {
+                    ends.advance(damage.partition, damage.to);
+                }
+                if done(&ends, left) {
+                    break Ok(());
+                }
+                consumer = args.consumer(&client, &topic, &places, &ends)?;
+                continue;
             }
         };
+        places.go_on(delivery.partition, delivery.position());
         if let Err(error) = write_records(
             delivery.partition,
             &delivery.records,
@@ -100,26 +111,24 @@ pub(super) fn run(args: ConsumeArgs) -> Result<ExitStatus, Failure> {
             break out.flush();
         }
     };
-    super::quiet_when_the_reader_left(written)
+    match super::quiet_when_the_reader_left(written)? {
+        ExitStatus::Success if skipped => Ok(ExitStatus::Damaged),
+        status => Ok(status),
+    }
 }
 
 enum End {
     Output(io::Error),
-    Client(Failure),
+    Client(ClientError),
 }
 
 /// What is there already, else what comes within a while; before waiting, what was written leaves the buffer.
-fn next_delivery(
-    args: &ConsumeArgs,
-    consumer: &mut Consumer,
-    out: &mut impl Write,
-) -> Result<Option<Delivery>, End> {
-    let failed = |error| End::Client(args.server.failure(&error));
-    if let Some(delivery) = consumer.next(Duration::ZERO).map_err(failed)? {
+fn next_delivery(consumer: &mut Consumer, out: &mut impl Write) -> Result<Option<Delivery>, End> {
+    if let Some(delivery) = consumer.next(Duration::ZERO).map_err(End::Client)? {
         return Ok(Some(delivery));
     }
     out.flush().map_err(End::Output)?;
-    consumer.next(WAIT).map_err(failed)
+    consumer.next(WAIT).map_err(End::Client)
 }
 
 /// The values of a batch of `partition` from `begin` on, each with a newline, as far as they were asked for. A null value is an
@@ -153,17 +162,32 @@ fn write_records(
 }
 
 impl ConsumeArgs {
-    /// The end of each partition asked for, as it is now.
-    fn ends_now(&self, client: &Client) -> Result<Ends, Failure> {
-        let topic = client
-            .describe_topic(&self.topic)
-            .map_err(|error| self.server.failure(&error))?;
-        let mut partitions = Vec::new();
-        for partition in self.partitions_of(&topic)? {
-            let begin = self.begin_of(client, &topic, partition)?;
-            partitions.push((partition.partition, begin, partition.next_offset));
+    /// Where each partition asked for begins and ends, as it is now.
+    fn reaches(
+        &self,
+        client: &Client,
+        topic: &TopicDescription,
+    ) -> Result<Vec<(PartitionIndex, Offset, Offset)>, Failure> {
+        let mut reaches = Vec::new();
+        for partition in self.partitions_of(topic)? {
+            let begin = self.begin_of(client, topic, partition)?;
+            reaches.push((partition.partition, begin, partition.next_offset));
         }
-        Ok(Ends::new(partitions))
+        Ok(reaches)
+    }
+
+    /// Reads on in every partition that is not done.
+    fn consumer(
+        &self,
+        client: &Client,
+        topic: &TopicDescription,
+        places: &Places,
+        ends: &Option<Ends>,
+    ) -> Result<Consumer, Failure> {
+        let starts = places.starts(ends.as_ref().map(Ends::unfinished));
+        client
+            .consumer_at(topic, &starts, ConsumerConfig::default())
+            .map_err(|error| self.server.failure(&error))
     }
 
     fn partitions_of<'a>(

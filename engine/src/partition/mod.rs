@@ -1,6 +1,7 @@
 //! A partition: its offsets, what may be appended, its newest batches in memory and the runs that hold the others. Pure state;
 //! the shard's log ([`crate::shard::log`]) moves the bytes.
 
+mod damage;
 mod producers;
 mod tail;
 
@@ -9,6 +10,7 @@ use std::collections::VecDeque;
 use gannet_wire::batch::ProducerStamp;
 use gannet_wire::{LeaderEpoch, Offset, Timestamp};
 
+pub use damage::FoundDamage;
 pub use producers::{ProducerTable, SequenceVerdict, WindowBatch};
 pub use tail::{Tail, TailBatch};
 
@@ -98,6 +100,8 @@ pub struct Partition {
     pub producers: ProducerTable,
     /// Consumer groups' offsets.
     pub committed: CommittedOffsets,
+    /// What reading found damaged.
+    pub damage: FoundDamage,
 }
 
 impl Partition {
@@ -115,6 +119,7 @@ impl Partition {
             tail: Tail::default(),
             producers: ProducerTable::default(),
             committed: CommittedOffsets::default(),
+            damage: FoundDamage::default(),
         }
     }
 
@@ -170,10 +175,20 @@ impl Partition {
         self.leader_epoch
     }
 
-    /// Ranges that are lost.
+    /// Ranges that a start found lost: nothing of them is left to be read.
     #[must_use]
     pub fn fences(&self) -> &[Fence] {
         &self.fences
+    }
+
+    /// All that is known to be damaged, by a start or by reading, in the order of offsets.
+    #[must_use]
+    pub fn damaged(&self) -> Vec<Fence> {
+        let mut ranges = Vec::new();
+        for fence in self.fences.iter().chain(self.damage.ranges()) {
+            damage::join(&mut ranges, *fence);
+        }
+        ranges
     }
 
     /// Stretches in segments, in the order of offsets.
@@ -312,6 +327,7 @@ impl Partition {
             dropped.extend(self.runs.pop_front());
         }
         self.fences.retain(|fence| fence.to > self.log_start);
+        self.damage.forget_before(self.log_start);
         dropped
     }
 

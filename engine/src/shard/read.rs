@@ -179,9 +179,18 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                         next_offset: state.durable_offset(),
                     });
                 }
-                return Err(read_error(fault, cursor.offset, &run));
+                drop(state);
+                let error = read_error(fault, cursor.offset, &run);
+                if let ReadError::Fenced(damage) = error {
+                    note_damage(slot, damage);
+                }
+                return Err(error);
             }
         };
+        slot.state.borrow_mut().damage.forget(Fence {
+            from: cursor.offset,
+            to: read.next.offset,
+        });
         *cursor = ReadCursor {
             offset: read.next.offset,
             place: Some((run, read.next)),
@@ -369,6 +378,13 @@ fn offset_in_batch(batch: &Slice, timestamp: Timestamp, by_append: bool) -> Opti
             .find(|(_, record)| record.timestamp >= timestamp)
             .map(|(offset, _)| offset),
         Err(_) => Some(header.base_offset()),
+    }
+}
+
+/// Remembers what a read found damaged, for those who ask how the topic is.
+fn note_damage(slot: &Slot, damage: Fence) {
+    if slot.state.borrow_mut().damage.note(damage) {
+        tracing::error!(topic = slot.topic().name, partition = %slot.key(), from = %damage.from, to = %damage.to, "records are damaged in a segment: they are withheld, and readers are told");
     }
 }
 

@@ -282,15 +282,14 @@ pub(super) async fn load_checkpoint<D: Disk>(
     disk: &D,
     dir: &Path,
 ) -> Result<(CheckpointState, u64), StorageError> {
-    let damaged = |what: String| StorageError::Damaged {
-        path: dir.display().to_string(),
-        what,
-    };
     let loaded = RecordLog::load(disk, dir, CHECKPOINT_NAME)
         .await?
-        .ok_or_else(|| damaged("there is no checkpoint".into()))?;
-    let state =
-        CheckpointState::load(&loaded.records).map_err(|fault| damaged(fault.to_string()))?;
+        .ok_or_else(|| StorageError::Damaged {
+            path: dir.display().to_string(),
+            what: "there is no checkpoint".into(),
+        })?;
+    let state = CheckpointState::load(&loaded.records)
+        .map_err(|fault| fault.of(&dir.join(CHECKPOINT_NAME)))?;
     Ok((state, loaded.sequence))
 }
 

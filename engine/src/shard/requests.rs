@@ -467,7 +467,7 @@ impl<D: Disk, C: Clock, S: Spawn> Shard<D, C, S> {
             leader_epoch: state.leader_epoch(),
             stored_bytes: state.stored_bytes(),
             fences: state
-                .fences()
+                .damaged()
                 .iter()
                 .take(gannet_wire::limits::FENCES_MAX)
                 .map(|fence| (fence.from, fence.to))

@@ -65,23 +65,26 @@ impl<D: Disk> OpenSegments<D> {
         indexes.insert(segment.segment, Rc::downgrade(&segment.index));
     }
 
-    /// The open segments whose time has come; they are nobody's from now on.
-    fn take_due(
-        &self,
-        now: Duration,
-    ) -> (Vec<(PartitionKey, OpenSegment<D>)>, Option<OpenSegment<D>>) {
-        let mut own = Vec::new();
+    /// The partitions' open segments whose time has come; they are nobody's from now on.
+    fn take_due(&self, now: Duration) -> Vec<(PartitionKey, OpenSegment<D>)> {
+        let mut due = Vec::new();
         for open in [&self.direct, &self.flush] {
-            own.extend(
-                open.borrow_mut()
-                    .extract_if(.., |_, segment| segment.is_seal_due(now)),
-            );
+            let mut open = open.borrow_mut();
+            let keys: Vec<PartitionKey> = open
+                .iter()
+                .filter(|(_, segment)| segment.is_seal_due(now))
+                .map(|(key, _)| *key)
+                .collect();
+            due.extend(keys.iter().filter_map(|key| open.remove_entry(key)));
         }
-        let shared = self
-            .shared
+        due
+    }
+
+    /// The same of the shared one.
+    fn take_shared_if_due(&self, now: Duration) -> Option<OpenSegment<D>> {
+        self.shared
             .borrow_mut()
-            .take_if(|shared| shared.is_seal_due(now));
-        (own, shared)
+            .take_if(|shared| shared.is_seal_due(now))
     }
 
     /// Whether one is due.
@@ -175,13 +178,13 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
 
     /// Seals the segments that have been open for long enough, so that retention finds their runs at an end.
     pub(super) async fn seal_due_segments(&self) -> Result<(), StorageError> {
-        let (own, shared) = self.segments.take_due(self.clock.monotonic());
-        for (key, segment) in own {
+        let now = self.clock.monotonic();
+        for (key, segment) in self.segments.take_due(now) {
             let _in_use = self.slot(key).map(|slot| slot.in_use());
             segment.sync().await?;
             segment.seal().await?;
         }
-        match shared {
+        match self.segments.take_shared_if_due(now) {
             Some(shared) => self.seal_shared(shared).await,
             None => Ok(()),
         }

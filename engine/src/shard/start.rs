@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::HashSet;
+use std::path::Path;
 use std::rc::Rc;
 
 use gannet_wire::ShardIndex;
@@ -13,7 +14,7 @@ use crate::control::catalogue::{Catalogue, Layout};
 use crate::io::local::Signal;
 use crate::io::{Clock, Disk, Spawn};
 use crate::storage::StorageError;
-use crate::storage::layout::{DataDir, JOURNAL_DIR, JOURNAL_KEPT_SUFFIX};
+use crate::storage::layout::{DataDir, JOURNAL_DIR, JOURNAL_KEPT_SUFFIX, JOURNAL_SUFFIX};
 
 /// Opens the catalogue and, when the number of shards has changed, moves every partition to its new owner before anything is served.
 pub async fn open_catalogue<D: Disk, C: Clock>(
@@ -182,58 +183,59 @@ async fn remove_former_layouts<D: Disk>(
     data: &DataDir,
     present: u64,
 ) -> Result<(), StorageError> {
-    let entries = disk
-        .list(data.root())
-        .await
-        .map_err(StorageError::io("list", data.root()))?;
-    for entry in entries {
-        let Some(layout) = DataDir::layout_of_name(&entry.name) else {
-            continue;
-        };
-        if layout != present && !keep_damaged_files(disk, data, layout).await? {
-            let dir = data.root().join(&entry.name);
-            disk.remove_dir_all(&dir)
-                .await
-                .map_err(StorageError::io("remove", &dir))?;
+    for entry in list(disk, data.root()).await? {
+        let former = DataDir::layout_of_name(&entry.name).filter(|number| *number != present);
+        if let Some(number) = former {
+            remove_layout(disk, data, number).await?;
         }
     }
     Ok(())
 }
 
-/// Damaged journal files are kept, whatever becomes of their layout: all that is beside them goes. Whether there are any.
-async fn keep_damaged_files<D: Disk>(
-    disk: &D,
-    data: &DataDir,
-    layout: u64,
-) -> Result<bool, StorageError> {
-    let dir = data.layout(layout);
-    let mut kept_any = false;
-    for shard in list(disk, &dir).await? {
-        let shard = dir.join(&shard.name);
-        let journal = shard.join(JOURNAL_DIR);
-        let files = list(disk, &journal).await?;
-        let kept: HashSet<&str> = files
-            .iter()
-            .filter_map(|file| file.name.strip_suffix(JOURNAL_KEPT_SUFFIX))
-            .collect();
+/// Removes a layout, but for the journal files that are damaged: what they hold may be all that is left of something.
+async fn remove_layout<D: Disk>(disk: &D, data: &DataDir, number: u64) -> Result<(), StorageError> {
+    let layout = data.layout(number);
+    let mut is_empty = true;
+    let entries = list(disk, &layout).await?;
+    for shard in entries.iter().filter(|entry| entry.is_dir) {
+        let dir = layout.join(&shard.name);
+        let journal = dir.join(JOURNAL_DIR);
+        let kept = kept_files(disk, &journal).await?;
         if kept.is_empty() {
+            remove_dir(disk, &dir).await?;
             continue;
         }
-        kept_any = true;
-        for file in &files {
-            let slot = file.name.split('.').next().unwrap_or(&file.name);
-            if !kept.contains(slot) {
-                remove(disk, &journal.join(&file.name)).await?;
+        is_empty = false;
+        for entry in list(disk, &dir).await? {
+            if !entry.is_dir {
+                remove(disk, &dir.join(&entry.name)).await?;
             }
         }
-        for other in list(disk, &shard)
-            .await?
-            .iter()
-            .filter(|other| !other.is_dir)
-        {
-            remove(disk, &shard.join(&other.name)).await?;
+        for entry in list(disk, &journal).await? {
+            if !kept.contains(&entry.name) {
+                remove(disk, &journal.join(&entry.name)).await?;
+            }
         }
-        tracing::warn!(dir = %journal.display(), "damaged journal files of a former number of shards are kept: remove them once nobody wants to look into them");
     }
-    Ok(kept_any)
+    match is_empty {
+        true => remove_dir(disk, &layout).await,
+        false => Ok(()),
+    }
+}
+
+/// The names of damaged journal files and of the notes beside them.
+async fn kept_files<D: Disk>(disk: &D, journal: &Path) -> Result<HashSet<String>, StorageError> {
+    let mut kept = HashSet::new();
+    for entry in list(disk, journal).await? {
+        if let Some(slot) = entry.name.strip_suffix(JOURNAL_KEPT_SUFFIX) {
+            kept.insert(format!("{slot}{JOURNAL_SUFFIX}"));
+            kept.insert(entry.name);
+        }
+    }
+    Ok(kept)
+}
+
+async fn remove_dir<D: Disk>(disk: &D, dir: &Path) -> Result<(), StorageError> {
+    let removed = disk.remove_dir_all(dir).await;
+    removed.map_err(StorageError::io("remove", dir))
 }

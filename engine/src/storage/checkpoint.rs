@@ -1,6 +1,7 @@
 //! A shard's state as of an LSN. A [`RecordLog`](super::record_log) holds it: a full record first, then what changed.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 
 use gannet_wire::limits::{GROUP_NAME_BYTES_MAX, OFFSET_METADATA_BYTES_MAX};
 use gannet_wire::{Offset, PartitionIndex, Timestamp, TopicId};
@@ -9,7 +10,7 @@ use super::append_clock::{Behind, Jump};
 use super::record_log::RECORD_BYTES_MAX;
 use super::recovery::{Cut, JournalState};
 use super::segment::{Run, SegmentRef, insert_run};
-use super::{Generation, Lsn, PartitionKey, SegmentId};
+use super::{Generation, Lsn, PartitionKey, SegmentId, StorageError};
 use crate::cursor::GROUPS_MAX;
 use crate::limits::{PRODUCER_INFLIGHT_MAX, PRODUCERS_MAX};
 
@@ -139,6 +140,25 @@ pub enum CheckpointFault {
     /// Written by a newer program.
     #[error("a checkpoint has format version {0}, which is newer than this program")]
     Newer(u32),
+}
+
+impl CheckpointFault {
+    /// What a start says of it, which `path` is the log of.
+    #[must_use]
+    pub fn of(self, path: &Path) -> StorageError {
+        let path = path.display().to_string();
+        match self {
+            Self::Newer(found) => StorageError::Newer {
+                path,
+                found,
+                known: CHECKPOINT_VERSION,
+            },
+            Self::Malformed => StorageError::Damaged {
+                path,
+                what: self.to_string(),
+            },
+        }
+    }
 }
 
 impl CheckpointRecord {

@@ -22,12 +22,12 @@ use super::{PartitionKey, SegmentId};
 pub const SEGMENT_SUFFIX: &str = ".seg";
 /// Ends the name of a segment's index.
 pub const INDEX_SUFFIX: &str = ".idx";
+/// The name of a shard's directory of journal files.
+pub const JOURNAL_DIR: &str = "journal";
 /// Ends a journal file's name.
 pub const JOURNAL_SUFFIX: &str = ".gnj";
 /// Ends the name of the note that a journal file is damaged and is kept.
 pub const JOURNAL_KEPT_SUFFIX: &str = ".gnj.damaged";
-/// The directory of a shard's journal.
-pub const JOURNAL_DIR: &str = "journal";
 /// The name of a shard's checkpoint log.
 pub const CHECKPOINT_NAME: &str = "checkpoint";
 /// The name of the catalogue's log.

@@ -11,7 +11,7 @@ use super::{Stop, runs};
 use crate::cli::examine::disk::{ReadOnlyDisk, now};
 use crate::cli::exit::Failure;
 use crate::control::catalogue::{CatalogueState, TopicLife};
-use crate::storage::checkpoint::{CheckpointState, PartitionRecord};
+use crate::storage::checkpoint::{CheckpointFault, CheckpointState, PartitionRecord};
 use crate::storage::commit::{Entry, EntryKind};
 use crate::storage::journal::JournalContents;
 use crate::storage::layout::{CHECKPOINT_NAME, DataDir};
@@ -46,7 +46,10 @@ pub(super) fn check<W: Write>(
     let state =
         match CheckpointState::load(&loaded.map(|loaded| loaded.records).unwrap_or_default()) {
             Ok(state) => state,
-            Err(fault) => {
+            Err(fault @ CheckpointFault::Newer(_)) => {
+                return Err(Failure::from(fault.of(&dir.join(CHECKPOINT_NAME))).into());
+            }
+            Err(fault @ CheckpointFault::Malformed) => {
                 report.damaged(format_args!("shard {shard}: {fault}"))?;
                 return Ok(());
             }

@@ -116,3 +116,19 @@ fn a_directory_that_a_broker_holds_is_not_checked() {
     drop(held);
     assert!(lock(dir.path()).expect("free").is_some());
 }
+
+#[test]
+fn a_damaged_journal_file_of_a_former_number_of_shards_is_named() {
+    let stored = Stored::new();
+    let journal = DataDir::new(stored.dir.path()).journal(0, ShardIndex(3));
+    std::fs::create_dir_all(&journal).expect("created");
+    for name in ["00000002.gnj", "00000002.gnj.damaged"] {
+        std::fs::write(journal.join(name), b"").expect("written");
+    }
+    let (verdict, text) = checked(&stored);
+    assert_eq!(verdict, Verdict::Damaged, "{text}");
+    assert!(
+        text.contains("shard-3/journal/00000002.gnj of a former"),
+        "{text}"
+    );
+}

@@ -498,10 +498,13 @@ impl DiskFile for SimFile {
                 if fault.is_some() {
                     return Err(io::Error::from_raw_os_error(libc::EIO));
                 }
-                if bytes == 0 || position >= state.medium.bytes(inode) {
+                let left = state.medium.bytes(inode).saturating_sub(position);
+                if bytes == 0 || left == 0 {
                     return Ok(DiskBuffer::empty());
                 }
-                let mut buffer = DiskBufferMut::heap(bytes);
+                // Much more is asked for than most simulated files hold.
+                let left = usize::try_from(left).unwrap_or(usize::MAX / 2);
+                let mut buffer = DiskBufferMut::heap(bytes.min(left.next_multiple_of(BLOCK_BYTES)));
                 let read = state.medium.read(inode, position, &mut buffer)?;
                 state.counts.read_bytes += read as u64;
                 Ok(buffer.freeze().cut_to(read))

@@ -4,21 +4,20 @@ use crate::shard::forwarded::ForwardedPublish;
 use crate::shard::mail::{Outgoing, ShardMessage};
 use crate::shard::requests::{Shard, ShardBounds, ShardParts};
 
+type SimShard = Shard<SimDisk, SimClock, SimSpawn>;
+
 const BATCH_BYTES: usize = 60 << 10;
 const MEMORY_BYTES: u64 = 1 << 20;
 /// A batch of these tests, when it is on its way to another shard.
 const FORWARDED_BYTES: usize = 61 << 10;
 
-pub(super) fn shard_of(world: &World) -> (Rc<Shard<SimDisk, SimClock, SimSpawn>>, Rc<Outgoing>) {
+pub(super) fn shard_of(world: &World) -> (Rc<SimShard>, Rc<Outgoing>) {
     let (shard, outgoing) = shard_of_several(world, 1);
     (shard, outgoing[1].clone())
 }
 
 /// One of `shards` by the layout, with ways to two others.
-fn shard_of_several(
-    world: &World,
-    shards: u16,
-) -> (Rc<Shard<SimDisk, SimClock, SimSpawn>>, Vec<Rc<Outgoing>>) {
+fn shard_of_several(world: &World, shards: u16) -> (Rc<SimShard>, Vec<Rc<Outgoing>>) {
     let mut state = world.catalogue.clone();
     state.layout.shards = shards;
     let outgoing: Vec<Rc<Outgoing>> = (0..3).map(|_| Rc::default()).collect();
@@ -131,7 +130,7 @@ fn publishes_that_wait_when_their_topic_is_deleted_are_answered() {
 }
 
 /// Has the shard forward a batch; whether it could at once.
-fn forward(world: &mut World, shard: &Rc<Shard<SimDisk, SimClock, SimSpawn>>, owner: u16) -> bool {
+fn forward(world: &mut World, shard: &Rc<SimShard>, owner: u16) -> bool {
     let batch = batch_of(1, BATCH_BYTES, None);
     let limits = BatchLimits::default();
     let header = check_batch(&batch, &limits, CheckDepth::Full, &mut CheckScratch::new()).unwrap();
