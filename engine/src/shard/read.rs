@@ -79,9 +79,9 @@ impl ReadCursor {
     }
 }
 
-/// Whether what a cursor is at does not lie in `run` any more.
-fn moved(slot: &Slot, cursor: &ReadCursor, run: &Run) -> bool {
-    match slot.state.borrow().place(cursor.offset) {
+/// Whether the record at `offset` does not lie in `run` any more.
+fn moved(slot: &Slot, offset: Offset, run: &Run) -> bool {
+    match slot.state.borrow().place(offset) {
         ReadPlace::Run(now) => now.segment != run.segment || now.base_offset != run.base_offset,
         _ => false,
     }
@@ -123,7 +123,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         match place {
             ReadPlace::Run(run) => match self.read_run(slot, cursor, run, bytes_max).await {
                 // A merge has put another run in its place, and the file is gone.
-                Err(ReadError::Fenced(_) | ReadError::Storage(_)) if moved(slot, cursor, &run) => {
+                Err(ReadError::Fenced(_) | ReadError::Storage(_)) if moved(slot, cursor.offset, &run) => {
                     Box::pin(self.read(slot, cursor, bytes_max)).await
                 }
                 other => other,
@@ -292,6 +292,9 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                     match found {
                         Ok(Some(found)) => return Ok(found),
                         Ok(None) => offset = run.next_offset,
+                        Err(_) if slot.is_deleted() => return Err(ReadError::Deleted),
+                        // A merge has put another run in its place.
+                        Err(_) if moved(slot, offset, &run) => {}
                         // It may be retention that has taken it.
                         Err(_) if slot.state.borrow().log_start() > offset => {
                             offset = slot.state.borrow().log_start();
