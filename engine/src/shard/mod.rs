@@ -16,6 +16,7 @@ mod housekeeping;
 pub mod log;
 mod log_config;
 pub mod mail;
+mod producer_ids;
 mod questions;
 pub mod read;
 mod recent;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::control::catalogue::Catalogue;
 use crate::io::sim::SimSpawn;
 use crate::shard::forwarded::ForwardedPublish;
 use crate::shard::mail::{Outgoing, ShardMessage};
@@ -19,6 +20,15 @@ fn shard_of_several(
     world: &World,
     shards: u16,
 ) -> (Rc<Shard<SimDisk, SimClock, SimSpawn>>, Vec<Rc<Outgoing>>) {
+    shard_with(world, shards, None)
+}
+
+/// The same, perhaps with the catalogue.
+pub(super) fn shard_with(
+    world: &World,
+    shards: u16,
+    catalogue: Option<Catalogue<SimDisk>>,
+) -> (Rc<Shard<SimDisk, SimClock, SimSpawn>>, Vec<Rc<Outgoing>>) {
     let mut state = world.catalogue.clone();
     state.layout.shards = shards;
     let outgoing: Vec<Rc<Outgoing>> = (0..3).map(|_| Rc::default()).collect();
@@ -27,7 +37,7 @@ fn shard_of_several(
         log: world.log.clone(),
         spawn: world.executor.spawner(),
         state,
-        catalogue: None,
+        catalogue,
         outgoing: outgoing.clone(),
         bounds: ShardBounds {
             partitions_max: 10,
