@@ -711,7 +711,7 @@ fn shard_plan(config: &Config, budgets: &Budgets, index: ShardIndex) -> ShardPla
             batch: BatchLimits {
                 batch_bytes_max: network.batch_bytes_max,
                 batch_records_max: network.batch_records_max,
-                ..BatchLimits::default()
+                decompressed_bytes_max: network.decompressed_bytes_max,
             },
             read_quantum_bytes: bytes(network.read_quantum_bytes),
             connection_buffer_bytes_max: bytes(network.connection_buffer_bytes_max),

@@ -29,6 +29,8 @@ pub const CORE_INDEX_MAX: u16 = 4095;
 pub const BATCH_BYTES_MAX: u64 = wire::BATCH_BYTES_MAX as u64;
 /// The smallest `network.batch_bytes_max` that is any use.
 pub const BATCH_BYTES_MAX_MIN: u64 = 4 * KIB;
+/// Bytes of one batch's body, decompressed: the ceiling of `network.decompressed_bytes_max`.
+pub const DECOMPRESSED_BYTES_MAX: u64 = wire::DECOMPRESSED_BYTES_MAX as u64;
 /// Records of one batch: the ceiling of `network.batch_records_max`.
 pub const BATCH_RECORDS_MAX: u64 = wire::BATCH_RECORDS_MAX as u64;
 /// Bytes of one frame: the ceiling of `network.frame_bytes_max`.

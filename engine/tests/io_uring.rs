@@ -52,6 +52,37 @@ mod disk {
     use super::*;
 
     #[test]
+    fn an_executor_does_not_end_before_the_reads_and_writes_it_began() {
+        use std::sync::Arc;
+        use std::sync::atomic::{AtomicUsize, Ordering};
+
+        let ended = Arc::new(AtomicUsize::new(0));
+        let counted = ended.clone();
+        on_disk(async move |disk, dir| {
+            let file = disk.open(&dir.join("file"), OpenMode::CreateNew).await;
+            let file = Rc::new(file.unwrap());
+            for number in 0..32 {
+                let (file, counted) = (file.clone(), counted.clone());
+                let buffer = filled(&disk, 1, 256);
+                UringSpawn.spawn(async move {
+                    let written = file.write_at(number * 256 * BLOCK, &buffer).await;
+                    written.unwrap();
+                    counted.fetch_add(1, Ordering::SeqCst);
+                });
+            }
+            // One turn of the others: all are begun, and nobody waits for them. For one of them nobody even wants to.
+            gannet_engine::io::local::yield_once().await;
+            let last = filled(&disk, 1, 256);
+            let mut unwanted = Box::pin(file.write_at(32 * 256 * BLOCK, &last));
+            let pending = std::future::poll_fn(|context| {
+                std::task::Poll::Ready(unwanted.as_mut().poll(context).is_pending())
+            });
+            assert!(pending.await);
+        });
+        assert_eq!(ended.load(Ordering::SeqCst), 32);
+    }
+
+    #[test]
     fn files_that_are_slow_to_open_do_not_stop_the_shard() {
         let dir = temp_dir();
         // To open one of them for reading takes until somebody opens it for writing.

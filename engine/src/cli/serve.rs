@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use clap::Args;
@@ -113,33 +114,42 @@ fn serve(config: Config) -> Result<ExitStatus, Failure> {
             format!("signals could not be set up: {error}"),
         )
     })?;
-    let data_dir = config.data_dir.clone();
-    let engine = Engine::start(config)?;
-    tracing::info!(
-        address = %engine.local_addr(),
-        shards = engine.shards(),
-        data_dir = %data_dir.display(),
-        "serving"
-    );
-    let stopper = engine.stopper();
+    let stopper = Arc::new(OnceLock::new());
     thread::Builder::new()
         .name("gannet-signals".to_owned())
-        .spawn(move || stop_at_signal(&signals, &stopper))
+        .spawn({
+            let stopper = stopper.clone();
+            move || stop_at_signal(&signals, &stopper)
+        })
         .map_err(|error| {
             Failure::new(
                 ExitStatus::Environment,
                 format!("a thread could not be started: {error}"),
             )
         })?;
+    let data_dir = config.data_dir.clone();
+    let engine = Engine::start(config)?;
+    // It is empty: only this sets it.
+    let _ = stopper.set(engine.stopper());
+    tracing::info!(
+        address = %engine.local_addr(),
+        shards = engine.shards(),
+        data_dir = %data_dir.display(),
+        "serving"
+    );
     engine.wait()?;
     tracing::info!("stopped");
     Ok(ExitStatus::Success)
 }
 
 /// The first signal stops cleanly. A second one does not wait for that: what was acknowledged is on the disk, and the next start
-/// replays it.
-fn stop_at_signal(signals: &StopSignals, stopper: &Stopper) {
+/// replays it. Nor does one during the start, which may take long and has accepted nothing.
+fn stop_at_signal(signals: &StopSignals, stopper: &OnceLock<Stopper>) {
     if let Ok(signal) = signals.wait() {
+        let Some(stopper) = stopper.get() else {
+            tracing::info!(signal, "stopping during the start");
+            std::process::exit(ExitStatus::Interrupted.code().into());
+        };
         tracing::info!(signal, "stopping; once more to stop at once");
         stopper.stop();
     }

@@ -271,6 +271,27 @@ impl<D: Disk> Catalogue<D> {
         self.log.reserve(CHANGE_BYTES_MAX).await
     }
 
+    /// Another incarnation, as a new life of the broker would have; durable when this returns. After an error for a full disk it can be tried again.
+    pub async fn renew_incarnation(&mut self) -> Result<u32, StorageError> {
+        let mut state = self.state.clone();
+        state.incarnation += 1;
+        self.log = self.start_log(&state).await?;
+        self.state = state;
+        Ok(self.state.incarnation)
+    }
+
+    /// The next pair of files, beginning with all that the state says.
+    async fn start_log(&self, state: &CatalogueState) -> Result<RecordLog<D>, StorageError> {
+        RecordLog::start(
+            &self.disk,
+            &self.dir,
+            CATALOGUE_NAME,
+            self.log.sequence() + 1,
+            &snapshot(state).encode(),
+        )
+        .await
+    }
+
     /// Switches to another layout; durable when this returns.
     pub async fn lay_out(&mut self, layout: Layout) -> Result<(), StorageError> {
         self.append(Event::LaidOut(layout)).await
@@ -281,16 +302,7 @@ impl<D: Disk> Catalogue<D> {
         let state = apply(Some(self.state.clone()), event);
         self.state = state.expect("an event that was just made fits the state it was made for");
         if self.log.wants_snapshot(ROTATE_BYTES_MIN) {
-            let sequence = self.log.sequence() + 1;
-            let started = RecordLog::start(
-                &self.disk,
-                &self.dir,
-                CATALOGUE_NAME,
-                sequence,
-                &snapshot(&self.state).encode(),
-            )
-            .await;
-            match started {
+            match self.start_log(&self.state).await {
                 Ok(log) => self.log = log,
                 // The one there is goes on.
                 Err(error) if error.is_disk_full() => {

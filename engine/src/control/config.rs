@@ -124,6 +124,9 @@ pub struct NetworkConfig {
     pub batch_bytes_max: u32,
     /// Most records in one batch.
     pub batch_records_max: u32,
+    /// Largest body of a batch, decompressed.
+    #[serde(with = "values::bytes")]
+    pub decompressed_bytes_max: u32,
     /// Connections of the broker.
     pub connections_max: u32,
     /// Bytes read from one connection before the next has its turn.
@@ -233,6 +236,7 @@ impl Default for NetworkConfig {
             frame_bytes_max: (MIB + 64 * KIB) as u32,
             batch_bytes_max: MIB as u32,
             batch_records_max: 65_536,
+            decompressed_bytes_max: (4 * MIB) as u32,
             connections_max: 10_000,
             read_quantum_bytes: 256 * KIB,
             connection_buffer_bytes_max: 4 * MIB,

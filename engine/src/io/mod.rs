@@ -12,6 +12,7 @@ pub mod uring;
 pub mod uring_exec;
 pub mod uring_mailbox;
 pub mod uring_net;
+mod uring_work;
 
 use std::io;
 use std::path::Path;

@@ -137,26 +137,6 @@ pub enum PreflightError {
     },
 }
 
-impl PreflightError {
-    /// What the process exits with, after `sysexits.h`.
-    #[must_use]
-    pub fn exit_status(&self) -> i32 {
-        match self {
-            Self::KernelTooOld { .. }
-            | Self::UringMissing { .. }
-            | Self::UringDisabled { .. }
-            | Self::UringForbidden
-            | Self::UringFailed { .. } => EX_UNAVAILABLE,
-            Self::LockedMemory { .. } | Self::Descriptors { .. } => EX_OSERR,
-            Self::DataDir { .. } => EX_CANTCREAT,
-            Self::Space { .. } => EX_IOERR,
-            Self::DataDirLocked { .. } | Self::AddressTaken { .. } => EX_TEMPFAIL,
-            Self::AddressForbidden { .. } => EX_NOPERM,
-            Self::FileSystem { .. } | Self::DirectIo { .. } | Self::Address { .. } => EX_CONFIG,
-        }
-    }
-}
-
 /// Checks everything but the address, makes the data directory if need be, and locks it.
 ///
 /// # Errors
@@ -478,11 +458,3 @@ const LOCKED_MEMORY_MIN_BYTES: u64 = 512 * 1024;
 /// What is asked for when there was too little.
 const LOCKED_MEMORY_WANTED_BYTES: u64 = 8 * 1024 * 1024;
 const LISTEN_BACKLOG: i32 = 1024;
-
-const EX_UNAVAILABLE: i32 = 69;
-const EX_OSERR: i32 = 71;
-const EX_CANTCREAT: i32 = 73;
-const EX_IOERR: i32 = 74;
-const EX_TEMPFAIL: i32 = 75;
-const EX_NOPERM: i32 = 77;
-const EX_CONFIG: i32 = 78;

@@ -2,7 +2,6 @@
 //!
 //! Everything here belongs to the executor it was made on, except what says that it is `Send`.
 
-use std::cell::Cell;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
@@ -14,15 +13,12 @@ use std::time::{Duration, Instant, SystemTime};
 use compio::BufResult;
 use compio::buf::{IntoInner, IoBuf, IoBufMut, SetLen};
 use compio::driver::op::{ReadAt, Sync, WriteAt};
-use compio::runtime::submit;
 
-use super::local::{Semaphore, Signal};
 use super::{
     BLOCK_BYTES, Clock, DirEntry, Disk, DiskBuffer, DiskBufferMut, DiskFile, OpenMode, Spawn,
 };
 
 use super::spare_descriptors::{try_with_spares, with_spares};
-use super::uring_exec::{BLOCKING_THREADS, PanicPolicy};
 pub use super::uring_exec::{
     ExecutorConfig, ExecutorHandle, SHARD_PANIC_EXIT_STATUS, start_executor,
 };
@@ -31,6 +27,7 @@ pub use super::uring_mailbox::{
     mailboxes,
 };
 pub use super::uring_net::{Connection, ConnectionOptions, SEND_SLICES_MAX};
+use super::uring_work::{blocking, operate};
 
 /// The disk under a data directory.
 #[derive(Clone, Debug, Default)]
@@ -113,7 +110,7 @@ impl DiskFile for UringFile {
             return Ok(());
         }
         let write = WriteAt::new(self.file.clone(), position, Written(buffer.clone()));
-        let BufResult(result, _) = submit(write).await;
+        let BufResult(result, _) = operate(write).await;
         let written = result?;
         if written != buffer.len() {
             return Err(io::Error::new(
@@ -136,12 +133,12 @@ impl DiskFile for UringFile {
             buffer: DiskBufferMut::pooled(bytes),
             filled: 0,
         };
-        let BufResult(result, read) = submit(ReadAt::new(self.file.clone(), position, into)).await;
+        let BufResult(result, read) = operate(ReadAt::new(self.file.clone(), position, into)).await;
         Ok(read.into_inner().buffer.freeze().cut_to(result?))
     }
 
     async fn sync(&self) -> io::Result<()> {
-        let BufResult(result, _) = submit(Sync::new(self.file.clone(), true)).await;
+        let BufResult(result, _) = operate(Sync::new(self.file.clone(), true)).await;
         result.map(|_| ())
     }
 
@@ -218,7 +215,7 @@ impl IoBufMut for ReadInto {
     }
 }
 
-/// The machine's clocks. `Copy` and `Send`: hand the same one to all shards, so that their monotonic times compare.
+/// The machine's clocks. Monotonic times of two of them do not compare: each begins with its own making.
 #[derive(Clone, Copy, Debug)]
 pub struct UringClock {
     start: Instant,
@@ -270,72 +267,6 @@ impl Spawn for UringSpawn {
     fn spawn(&self, future: impl Future<Output = ()> + 'static) {
         compio::runtime::spawn(future).detach();
     }
-}
-
-/// Runs what would block off the shard. What has begun is seen to its end, even if nobody waits for it any more: a
-/// broker that has stopped must not go on unlinking files.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    let in_flight = BLOCKING.with(Rc::clone);
-    if in_flight.ending.get() {
-        // The executor is about to end, and whoever asked with it.
-        return std::future::pending().await;
-    }
-    in_flight.count.set(in_flight.count.get() + 1);
-    let (done, result) = flume::bounded(1);
-    let panics = PanicPolicy::of_this_thread();
-    // A task of its own: whoever asks may stop waiting, and the work is to be counted to its end.
-    compio::runtime::spawn(async move {
-        // IMPORTANT: the runtime has the thread of the shard itself spin for a free one of its pool. Who is too many waits here instead.
-        in_flight.threads.acquire(1).await;
-        let result = compio::runtime::spawn_blocking(move || {
-            panics.adopt();
-            work()
-        })
-        .await;
-        in_flight.threads.release(1);
-        in_flight.count.set(in_flight.count.get() - 1);
-        in_flight.changed.notify_all();
-        let _ = done.send(result);
-    })
-    .detach();
-    match result.recv_async().await {
-        Ok(Ok(result)) => result,
-        // A panic has ended the process, unless the executor was told otherwise.
-        Ok(Err(_)) | Err(_) => Err(io::Error::other("the executor is ending")),
-    }
-}
-
-/// Waits until no blocking work is under way on this executor, and lets none begin any more.
-pub(super) async fn end_blocking() {
-    let in_flight = BLOCKING.with(Rc::clone);
-    in_flight.ending.set(true);
-    loop {
-        let seen = in_flight.changed.version();
-        if in_flight.count.get() == 0 {
-            return;
-        }
-        in_flight.changed.changed_since(seen).await;
-    }
-}
-
-/// Blocking work of the executor of this thread.
-struct Blocking {
-    count: Cell<usize>,
-    /// The threads of its pool.
-    threads: Semaphore,
-    ending: Cell<bool>,
-    changed: Signal,
-}
-
-thread_local! {
-    static BLOCKING: Rc<Blocking> = Rc::new(Blocking {
-        count: Cell::new(0),
-        threads: Semaphore::new(BLOCKING_THREADS),
-        ending: Cell::new(false),
-        changed: Signal::new(),
-    });
 }
 
 fn check_aligned(position: u64, bytes: usize) {

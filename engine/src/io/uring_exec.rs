@@ -14,7 +14,7 @@ use compio::driver::ProactorBuilder;
 use compio::runtime::{JoinError, Runtime, RuntimeBuilder};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-use super::uring::end_blocking;
+use super::uring_work::end_all;
 
 /// What the process exits with after a shard panicked (`EX_SOFTWARE` of sysexits).
 pub const SHARD_PANIC_EXIT_STATUS: i32 = 70;
@@ -105,7 +105,7 @@ where
                 &executor,
                 async move {
                     let output = body().await;
-                    end_blocking().await;
+                    end_all().await;
                     output
                 },
                 config.spin_before_park,

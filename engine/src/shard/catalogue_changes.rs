@@ -91,6 +91,19 @@ impl<D: Disk, C: Clock, S: Spawn> Shard<D, C, S> {
         .await
     }
 
+    /// An incarnation of the broker that nobody else has.
+    pub(super) async fn new_incarnation(self: &Rc<Self>) -> Result<u32, ErrorBody> {
+        self.change_catalogue(
+            async |catalogue| match catalogue.renew_incarnation().await {
+                Err(error) if error.is_disk_full() => {
+                    Ok(Err(ErrorBody::new(ErrorCode::DiskFull, error.to_string())))
+                }
+                renewed => renewed.map(Ok),
+            },
+        )
+        .await
+    }
+
     /// Once no shard needs them any more, the files of a deleted topic go.
     async fn remove_topic_files(self: Rc<Self>, topic: TopicId) {
         self.tell_all(|| Ask::ReleaseTopic(topic)).await;

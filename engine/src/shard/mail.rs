@@ -102,6 +102,8 @@ pub enum Ask {
     CreateTopic(TopicCreate),
     /// To the catalogue's owner: delete the topic of this name.
     DeleteTopic(String),
+    /// To the catalogue's owner: an incarnation that nobody else has.
+    NewIncarnation,
     /// To every shard: the topic exists.
     AddTopic(Arc<Topic>),
     /// To every shard: the topic is gone.
@@ -125,6 +127,8 @@ pub enum Answer {
     Done,
     /// The topic.
     Topic(Arc<Topic>),
+    /// The incarnation.
+    Incarnation(u32),
     /// Partitions, in the order asked for.
     Partitions(Vec<gannet_wire::frame::PartitionDescription>),
     /// A group's offsets, in the order asked for.

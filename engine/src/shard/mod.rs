@@ -21,6 +21,7 @@ pub mod mail;
 mod merge;
 mod on_their_way;
 mod pending;
+mod producer_ids;
 mod questions;
 pub mod read;
 mod recent;

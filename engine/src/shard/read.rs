@@ -123,7 +123,9 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         match place {
             ReadPlace::Run(run) => match self.read_run(slot, cursor, run, bytes_max).await {
                 // A merge has put another run in its place, and the file is gone.
-                Err(ReadError::Fenced(_) | ReadError::Storage(_)) if moved(slot, cursor.offset, &run) => {
+                Err(ReadError::Fenced(_) | ReadError::Storage(_))
+                    if moved(slot, cursor.offset, &run) =>
+                {
                     Box::pin(self.read(slot, cursor, bytes_max)).await
                 }
                 other => other,

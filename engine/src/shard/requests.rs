@@ -1,22 +1,21 @@
 //! A shard as the others see it: what belongs to its partitions is done here, what belongs elsewhere is asked for there.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use gannet_wire::frame::{
-    Durability, Message, OffsetLookupReply, PartitionDescription, ProducerReply, Start,
-    TopicDescription, TopicSettings,
+    Durability, Message, OffsetLookupReply, PartitionDescription, Start, TopicDescription,
+    TopicSettings,
 };
-use gannet_wire::{
-    CorrelationId, ErrorBody, ErrorCode, ProducerEpoch, ProducerId, ShardIndex, SubscriptionId,
-};
+use gannet_wire::{CorrelationId, ErrorBody, ErrorCode, ShardIndex, SubscriptionId};
 
 use super::catalogue_changes::{CATALOGUE_OWNER, OwnedCatalogue};
 use super::forwarded::{ForwardedAnswers, ForwardedPublish, Forwards};
 use super::log::{CheckedBatch, ShardLog};
 use super::mail::{Answer, Ask, ConnectionId, Outgoing, RemoteConnection, ShardMessage};
+use super::producer_ids::ProducerIds;
 use super::questions::{Questions, unexpected};
 use super::remote_peers::{LocalPeers, RemotePeers};
 use super::slot::{Completion, Slot};
@@ -34,9 +33,6 @@ const SMALL_REPLY_BYTES: usize = 1 << 10;
 
 /// A committed offset in an answer, with all the metadata it may have.
 const COMMITTED_OFFSET_BYTES: usize = 32 + gannet_wire::limits::OFFSET_METADATA_BYTES_MAX;
-
-/// Producer ids that one shard gives out in one life of the broker.
-const PRODUCER_IDS_MAX: u32 = 1 << 24;
 
 /// What topics may be like.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +53,6 @@ pub struct ShardBounds {
 pub struct Shard<D: Disk, C: Clock, S: Spawn> {
     index: ShardIndex,
     layout: Layout,
-    incarnation: u32,
     broker_id: u64,
     pub(super) bounds: ShardBounds,
     /// Its log.
@@ -74,7 +69,7 @@ pub struct Shard<D: Disk, C: Clock, S: Spawn> {
     remote_peers: RemotePeers,
     pub(super) subscriptions: Subscriptions,
     pub(super) questions: Questions,
-    next_producer: Cell<u32>,
+    pub(super) producer_ids: ProducerIds,
     failure: RefCell<Option<StorageError>>,
     failed: Signal,
 }
@@ -104,7 +99,6 @@ impl<D: Disk, C: Clock, S: Spawn> Shard<D, C, S> {
         Rc::new(Self {
             index: parts.index,
             layout: parts.state.layout,
-            incarnation: parts.state.incarnation,
             broker_id: parts.state.broker_id,
             bounds: parts.bounds,
             log: parts.log,
@@ -118,7 +112,7 @@ impl<D: Disk, C: Clock, S: Spawn> Shard<D, C, S> {
             remote_peers: RemotePeers::new(parts.bounds.connection_buffer_bytes_max),
             subscriptions: Subscriptions::default(),
             questions: Questions::default(),
-            next_producer: Cell::new(0),
+            producer_ids: ProducerIds::new(parts.state.incarnation, parts.index),
             failure: RefCell::new(None),
             failed: Signal::new(),
         })
@@ -354,7 +348,7 @@ impl<D: Disk, C: Clock, S: Spawn> Shard<D, C, S> {
                 .await
                 .map(|_| Message::Ok),
             Message::TopicList(list) => Ok(Message::TopicListReply(self.topics.list(&list))),
-            Message::ProducerInit => self.new_producer(),
+            Message::ProducerInit => self.new_producer().await,
             Message::OffsetsCommit(commit) => {
                 let offsets = commit.offsets.into_iter().map(|offset| {
                     let key = PartitionKey {
@@ -398,6 +392,7 @@ impl<D: Disk, C: Clock, S: Spawn> Shard<D, C, S> {
     pub(super) async fn answer(self: &Rc<Self>, ask: Ask) -> Result<Answer, ErrorBody> {
         match ask {
             Ask::CreateTopic(create) => self.create_topic(create).await.map(Answer::Topic),
+            Ask::NewIncarnation => self.new_incarnation().await.map(Answer::Incarnation),
             Ask::DeleteTopic(name) => self.delete_topic(&name).await.map(|()| Answer::Done),
             Ask::AddTopic(topic) => {
                 self.topics.add(&topic);
@@ -473,24 +468,6 @@ impl<D: Disk, C: Clock, S: Spawn> Shard<D, C, S> {
                 .map(|fence| (fence.from, fence.to))
                 .collect(),
         })
-    }
-
-    /// An id holds the broker's life, the shard and a counter: unique over shards and restarts without asking anybody.
-    fn new_producer(&self) -> Result<Message, ErrorBody> {
-        let number = self.next_producer.get();
-        if number >= PRODUCER_IDS_MAX {
-            return Err(ErrorBody::new(
-                ErrorCode::ServerBusy,
-                "this shard has given out all producer ids of this run; restart the broker",
-            ));
-        }
-        self.next_producer.set(number + 1);
-        let id =
-            u64::from(self.incarnation) << 32 | u64::from(self.index.0) << 24 | u64::from(number);
-        Ok(Message::ProducerReply(ProducerReply {
-            producer: ProducerId(id),
-            epoch: ProducerEpoch(0),
-        }))
     }
 
     async fn lookup(

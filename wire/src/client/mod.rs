@@ -8,6 +8,7 @@
 
 pub mod blocking;
 mod config;
+mod damage;
 mod error;
 mod hub;
 mod identity;

@@ -19,7 +19,10 @@ use crate::limits::{HEARTBEATS_MISSED_MAX, PROTOCOL_MAX, PROTOCOL_MIN};
 pub(crate) struct Session {
     decoder: FrameDecoder,
     phase: Phase,
+    /// When bytes came last, of whatever frame.
     heard_at: Instant,
+    /// What the last [`poll`](Self::poll) left: more than that has been read since.
+    unread_bytes: usize,
     sent_at: Instant,
 }
 
@@ -59,6 +62,7 @@ impl Session {
             decoder: FrameDecoder::new(FrameLimits::default()),
             phase: Phase::Greeting { deadline },
             heard_at: now,
+            unread_bytes: 0,
             sent_at: now,
         }
     }
@@ -70,7 +74,23 @@ impl Session {
         now: Instant,
         out: &mut BytesMut,
     ) -> Result<Option<SessionEvent>, ClientError> {
+        // A part of a frame is heard too: a large one may take longer than the peer is given.
+        if received.len() != self.unread_bytes {
+            self.heard_at = now;
+        }
+        let event = self.decode(received, now, out);
+        self.unread_bytes = received.len();
+        event
+    }
+
+    fn decode(
+        &mut self,
+        received: &mut BytesMut,
+        now: Instant,
+        out: &mut BytesMut,
+    ) -> Result<Option<SessionEvent>, ClientError> {
         while let Some(frame) = self.decoder.decode(received)? {
+            // It may have been read long ago, by a program that was busy with those before it.
             self.heard_at = now;
             match (&self.phase, frame.message) {
                 (Phase::Greeting { .. }, Message::HelloReply(reply)) => {

@@ -72,6 +72,27 @@ fn three_heartbeats_of_the_others_silence_are_the_end() {
 }
 
 #[test]
+fn a_part_of_a_frame_is_heard() {
+    let mut now = Instant::now();
+    let mut session = open(now);
+    let (mut frame, mut received, mut out) = (BytesMut::new(), BytesMut::new(), BytesMut::new());
+    encode(CorrelationId(9), &Message::Ok, &mut frame);
+    while !frame.is_empty() {
+        received.extend_from_slice(&frame.split_to(1));
+        now += 2 * HEARTBEAT;
+        let event = session.poll(&mut received, now, &mut out).unwrap();
+        assert_eq!(event.is_some(), frame.is_empty());
+        session.handle_timeout(now, &mut out).unwrap();
+    }
+    // Looking again at what is there is no sign of life.
+    received.extend_from_slice(&[1]);
+    session.poll(&mut received, now, &mut out).unwrap();
+    now += 3 * HEARTBEAT;
+    session.poll(&mut received, now, &mut out).unwrap();
+    session.handle_timeout(now, &mut out).unwrap_err();
+}
+
+#[test]
 fn a_ping_is_answered_with_its_number() {
     let now = Instant::now();
     let mut session = open(now);

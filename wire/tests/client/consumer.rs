@@ -335,6 +335,65 @@ fn a_batch_damaged_on_the_way_is_refused_and_asked_for_again() {
     );
 }
 
+/// Damages the second batch of partition 0.
+fn damage(broker: &Broker) {
+    let mut state = broker.state();
+    let batch = &mut state.topics[0].partitions[0].batches[1];
+    let mut damaged = batch.to_vec();
+    *damaged.last_mut().unwrap() ^= 1;
+    *batch = damaged.into();
+}
+
+fn of_two_shards() -> Options {
+    Options {
+        shards: 2,
+        ..Options::default()
+    }
+}
+
+/// How often shard 0 was asked for partitions.
+fn asked_of_shard_0(broker: &Broker) -> usize {
+    let subscribes = &broker.state().subscribes;
+    let of_partition_0 = subscribes
+        .iter()
+        .filter(|subscribe| subscribe.partition == PartitionIndex(0));
+    of_partition_0.count()
+}
+
+#[test]
+fn a_consumer_over_several_shards_tells_of_a_damaged_batch_once() {
+    let (broker, client) = filled(of_two_shards(), 2, 30);
+    damage(&broker);
+    let mut consumer = consume(&client, Start::Earliest);
+    broker.wait_for(|state| state.subscribes.len() >= 12);
+    drop(client);
+    let mut damaged = 0;
+    // Of partition 0 there is one batch before the damage, of partition 1 there are three.
+    for _ in 0..5 {
+        match consumer.next(SOON) {
+            Err(ClientError::BatchDamaged { .. }) => damaged += 1,
+            other => assert!(other.unwrap().is_some()),
+        }
+    }
+    assert_eq!(damaged, 1);
+    assert!(consumer.next(Duration::ZERO).unwrap().is_none());
+}
+
+#[test]
+fn a_consumer_over_several_shards_pauses_before_it_asks_for_a_damaged_batch_again() {
+    let (broker, _) = filled(of_two_shards(), 2, 30);
+    damage(&broker);
+    let mut config = quick();
+    config.reconnect.backoff_min = Duration::from_secs(3600);
+    config.reconnect.backoff_max = Duration::from_secs(3600);
+    let client = Client::connect(broker.address, config).unwrap();
+    let mut consumer = consume(&client, Start::Earliest);
+    while !matches!(consumer.next(SOON), Err(ClientError::BatchDamaged { .. })) {}
+    // In the time this takes it would ask many times.
+    publish(&client, 2, 30..200);
+    assert_eq!(asked_of_shard_0(&broker), 1);
+}
+
 #[test]
 fn a_batch_stamped_for_another_partition_is_refused() {
     let (broker, client) = filled(Options::default(), 2, 10);

@@ -114,6 +114,16 @@ impl Config {
             frame_bytes_max.saturating_sub(FRAME_OVERHEAD_BYTES_MIN),
             "4 KiB less than",
         )?;
+        // A body that is not compressed is as large as its batch.
+        self.at_most(
+            ("network.batch_bytes_max", batch_bytes_max),
+            (
+                "network.decompressed_bytes_max",
+                u64::from(self.network.decompressed_bytes_max),
+            ),
+            u64::from(self.network.decompressed_bytes_max),
+            "",
+        )?;
         self.at_most(
             ("topics.partitions_max", partitions_max),
             ("network.frame_bytes_max", frame_bytes_max),

@@ -118,7 +118,7 @@ const fn range(least: u64, most: u64) -> Option<RangeInclusive<i64>> {
     Some(RangeInclusive::new(least as i64, most as i64))
 }
 
-static KEYS: [ConfigKey; 40] = [
+static KEYS: [ConfigKey; 41] = [
     ConfigKey {
         name: "listen",
         default: "\"127.0.0.1:7470\"",
@@ -315,10 +315,18 @@ static KEYS: [ConfigKey; 40] = [
         range: range(1, most::BATCH_RECORDS_MAX),
     },
     ConfigKey {
+        name: "network.decompressed_bytes_max",
+        default: "\"4 MiB\"",
+        unit: BYTES,
+        trades: "Largest body of a batch once it is decompressed, which it is for its check. Larger lets producers compress more into one batch; smaller bounds how long one small frame holds up its neighbours.",
+        bounds: "The time one check takes, about 1 ms for each MiB, and as much memory for each shard. At least batch_bytes_max.",
+        range: range(most::BATCH_BYTES_MAX_MIN, most::DECOMPRESSED_BYTES_MAX),
+    },
+    ConfigKey {
         name: "network.connections_max",
         default: "10000",
         unit: "connections",
-        trades: "Connections of the broker; further ones are closed with a sentence.",
+        trades: "Connections of the broker; further ones are closed at once, which the log says.",
         bounds: "Descriptors, and memory: up to connection_buffer_bytes_max each for those that are written to and do not read. Cut at start to what the process's descriptor limit leaves.",
         range: range(1, most::CONNECTIONS_MAX),
     },
@@ -382,8 +390,8 @@ static KEYS: [ConfigKey; 40] = [
         name: "topics.partitions_max",
         default: "16384",
         unit: "partitions",
-        trades: "Most partitions of one topic. An idle one costs less than 1 KiB.",
-        bounds: "Memory: under 1 KiB each. A description of the topic takes 64 bytes of network.frame_bytes_max for each.",
+        trades: "Most partitions of one topic. An idle one costs less than 2 KiB.",
+        bounds: "Memory: under 2 KiB each. A description of the topic takes 64 bytes of network.frame_bytes_max for each.",
         range: range(1, most::PARTITIONS_MAX),
     },
     ConfigKey {

@@ -231,6 +231,7 @@ fn relations_are_refused_with_both_values_and_a_remedy() {
         "[network]\nbatch_bytes_max = \"2 MiB\"",
         "[topics]\npartitions_max = 100000",
         "[network]\nconnection_buffer_bytes_max = \"1 MiB\"",
+        "[network]\ndecompressed_bytes_max = \"512 KiB\"",
         "[topics]\npartitions_default = 20000",
         "[storage]\nown_segment_bytes_min = \"1 MiB\"",
         "[storage]\ndirect_bytes_min = \"2 MiB\"",

@@ -1,4 +1,5 @@
 use super::*;
+use crate::control::catalogue::Catalogue;
 use crate::io::sim::SimSpawn;
 use crate::shard::forwarded::ForwardedPublish;
 use crate::shard::mail::{Outgoing, ShardMessage};
@@ -18,6 +19,15 @@ pub(super) fn shard_of(world: &World) -> (Rc<SimShard>, Rc<Outgoing>) {
 
 /// One of `shards` by the layout, with ways to two others.
 fn shard_of_several(world: &World, shards: u16) -> (Rc<SimShard>, Vec<Rc<Outgoing>>) {
+    shard_with(world, shards, None)
+}
+
+/// The same, perhaps with the catalogue.
+pub(super) fn shard_with(
+    world: &World,
+    shards: u16,
+    catalogue: Option<Catalogue<SimDisk>>,
+) -> (Rc<SimShard>, Vec<Rc<Outgoing>>) {
     let mut state = world.catalogue.clone();
     state.layout.shards = shards;
     let outgoing: Vec<Rc<Outgoing>> = (0..3).map(|_| Rc::default()).collect();
@@ -26,7 +36,7 @@ fn shard_of_several(world: &World, shards: u16) -> (Rc<SimShard>, Vec<Rc<Outgoin
         log: world.log.clone(),
         spawn: world.executor.spawner(),
         state,
-        catalogue: None,
+        catalogue,
         outgoing: outgoing.clone(),
         bounds: ShardBounds {
             partitions_max: 10,

@@ -5,6 +5,7 @@
 mod deletion;
 mod failure;
 mod forwarding;
+mod producer_ids;
 mod subscriptions;
 mod sweep;
 

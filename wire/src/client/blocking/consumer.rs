@@ -12,6 +12,7 @@ use super::Client;
 use super::desk::Desk;
 use super::link::Link;
 use crate::client::config::{Backoff, ClientConfig, ConsumerConfig};
+use crate::client::damage::Damage;
 use crate::client::error::ClientError;
 use crate::client::subscription::Delivery;
 use crate::client::subscriptions::Subscriptions;
@@ -64,6 +65,7 @@ impl Consumer {
                 subscriptions,
                 endings: VecDeque::new(),
                 outage: Outage::new(&client.inner.config),
+                damage: Damage::new(&client.inner.config.reconnect),
             })
             .collect();
         for reader in &mut readers {
@@ -176,6 +178,7 @@ struct ShardReader {
     endings: VecDeque<ClientError>,
     /// Over all calls: each may be far shorter than an outage.
     outage: Outage,
+    damage: Damage,
 }
 
 impl ShardReader {
@@ -272,9 +275,32 @@ impl ShardReader {
                 Err(ClientError::Closed) => return,
                 Err(error) => Err(error),
             };
-            if sender.send(arrival).is_err() {
+            let (is_news, pause) = self.note_arrival(&arrival);
+            if is_news && sender.send(arrival).is_err() {
                 return;
             }
+            thread::sleep(pause);
+        }
+    }
+
+    /// Whether the program has not heard of it yet, and how long to wait before the next attempt: nobody else slows this thread down.
+    fn note_arrival(&mut self, arrival: &Arrival) -> (bool, Duration) {
+        match arrival {
+            Ok(delivery) => {
+                self.damage
+                    .handle_delivery(delivery.partition, delivery.position());
+                (true, Duration::ZERO)
+            }
+            Err(ClientError::BatchDamaged {
+                partition,
+                position,
+                ..
+            }) => {
+                let is_news = self.damage.note(*partition, *position);
+                (is_news, self.damage.next_pause())
+            }
+            Err(ClientError::SubscriptionEnded { .. }) => (true, Duration::ZERO),
+            Err(_) => (true, self.outage.backoff.next_pause()),
         }
     }
 }

@@ -13,6 +13,7 @@ use bytes::BytesMut;
 use super::Client;
 use super::wire::Link;
 use crate::client::config::{Backoff, ClientConfig, ConsumerConfig};
+use crate::client::damage::Damage;
 use crate::client::error::ClientError;
 use crate::client::hub::locked;
 use crate::client::subscription::Delivery;
@@ -50,6 +51,7 @@ impl Consumer {
                 shard,
                 desk,
                 subscriptions,
+                damage: Damage::new(&client.inner.config.reconnect),
                 sender: sender.clone(),
             };
             let link = reader.connect().await?;
@@ -88,6 +90,7 @@ struct ShardReader {
     shard: ShardIndex,
     desk: Arc<Desk>,
     subscriptions: Subscriptions,
+    damage: Damage,
     sender: UnboundedSender<Arrival>,
 }
 
@@ -125,6 +128,8 @@ impl ShardReader {
     fn hand_on(&mut self, frame: Frame) -> Option<Result<(), ClientError>> {
         let handled = self.subscriptions.handle_frame(frame);
         while let Some(delivery) = self.subscriptions.poll() {
+            self.damage
+                .handle_delivery(delivery.partition, delivery.position());
             self.sender.send(Ok(delivery)).ok()?;
         }
         match handled {
@@ -150,7 +155,18 @@ impl ShardReader {
                 Err(failure) => Some(failure),
             };
             let Some(failure) = failure else { return };
-            if !failure.is_of_connection() && self.sender.send(Err(failure.clone())).is_err() {
+            let mut pause = backoff.next_pause();
+            let mut is_news = !failure.is_of_connection();
+            if let ClientError::BatchDamaged {
+                partition,
+                position,
+                ..
+            } = &failure
+            {
+                is_news = self.damage.note(*partition, *position);
+                pause = self.damage.next_pause();
+            }
+            if is_news && self.sender.send(Err(failure.clone())).is_err() {
                 return;
             }
             let now = Instant::now();
@@ -165,7 +181,7 @@ impl ShardReader {
                     return;
                 }
             }
-            sleep(backoff.next_pause()).await;
+            sleep(pause).await;
         }
     }
 
