@@ -1,8 +1,10 @@
 //! End-to-end tests of Gannet: a harness that starts the real program and takes it down in every way there is, and the simulated [`world`].
 
 mod contents;
+pub mod load;
 mod loop_disk;
 mod machine;
+pub mod ordeal;
 mod peer;
 mod program;
 mod server;
