@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use gannet_tests::ordeal::{Cuts, Pauses};
+use gannet_tests::ordeal::{Cuts, Neighbours, Pauses, Soak};
 use gannet_wire::frame;
 
 /// The machine did not let it.
@@ -47,6 +47,19 @@ enum Ordeal {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// What clients that never read, that send a byte a second, that are gone without a word, or that are too many cost the others. Reports p99s and judges none: let
+    /// nothing else run meanwhile.
+    Neighbours {
+        /// Seconds of each of the three measurements of a kind.
+        #[arg(long, default_value_t = 10)]
+        seconds: u64,
+    },
+    /// Half of what saturates a broker, with retention at work and consumers coming and going.
+    Soak {
+        /// How long.
+        #[arg(long, default_value_t = 10)]
+        minutes: u64,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -68,6 +81,10 @@ fn main() -> ExitCode {
             seconds,
             seed,
         } => kill_and_pause(rounds, Duration::from_secs(seconds), seed, &mut out),
+        Ordeal::Neighbours { seconds } => {
+            measure_neighbours(Duration::from_secs(seconds), &mut out)
+        }
+        Ordeal::Soak { minutes } => soak(Duration::from_secs(60 * minutes), &mut out),
     };
     // The reader has left: nobody asks how it went.
     done.unwrap_or(ExitCode::FAILURE)
@@ -139,4 +156,60 @@ fn kill_and_pause(
         report.kills, report.pauses, report.acked, report.delivered
     )?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn measure_neighbours(duration: Duration, out: &mut impl Write) -> std::io::Result<ExitCode> {
+    Neighbours { duration }.run(|disturbed| {
+        let (publish, end_to_end) = disturbed.ratios();
+        let ms = |us: [f64; 3]| us.map(|us| format!("{:.2}", us / 1e3)).join(" / ");
+        let _ = writeln!(
+            out,
+            "{}: p99 before / with / after, ms: publish {} (x {publish:.2}), end to end {} (x {end_to_end:.2})",
+            disturbed.who,
+            ms(disturbed.publish_p99_us),
+            ms(disturbed.end_to_end_p99_us),
+        );
+    });
+    writeln!(out, "the bar is twice the undisturbed p99")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn soak(duration: Duration, out: &mut impl Write) -> std::io::Result<ExitCode> {
+    const MIB: f64 = (1 << 20) as f64;
+    let report = Soak { duration }.run();
+    writeln!(
+        out,
+        "half of {:.0} records/s, {} consumers came and went, nothing lost, doubled, reordered or changed",
+        report.saturated_records_per_s, report.visits
+    )?;
+    for (what, [first, last]) in [
+        ("publish", report.publish_us),
+        ("end to end", report.end_to_end_us),
+    ] {
+        writeln!(
+            out,
+            "{what}, ms: p50 {:.2} at the start, {:.2} at the end; p99 {:.2} and {:.2}",
+            first.p50 / 1e3,
+            last.p50 / 1e3,
+            first.p99 / 1e3,
+            last.p99 / 1e3
+        )?;
+    }
+    writeln!(
+        out,
+        "memory: at most {:.1} MiB, over the second half {:+.2} MiB a minute; journals at most {:.0} MiB, segments {:.0} MiB",
+        report.memory_bytes_max as f64 / MIB,
+        report.memory_bytes_per_minute / MIB,
+        report.journal_bytes_max as f64 / MIB,
+        report.segment_bytes_max as f64 / MIB
+    )?;
+    let beyond = report.beyond();
+    for sentence in &beyond {
+        writeln!(out, "{sentence}")?;
+    }
+    Ok(if beyond.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }

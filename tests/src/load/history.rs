@@ -314,3 +314,7 @@ impl fmt::Display for Findings {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "history_tests.rs"]
+mod tests;
