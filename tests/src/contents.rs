@@ -56,6 +56,20 @@ pub fn read_kept(client: &Client, topic: &str) -> Contents {
 }
 
 fn try_read_all(client: &Client, topic: &str) -> Result<Contents, ClientError> {
+    let mut contents = Contents::new();
+    read_each(client, topic, |partition, offset, value| {
+        let other = contents.insert((partition, offset), value.to_vec());
+        assert_eq!(other, None, "an offset is delivered once");
+    })?;
+    Ok(contents)
+}
+
+/// Calls `take` with everything durable as of now, of each partition in order; a little of what comes later may be among it.
+pub(crate) fn read_each(
+    client: &Client,
+    topic: &str,
+    mut take: impl FnMut(PartitionIndex, Offset, &[u8]),
+) -> Result<(), ClientError> {
     let described = client.describe_topic(topic).expect("the topic exists");
     let mut left: BTreeMap<PartitionIndex, Offset> = described
         .partitions
@@ -63,7 +77,6 @@ fn try_read_all(client: &Client, topic: &str) -> Result<Contents, ClientError> {
         .filter(|partition| partition.next_offset > partition.log_start)
         .map(|partition| (partition.partition, partition.next_offset))
         .collect();
-    let mut contents = Contents::new();
     let mut consumer = client
         .consumer(
             topic,
@@ -78,9 +91,7 @@ fn try_read_all(client: &Client, topic: &str) -> Result<Contents, ClientError> {
         let delivery = consumer.next(Duration::from_secs(1))?;
         let Some(delivery) = delivery else { continue };
         for (offset, record) in delivery.iter() {
-            let value = record.value.unwrap_or_default().to_vec();
-            let other = contents.insert((delivery.partition, offset), value);
-            assert_eq!(other, None, "an offset is delivered once");
+            take(delivery.partition, offset, record.value.unwrap_or_default());
         }
         if left
             .get(&delivery.partition)
@@ -89,7 +100,7 @@ fn try_read_all(client: &Client, topic: &str) -> Result<Contents, ClientError> {
             left.remove(&delivery.partition);
         }
     }
-    Ok(contents)
+    Ok(())
 }
 
 /// Publishes `numbers` as values, in turn over the topic's partitions, and waits until all are acknowledged.

@@ -1,14 +1,20 @@
 //! End-to-end tests of Gannet: a harness that starts the real program and takes it down in every way there is, and the simulated [`world`].
 
 mod contents;
+pub mod load;
+mod loop_disk;
 mod machine;
+mod network;
+pub mod ordeal;
 mod peer;
 mod program;
 mod server;
 pub mod world;
 
 pub use contents::{Contents, connect, numbers, publish_numbers, read_all, read_kept};
-pub use machine::{LoopDisk, TestUser, another_real_disk, as_root, real_text_file, skipped};
+pub use loop_disk::LoopDisk;
+pub use machine::{TestUser, another_real_disk, as_root, real_text_file, skipped};
+pub use network::Cable;
 pub use peer::RawPeer;
 pub use program::{client, data_dir, ends, gannet, load_generator, numbers_program};
 pub use server::{Server, serve};

@@ -1,18 +1,24 @@
 //! What the machine of the test has to offer.
 
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::program::gannet;
 
-/// Says that a test, or a part of it, did not run and why.
-#[allow(
-    clippy::disallowed_macros,
-    reason = "only this way the test framework keeps it with its test"
-)]
+/// Says that a test, or a part of it, did not run and why: past the test framework, which would keep it from who reads its output.
+///
+/// # Panics
+/// On an integration machine (`CI` is set), which has to offer everything.
 pub fn skipped(why: &str) {
-    eprintln!("SKIPPED: {why}");
+    let test = std::thread::current().name().unwrap_or("main").to_owned();
+    // Without a stderr there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {why}");
+    assert!(
+        std::env::var_os("CI").is_none_or(|ci| ci.is_empty()),
+        "an integration machine skips nothing: {why}"
+    );
 }
 
 /// Whether this process is root's.
@@ -129,123 +135,3 @@ impl TestUser {
 }
 
 const NOBODY: u32 = 65534;
-
-/// A small disk of its own: a file with ext4, mounted where only the server that runs on it sees it.
-pub struct LoopDisk {
-    dir: tempfile::TempDir,
-}
-
-impl LoopDisk {
-    /// `None`, said with its reason, where it cannot be made.
-    #[must_use]
-    pub fn new(mebibytes: u64) -> Option<Self> {
-        if !as_root() {
-            skipped("only root mounts a disk");
-            return None;
-        }
-        let disk = Self {
-            dir: crate::data_dir(),
-        };
-        std::fs::create_dir(disk.mount_point()).expect("an empty directory takes one");
-        let image = std::fs::File::create(disk.image()).expect("an empty directory takes a file");
-        image.set_len(mebibytes << 20).expect("the file is sparse");
-        let made = Command::new("mkfs.ext4")
-            .args(["-q", "-F", "-m", "0"])
-            .arg(disk.image())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-        if !made.is_ok_and(|status| status.success()) {
-            skipped("mkfs.ext4 does not work here");
-            return None;
-        }
-        let mounted = disk
-            .command("true")
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success());
-        if !mounted {
-            skipped("a file cannot be mounted here");
-            return None;
-        }
-        Some(disk)
-    }
-
-    /// A shell command with the disk mounted; the mount ends with the last process in it. `"$@"` are what is added.
-    fn command(&self, script: &str) -> Command {
-        let mut command = Command::new("unshare");
-        command
-            .args(["--mount", "--propagation", "private", "sh", "-ec"])
-            .arg(format!(
-                "mount -o loop \"$IMAGE\" \"$MOUNT_POINT\"; {script}"
-            ))
-            .arg("sh")
-            .env("IMAGE", self.image())
-            .env("MOUNT_POINT", self.mount_point());
-        command
-    }
-
-    /// `gannet serve` on the disk, with configuration of its own as `key=value`.
-    #[must_use]
-    pub fn serve(&self, settings: &[&str]) -> Command {
-        self.serve_after("", settings)
-    }
-
-    /// The same once a file that lies in the disk's root is gone.
-    #[must_use]
-    pub fn serve_without(&self, file: &str, settings: &[&str]) -> Command {
-        self.serve_after(&format!("rm \"$MOUNT_POINT/{file}\"; "), settings)
-    }
-
-    fn serve_after(&self, script: &str, settings: &[&str]) -> Command {
-        let mut command = self.command(&format!("{script}exec \"$@\""));
-        command
-            .arg(gannet())
-            .args(["serve", "--shards", "2", "--set", "runtime.pin=false"])
-            .arg("--data-dir")
-            .arg(self.mount_point().join("data"))
-            .env("GANNET_LISTEN", "127.0.0.1:0");
-        for setting in settings {
-            command.args(["--set", setting]);
-        }
-        command
-    }
-
-    /// The disk's root as the process that runs on it sees it.
-    #[must_use]
-    pub fn root_of(&self, pid: u32) -> PathBuf {
-        let inside = self.mount_point();
-        Path::new(&format!("/proc/{pid}/root")).join(inside.strip_prefix("/").unwrap_or(&inside))
-    }
-
-    /// Takes the power away: what was not synced is gone, and everything fails from now on. `false`, said with its reason, where that
-    /// cannot be done.
-    #[must_use]
-    pub fn cut_power(&self, pid: u32) -> bool {
-        // EXT4_IOC_SHUTDOWN with EXT4_GOING_FLAGS_NOLOGFLUSH.
-        let done = Command::new("perl")
-            .args([
-                "-e",
-                "open(my $d, '<', $ARGV[0]) or die; my $how = pack('L', 2); ioctl($d, 0x8004587d, $how) or die $!",
-            ])
-            .arg(self.root_of(pid))
-            .status();
-        let done = done.is_ok_and(|status| status.success());
-        if !done {
-            skipped("the file system cannot be shut down: no perl, or too old a kernel");
-        }
-        done
-    }
-
-    fn image(&self) -> PathBuf {
-        self.dir.path().join("image")
-    }
-
-    fn mount_point(&self) -> PathBuf {
-        // A mount's place has to be named in full.
-        let dir = self.dir.path();
-        dir.canonicalize()
-            .unwrap_or_else(|_| dir.to_owned())
-            .join("disk")
-    }
-}

@@ -67,12 +67,14 @@ fn built(once: &Once, package: &str, name: &str, sources: &[&str]) -> PathBuf {
 
 /// `target/<profile>`, where cargo puts programs.
 fn profile_dir() -> PathBuf {
-    let test = std::env::current_exe().expect("a test knows its own path");
-    // target/<profile>/deps/<test>
-    test.parent()
-        .and_then(Path::parent)
-        .expect("tests lie in target/<profile>/deps")
-        .to_owned()
+    let program = std::env::current_exe().expect("a program knows its own path");
+    let dir = program.parent().expect("a program lies somewhere");
+    // target/<profile>/deps/<test>, target/<profile>/<program>
+    if dir.ends_with("deps") {
+        dir.parent().unwrap_or(dir).to_owned()
+    } else {
+        dir.to_owned()
+    }
 }
 
 /// Whether a program is newer than every source it is made from; they lie in these folders.

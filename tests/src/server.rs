@@ -162,6 +162,19 @@ impl Server {
             .count()
     }
 
+    /// Descriptors among them that are sockets.
+    ///
+    /// # Panics
+    /// When it runs no more.
+    #[must_use]
+    pub fn open_sockets(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid()))
+            .expect("a running process has descriptors")
+            .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+            .filter(|target| target.to_string_lossy().starts_with("socket:"))
+            .count()
+    }
+
     /// Lowers or raises how many descriptors it may have.
     ///
     /// # Panics

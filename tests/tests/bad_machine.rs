@@ -6,8 +6,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use gannet_tests::{
-    LoopDisk, RawPeer, Server, TestUser, client, connect, data_dir, ends, gannet, numbers,
-    publish_numbers, read_all, serve, skipped,
+    LoopDisk, RawPeer, Server, TestUser, client, connect, data_dir, ends, gannet, publish_numbers,
+    read_all, serve, skipped,
 };
 use gannet_wire::client::ProducerConfig;
 use gannet_wire::frame::{Message, TopicSettings};
@@ -17,8 +17,6 @@ use gannet_wire::{ErrorCode, PartitionIndex};
 const ENVIRONMENT: i32 = 3;
 /// The configuration is wrong.
 const CONFIGURATION: i32 = 7;
-/// A write or a sync failed while serving.
-const STORAGE_FAILED: i32 = 30;
 
 /// That a start is refused with a status and a sentence that has these words.
 fn assert_refused(command: Command, status: i32, words: &[&str]) {
@@ -425,65 +423,3 @@ fn a_log_that_needs_files_has_them_when_no_descriptor_is_left_for_anybody_else()
     assert_eq!(read_all(&client, "scarce").len(), 21_000);
     assert!(server.stop().success());
 }
-
-#[test]
-fn what_was_acknowledged_survives_that_the_power_is_taken_away() {
-    const SETTINGS: [&str; 3] = [
-        "storage.disk_reserve_bytes=1MiB",
-        "journal.file_bytes=16MiB",
-        "storage.flush_interval_ms=50",
-    ];
-    let Some(disk) = LoopDisk::new(256) else {
-        return;
-    };
-    let mut sent = 0_u64;
-    for round in 0..4_u64 {
-        let mut server = Server::run(disk.serve(&SETTINGS));
-        // Every write fails from then on: the server stops and says so.
-        server.expect_error("storage failed");
-        let client = connect(server.address());
-        if round == 0 {
-            client
-                .create_topic("power", 2, &TopicSettings::default())
-                .expect("new");
-        }
-        let found = read_all(&client, "power");
-        for partition in 0..2 {
-            let values: Vec<u64> = numbers(&found, partition)
-                .into_iter()
-                .filter(|number| *number < LAST_WORDS)
-                .collect();
-            let expected: Vec<u64> = (0..sent)
-                .filter(|number| number % 2 == u64::from(partition))
-                .collect();
-            assert!(
-                values == expected,
-                "partition {partition} does not hold each acknowledged record once, in order, after {round} power cuts"
-            );
-        }
-        for _ in 0..5 + 10 * round {
-            publish_numbers(&client, "power", sent..sent + 200);
-            sent += 200;
-        }
-        let producer = client
-            .producer("power", ProducerConfig::default())
-            .expect("it serves");
-        if !disk.cut_power(server.pid()) {
-            return;
-        }
-        let _ = producer.send(
-            None,
-            None,
-            Some((LAST_WORDS + round).to_string().as_bytes()),
-            &[],
-            None,
-        );
-        // It would wait for a server that does not come back.
-        std::mem::forget(producer);
-        let ended = server.ended();
-        assert_eq!(ended.code(), Some(STORAGE_FAILED), "{:#?}", server.log());
-    }
-}
-
-/// Values from here on were sent when the power was gone.
-const LAST_WORDS: u64 = 1 << 40;

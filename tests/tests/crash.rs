@@ -1,16 +1,15 @@
 //! What is acknowledged survives `kill -9`, in order, once; what was delivered never changes.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
+use gannet_tests::load::{Load, LoadPlan};
 use gannet_tests::{
     Contents, Server, client, connect, data_dir, numbers, publish_numbers, read_all, real_text_file,
 };
-use gannet_wire::client::{ConsumerConfig, DeliveryReport, Partitions, ProducerConfig};
+use gannet_wire::client::{ConsumerConfig, Partitions, ProducerConfig};
 use gannet_wire::frame::{Durability, Start, TopicSettings};
 use gannet_wire::{Offset, PartitionIndex};
 
@@ -31,147 +30,6 @@ fn a_real_file_comes_back_byte_for_byte_across_kill_9() {
     let consumed = client(server.address(), &["consume", "text"], b"");
     assert!(consumed.status.success(), "{consumed:?}");
     assert!(consumed.stdout == file, "the bytes differ");
-}
-
-/// Records sent to each partition before the producer pauses for a moment, so that ten rounds stay a test of crashes.
-const RECORDS_A_PIECE: u64 = 50;
-
-/// What a load made of the topic `load` until it was told to stop.
-struct Load {
-    stop: Arc<AtomicBool>,
-    producer: JoinHandle<(u64, Vec<DeliveryReport>)>,
-    consumer: JoinHandle<Contents>,
-}
-
-impl Load {
-    /// An idempotent producer that sends 0, 1, 2, ... to each partition, and a consumer that keeps what it is given. Both outlive
-    /// the server and go on with the next one at its address.
-    fn start(address: SocketAddr, partitions: u32) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let producer = std::thread::spawn({
-            let stop = stop.clone();
-            let client = connect(address);
-            move || {
-                let producer = client
-                    .producer("load", ProducerConfig::default())
-                    .expect("the topic exists");
-                let mut sent = 0;
-                let mut reports = Vec::new();
-                while !stop.load(Ordering::Relaxed) {
-                    for number in sent..sent + RECORDS_A_PIECE {
-                        let value = number.to_string();
-                        for partition in (0..partitions).map(PartitionIndex) {
-                            producer
-                                .send_with(
-                                    Some(partition),
-                                    None,
-                                    Some(value.as_bytes()),
-                                    &[],
-                                    None,
-                                    number,
-                                )
-                                .expect("a crash is no reason to fail");
-                        }
-                    }
-                    sent += RECORDS_A_PIECE;
-                    producer.acks(&mut reports);
-                    std::thread::sleep(Duration::from_millis(2));
-                }
-                producer.flush().expect("everything is acknowledged");
-                producer.acks(&mut reports);
-                (sent, reports)
-            }
-        });
-        let consumer = std::thread::spawn({
-            let stop = stop.clone();
-            let client = connect(address);
-            move || {
-                let mut consumer = client
-                    .consumer(
-                        "load",
-                        Partitions::All,
-                        Start::Earliest,
-                        ConsumerConfig::default(),
-                    )
-                    .expect("the topic exists");
-                let mut given = Contents::new();
-                while !stop.load(Ordering::Relaxed) {
-                    let delivery = consumer
-                        .next(Duration::from_millis(100))
-                        .expect("a crash is no reason to fail");
-                    for (partition, offset, value) in delivery.iter().flat_map(|delivery| {
-                        delivery.iter().map(|(offset, record)| {
-                            let value = record.value.unwrap_or_default().to_vec();
-                            (delivery.partition, offset, value)
-                        })
-                    }) {
-                        let other = given.insert((partition, offset), value);
-                        assert_eq!(other, None, "an offset is delivered once");
-                    }
-                }
-                given
-            }
-        });
-        Self {
-            stop,
-            producer,
-            consumer,
-        }
-    }
-
-    /// How much was sent to each partition, what became of it, and what was delivered.
-    fn stop(self) -> (u64, Vec<DeliveryReport>, Contents) {
-        self.stop.store(true, Ordering::Relaxed);
-        let (sent, reports) = self.producer.join().expect("the producer went on");
-        let given = self.consumer.join().expect("the consumer went on");
-        (sent, reports, given)
-    }
-}
-
-#[test]
-fn what_was_acknowledged_survives_ten_kills_under_load_in_order_and_once() {
-    const PARTITIONS: u32 = 4;
-    let dir = data_dir();
-    let mut server = Server::start(dir.path(), 2);
-    let address = server.address();
-    connect(address)
-        .create_topic("load", PARTITIONS, &TopicSettings::default())
-        .expect("the topic is new");
-    let load = Load::start(address, PARTITIONS);
-    for round in 0..10 {
-        // Another moment each time: in the first commits, before and after flushes.
-        std::thread::sleep(Duration::from_millis(150 + 40 * round));
-        server.kill();
-        server = Server::start_at(dir.path(), 2, address);
-    }
-    std::thread::sleep(Duration::from_millis(200));
-    let (sent, reports, given) = load.stop();
-    let found = read_all(&connect(address), "load");
-
-    let expected: Vec<u64> = (0..sent).collect();
-    for partition in 0..PARTITIONS {
-        assert!(
-            numbers(&found, partition) == expected,
-            "partition {partition} does not hold each record once, in order"
-        );
-    }
-    for report in &reports {
-        let delivered = report.result.as_ref().expect("all were acknowledged");
-        let value = found.get(&(report.partition, delivered.base_offset));
-        assert_eq!(
-            value.map(|value| String::from_utf8_lossy(value).into_owned()),
-            report.first_token.map(|token| token.to_string()),
-            "an acknowledgement named another offset than the record's: {report:?}"
-        );
-    }
-    assert!(!given.is_empty(), "the consumer was given nothing");
-    for (place, value) in &given {
-        assert_eq!(
-            found.get(place),
-            Some(value),
-            "what was delivered from {place:?} changed"
-        );
-    }
 }
 
 #[test]
@@ -415,66 +273,28 @@ fn committed_offsets_survive_a_kill_and_the_last_one_wins() {
 }
 
 #[test]
-fn a_server_that_stood_still_goes_on_and_nothing_is_lost_or_doubled() {
-    let dir = data_dir();
-    // Shorter than the pause, so that both sides give the connections up.
-    let server = Server::start_with(dir.path(), 2, &["network.heartbeat_ms=500"]);
-    let address = server.address();
-    connect(address)
-        .create_topic("load", 2, &TopicSettings::default())
-        .expect("new");
-    let load = Load::start(address, 2);
-    std::thread::sleep(Duration::from_millis(200));
-    server.pause();
-    std::thread::sleep(Duration::from_secs(3));
-    server.resume();
-    std::thread::sleep(Duration::from_millis(500));
-    let (sent, _, given) = load.stop();
-    let found = read_all(&connect(address), "load");
-    let expected: Vec<u64> = (0..sent).collect();
-    for partition in 0..2 {
-        assert!(
-            numbers(&found, partition) == expected,
-            "partition {partition} does not hold each record once, in order"
-        );
-    }
-    assert!(
-        given
-            .iter()
-            .all(|(place, value)| found.get(place) == Some(value))
-    );
-}
-
-#[test]
 fn producers_and_consumers_go_on_over_another_number_of_shards_and_back() {
-    const PARTITIONS: u32 = 5;
     let dir = data_dir();
     let mut server = Server::start(dir.path(), 1);
     let address = server.address();
-    connect(address)
-        .create_topic("load", PARTITIONS, &TopicSettings::default())
-        .expect("new");
-    let load = Load::start(address, PARTITIONS);
+    let plan = LoadPlan {
+        topic: "load".to_owned(),
+        partitions: 5,
+        producers: 2,
+        consumers: 1,
+        durability: Durability::Durable,
+        seed: 1,
+    };
+    let load = Load::start(address, plan);
     for shards in [2, 1, 3] {
-        std::thread::sleep(Duration::from_millis(300));
+        load.until_acked(500);
         server.kill();
         server = Server::start_at(dir.path(), shards, address);
     }
-    std::thread::sleep(Duration::from_millis(300));
-    let (sent, _, given) = load.stop();
-    let found = read_all(&connect(address), "load");
-    let expected: Vec<u64> = (0..sent).collect();
-    for partition in 0..PARTITIONS {
-        assert!(
-            numbers(&found, partition) == expected,
-            "partition {partition} does not hold each record once, in order"
-        );
-    }
-    assert!(
-        given
-            .iter()
-            .all(|(place, value)| found.get(place) == Some(value))
-    );
+    load.until_acked(500);
+    let (history, stored) = load.finish(address);
+    let findings = history.findings(&stored);
+    assert!(findings.is_clean(), "{findings}");
 }
 
 #[test]

@@ -66,6 +66,10 @@ impl Connection {
         if let Some(bytes) = options.receive_buffer_bytes {
             socket.set_recv_buffer_size(bytes)?;
         }
+        // IMPORTANT: what was written to a peer that is gone without a word stays in the kernel's memory long after the socket is closed, for a
+        // quarter of an hour by default, unless it has a deadline too.
+        let deadline_ms = u32::try_from(options.write_deadline.as_millis()).unwrap_or(u32::MAX);
+        rustix::net::sockopt::set_tcp_user_timeout(&stream, deadline_ms)?;
         Ok(Self {
             socket: Rc::new(stream),
             peer,

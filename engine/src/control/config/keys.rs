@@ -359,7 +359,7 @@ static KEYS: [ConfigKey; 41] = [
         default: "\"30 s\"",
         unit: MILLISECONDS,
         trades: "How long a peer may take none of what waits for it before its connection is closed. Longer forgives a stalled consumer.",
-        bounds: "How long a stalled connection holds its buffer.",
+        bounds: "How long a stalled connection holds its buffer, and how long the kernel keeps what was written to a peer that is gone.",
         range: range(100, 3_600_000),
     },
     ConfigKey {
