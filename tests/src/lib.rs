@@ -1,5 +1,6 @@
 //! End-to-end tests of Gannet: a harness that starts the real program and takes it down in every way there is, and the simulated [`world`].
 
+pub mod bits;
 mod contents;
 pub mod load;
 mod loop_disk;

@@ -347,8 +347,13 @@ async fn read_copy<D: Disk>(disk: &D, path: &Path) -> Result<Vec<u8>, StorageErr
     let mut read_bytes = READ_BYTES;
     loop {
         match file.read_at(bytes.len() as u64, read_bytes).await {
-            Ok(buffer) if buffer.is_empty() => break,
-            Ok(buffer) => bytes.extend_from_slice(&buffer),
+            Ok(buffer) => {
+                bytes.extend_from_slice(&buffer);
+                // A file ends on a block's boundary, unless somebody has cut it; behind such an end nothing can be read.
+                if buffer.is_empty() || !buffer.len().is_multiple_of(BLOCK_BYTES) {
+                    break;
+                }
+            }
             Err(_) if read_bytes > BLOCK_BYTES => {
                 // Only what cannot be read is given up: what stands behind it may be what the other copy lacks.
                 read_bytes = BLOCK_BYTES;

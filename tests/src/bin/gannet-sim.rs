@@ -1,15 +1,23 @@
-//! Runs seeds of the simulated world for as long as one likes.
+//! Runs seeds of the simulated world for as long as one likes, or flips the bits of a data directory one by one.
 
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use gannet_tests::bits::{Moment, Strides, sweep, sweep_twins};
 use gannet_tests::world::{Canary, Faults, Run};
 
 const USAGE: &str = "gannet-sim [--from SEED] [--seeds N | --minutes M] [--faults none|errors|full|rot|lies] [--canary ack|segment|names] [--keep-going]
 
 Runs one seed after the other. The first that shows a bug ends it, with the steps that lead there; the same seed and program show it again.
-Without --faults each kind has its turn; --canary switches a bug on that has to be found.";
+Without --faults each kind has its turn; --canary switches a bug on that has to be found.
+
+gannet-sim bits [--vital N] [--last N] [--body N] [--filler N] [--shards N] [--threads N]
+
+Flips bits of a small data directory, each on its own, starts the broker on it, and tells what each kind of place came to. Every Nth bit is flipped: of
+headers, directories, indexes, checkpoints, the catalogue and the last commits before their mark each one by default, of records every 11th, of what
+nothing says anything about every 997th.
+With --shards 2 each start moves the data to other shards as well.";
 
 struct Options {
     from: u64,
@@ -20,15 +28,26 @@ struct Options {
     keep_going: bool,
 }
 
+struct BitOptions {
+    strides: Strides,
+    shards: u16,
+    threads: u64,
+}
+
 fn main() -> ExitCode {
+    // A panic is a finding, told with its steps; the hook would only tell it twice.
+    std::panic::set_hook(Box::new(|_| {}));
     let mut out = std::io::stdout().lock();
-    match options(std::env::args().skip(1)) {
-        Ok(options) => match run(&options, &mut out) {
-            Ok(true) => ExitCode::SUCCESS,
-            Ok(false) => ExitCode::FAILURE,
-            // The reader has left.
-            Err(_) => ExitCode::from(3),
-        },
+    let mut arguments = std::env::args().skip(1).peekable();
+    let ran = match arguments.next_if(|argument| argument == "bits") {
+        Some(_) => bit_options(arguments).map(|options| flip_bits(&options, &mut out)),
+        None => options(arguments).map(|options| run(&options, &mut out)),
+    };
+    match ran {
+        Ok(Ok(true)) => ExitCode::SUCCESS,
+        Ok(Ok(false)) => ExitCode::FAILURE,
+        // The reader has left.
+        Ok(Err(_)) => ExitCode::from(3),
         Err(why) => {
             let _ = writeln!(out, "{why}\n\n{USAGE}");
             ExitCode::from(2)
@@ -36,9 +55,51 @@ fn main() -> ExitCode {
     }
 }
 
+fn flip_bits(options: &BitOptions, out: &mut impl Write) -> std::io::Result<bool> {
+    let mut findings = 0;
+    for moment in Moment::ALL {
+        let began = Instant::now();
+        let mut report = sweep(moment, options.strides, options.shards, options.threads);
+        report.join(sweep_twins(moment, options.strides.vital));
+        writeln!(out, "{moment:?}\n{report} in {:?}\n", began.elapsed())?;
+        findings += report.findings.len();
+    }
+    Ok(findings == 0)
+}
+
+fn bit_options(mut arguments: impl Iterator<Item = String>) -> Result<BitOptions, String> {
+    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
+    let mut options = BitOptions {
+        strides: Strides {
+            vital: 1,
+            last: 1,
+            body: 11,
+            filler: 997,
+        },
+        shards: 1,
+        threads,
+    };
+    while let Some(argument) = arguments.next() {
+        let value = arguments.next().and_then(|value| value.parse().ok());
+        let number: u64 = value
+            .filter(|number| *number > 0)
+            .ok_or_else(|| format!("{argument} takes a number above 0, or is not known"))?;
+        match &*argument {
+            "--vital" => options.strides.vital = number,
+            "--last" => options.strides.last = number,
+            "--body" => options.strides.body = number,
+            "--filler" => options.strides.filler = number,
+            "--shards" => {
+                options.shards = u16::try_from(number).map_err(|_| "too many shards".to_owned())?;
+            }
+            "--threads" => options.threads = number,
+            _ => return Err(format!("{argument} is not known")),
+        }
+    }
+    Ok(options)
+}
+
 fn run(options: &Options, out: &mut impl Write) -> std::io::Result<bool> {
-    // A panic is a finding, told with its steps; the hook would only tell it twice.
-    std::panic::set_hook(Box::new(|_| {}));
     let began = Instant::now();
     let (mut seeds, mut steps, mut acked, mut findings) = (0u64, 0u64, 0u64, 0u64);
     writeln!(out, "from seed {}", options.from)?;

@@ -50,6 +50,9 @@ pub struct Disturbed {
     pub end_to_end_p99_us: [f64; 3],
 }
 
+/// What one kind of clients does until it is told to stop.
+type Kind<'a> = dyn Fn(&AtomicBool) + Sync + 'a;
+
 impl Disturbed {
     /// The p99 with them over the mean of those without.
     #[must_use]
@@ -76,7 +79,7 @@ impl Neighbours {
         let server = Server::run(command);
         let address = server.address();
         let wide = near(&cable, || fill_wide(address));
-        let kinds: [(&'static str, &(dyn Fn(&AtomicBool) + Sync)); 2] = [
+        let kinds: [(&str, &Kind<'_>); 2] = [
             ("16 subscribers that never read", &|stop| {
                 let peers: Vec<RawPeer> = (0..DEAF).map(|_| subscriber(address, wide)).collect();
                 until(stop);

@@ -13,13 +13,13 @@ use super::limits::pick;
 
 /// The size of a batch to come.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Shape {
-    pub(super) records: u32,
-    pub(super) bytes: usize,
+pub(crate) struct Shape {
+    pub(crate) records: u32,
+    pub(crate) bytes: usize,
 }
 
 /// Draws a size: the edges of what the broker treats differently, as often as what lies between them.
-pub(super) fn draw_shape(random: &mut Random, config: &LogConfig) -> Shape {
+pub(crate) fn draw_shape(random: &mut Random, config: &LogConfig) -> Shape {
     let alone = commit_room(config.commit_bytes_max, 1);
     let edges = [
         // One small record.
@@ -52,7 +52,7 @@ pub(super) fn draw_shape(random: &mut Random, config: &LogConfig) -> Shape {
 }
 
 /// A batch of that shape (as near as can be), full of its number.
-pub(super) fn make_batch(
+pub(crate) fn make_batch(
     number: u64,
     shape: Shape,
     timestamps: (i64, i64),
@@ -77,7 +77,7 @@ pub(super) fn make_batch(
 }
 
 /// The batch as a gateway hands it over.
-pub(super) fn checked(bytes: &Bytes) -> CheckedBatch {
+pub(crate) fn checked(bytes: &Bytes) -> CheckedBatch {
     let mut scratch = CheckScratch::new();
     let header = check_batch(bytes, &BatchLimits::FORMAT, CheckDepth::Full, &mut scratch)
         .expect("a batch that was just made");

@@ -19,33 +19,33 @@ use gannet_wire::ShardIndex;
 
 use super::disk::WorldDisk;
 
-pub(super) type Log = ShardLog<WorldDisk, SimClock>;
+pub(crate) type Log = ShardLog<WorldDisk, SimClock>;
 
 /// A broker that serves.
-pub(super) struct Broker {
-    pub(super) logs: Vec<Rc<Log>>,
+pub(crate) struct Broker {
+    pub(crate) logs: Vec<Rc<Log>>,
     tasks: Vec<Rc<LogTasks>>,
     layout: Layout,
     /// Taken while a change is under way, and never given back when it failed.
-    pub(super) catalogue: RefCell<Option<Catalogue<WorldDisk>>>,
-    pub(super) reports: Vec<RecoveryReport>,
+    pub(crate) catalogue: RefCell<Option<Catalogue<WorldDisk>>>,
+    pub(crate) reports: Vec<RecoveryReport>,
     failure: Rc<RefCell<Option<String>>>,
     stopping: Cell<bool>,
 }
 
 /// Where a broker lives.
 #[derive(Clone)]
-pub(super) struct Home {
-    pub(super) disk: WorldDisk,
-    pub(super) clock: SimClock,
-    pub(super) spawn: SimSpawn,
-    pub(super) data: DataDir,
-    pub(super) config: LogConfig,
+pub(crate) struct Home {
+    pub(crate) disk: WorldDisk,
+    pub(crate) clock: SimClock,
+    pub(crate) spawn: SimSpawn,
+    pub(crate) data: DataDir,
+    pub(crate) config: LogConfig,
 }
 
 impl Broker {
     /// Starts a broker with so many shards, as the engine does.
-    pub(super) async fn start(home: &Home, shards: u16) -> Result<Rc<Self>, StorageError> {
+    pub(crate) async fn start(home: &Home, shards: u16) -> Result<Rc<Self>, StorageError> {
         let Home {
             disk,
             clock,
@@ -103,13 +103,13 @@ impl Broker {
     }
 
     /// The log and the slot of a partition, on the shard that owns it.
-    pub(super) fn slot(&self, key: PartitionKey) -> Option<(Rc<Log>, Rc<Slot>)> {
+    pub(crate) fn slot(&self, key: PartitionKey) -> Option<(Rc<Log>, Rc<Slot>)> {
         let log = self.logs.get(usize::from(self.layout.owner(key).0))?;
         Some((log.clone(), log.slot(key)?))
     }
 
     /// A change of the catalogue; `None` when one failed before. As in the engine, a failure is final.
-    pub(super) async fn change_catalogue<T>(
+    pub(crate) async fn change_catalogue<T>(
         &self,
         change: impl AsyncFnOnce(&mut Catalogue<WorldDisk>) -> Result<T, StorageError>,
     ) -> Option<T> {
@@ -136,21 +136,21 @@ impl Broker {
     }
 
     /// Whether a shard that is to own a partition does.
-    pub(super) fn owner(&self, key: PartitionKey) -> ShardIndex {
+    pub(crate) fn owner(&self, key: PartitionKey) -> ShardIndex {
         self.layout.owner(key)
     }
 
     /// What ended the broker, if anything did.
-    pub(super) fn failure(&self) -> Option<String> {
+    pub(crate) fn failure(&self) -> Option<String> {
         self.failure.borrow().clone()
     }
 
-    pub(super) fn is_stopping(&self) -> bool {
+    pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.get()
     }
 
     /// A clean stop, first phase: nothing more is accepted.
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.stopping.set(true);
         for log in &self.logs {
             log.stop();
@@ -158,7 +158,7 @@ impl Broker {
     }
 
     /// A clean stop, second phase: everything is in segments when this returns.
-    pub(super) async fn stopped(&self) {
+    pub(crate) async fn stopped(&self) {
         join_all(self.tasks.iter().map(|tasks| tasks.ended())).await;
     }
 }

@@ -19,18 +19,18 @@ pub enum Canary {
 
 /// See the module's text.
 #[derive(Clone)]
-pub(super) struct WorldDisk {
-    pub(super) sim: SimDisk,
+pub(crate) struct WorldDisk {
+    pub(crate) sim: SimDisk,
     canary: Option<Canary>,
 }
 
-pub(super) struct WorldFile {
+pub(crate) struct WorldFile {
     sim: SimFile,
     skips_sync: bool,
 }
 
 impl WorldDisk {
-    pub(super) fn new(sim: SimDisk, canary: Option<Canary>) -> Self {
+    pub(crate) fn new(sim: SimDisk, canary: Option<Canary>) -> Self {
         Self { sim, canary }
     }
 }

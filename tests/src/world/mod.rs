@@ -8,11 +8,11 @@
 //! shards run on one thread and are told of topics directly), clocks that run at another speed, and whatever the simulated disk cannot
 //! ([`gannet_engine::io::sim`]).
 
-mod batches;
-mod broker;
+pub(crate) mod batches;
+pub(crate) mod broker;
 mod check;
 mod clients;
-mod disk;
+pub(crate) mod disk;
 mod faults;
 mod life;
 mod limits;

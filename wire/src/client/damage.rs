@@ -17,7 +17,7 @@ pub(crate) struct Damage {
 impl Damage {
     pub(crate) fn new(reconnect: &ReconnectConfig) -> Self {
         Self {
-            reconnect: reconnect.clone(),
+            reconnect: *reconnect,
             backoff: Backoff::new(reconnect),
             positions: HashMap::new(),
         }

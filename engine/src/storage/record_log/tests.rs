@@ -512,3 +512,20 @@ fn a_start_that_runs_out_of_room_after_all_is_final() {
         assert!(!error.is_disk_full(), "{error}");
     }
 }
+
+#[test]
+fn a_copy_that_was_cut_inside_a_block_is_read_up_to_there() {
+    let records: [&[u8]; 3] = [b"snapshot", b"first", b"second"];
+    let world = World::with_log(1, &records);
+    for copy in ["a", "b"] {
+        // Inside the last record's block, and inside the first's.
+        for bytes in [2 * BLOCK + 100, 100] {
+            let world = World::with_log(1, &records);
+            world.disk.set_file_bytes(&file(1, copy), bytes);
+            assert_eq!(world.records(), records, "{copy} cut to {bytes}");
+        }
+        world.disk.set_file_bytes(&file(1, copy), 2 * BLOCK + 30);
+    }
+    // Both: the last one is whole nowhere.
+    assert_eq!(world.records(), records[..2]);
+}

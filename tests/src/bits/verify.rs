@@ -1,0 +1,472 @@
+//! One damage, a start on what it left, and whether what came of it is what it had to cost.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use gannet_engine::io::sim::{CrashPolicy, SimClock, SimDisk, SimExecutor};
+use gannet_engine::shard::log::ShardLog;
+use gannet_engine::shard::read::{ReadCursor, ReadError};
+use gannet_engine::shard::slot::{Completion, Outcome as Answer, Slot};
+use gannet_engine::storage::index::SegmentIndex;
+use gannet_engine::storage::layout::JOURNAL_KEPT_SUFFIX;
+use gannet_engine::storage::recovery::Row;
+use gannet_engine::storage::{PartitionKey, StorageError};
+use gannet_wire::batch::{BatchHeader, STAMP_BYTES, verify_stamped};
+use gannet_wire::frame::{Durability, Start};
+use gannet_wire::{Offset, Timestamp};
+
+use super::Outcome;
+use super::regions::{Cost, Region};
+use super::sample::{Answers, PartitionTruth, READ_BYTES, SHARDS, Sample, Truth, home};
+use crate::world::batches::{Shape, checked, make_batch};
+use crate::world::broker::{Broker, Home};
+use crate::world::disk::WorldDisk;
+
+type Log = ShardLog<WorldDisk, SimClock>;
+
+/// A bit of a file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bit<'a> {
+    pub(super) path: &'a Path,
+    pub(super) byte: u64,
+    pub(super) bit: u32,
+}
+
+/// What a start on a damaged directory led to.
+pub(super) enum Ended {
+    Served(Found),
+    Refused(StorageError),
+}
+
+/// What a broker serves from a damaged directory.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Found {
+    rows: BTreeSet<Row>,
+    /// What the start said that is lost.
+    reported: Vec<(PartitionKey, u64, u64)>,
+    /// Whether a journal file is kept for an operator.
+    keeps_file: bool,
+    /// Whether the data was moved to other shards: then it is the drained ones that met the damage, of which nobody reports.
+    moved: bool,
+    partitions: BTreeMap<PartitionKey, FoundPartition>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct FoundPartition {
+    end: u64,
+    /// Ranges that reading says are lost, joined.
+    missing: Vec<(u64, u64)>,
+    /// What the partition itself says is lost, once it was read.
+    fences: Vec<(u64, u64)>,
+    groups: BTreeMap<String, Option<u64>>,
+}
+
+/// Flips bits, starts the broker, looks at everything, goes on, and starts once more. `Err`: what must never happen.
+pub(super) fn start_on(
+    sample: &Sample,
+    bits: &[Bit<'_>],
+    shards: u16,
+) -> Result<(Ended, SimDisk), String> {
+    let executor = SimExecutor::new(SEED);
+    let disk = sample.disk.snapshot(&executor);
+    for bit in bits {
+        disk.flip_bit(bit.path, bit.byte, bit.bit);
+    }
+    let home = home(&executor, &disk);
+    let lived = catch_unwind(AssertUnwindSafe(|| {
+        live_twice(&executor, &disk, &home, &sample.truth, shards)
+    }));
+    match lived {
+        Ok(ended) => ended.map(|ended| (ended, disk)),
+        Err(panic) => {
+            // Its tasks are in no state to be dropped.
+            std::mem::forget((executor, disk, home));
+            let what = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied());
+            Err(format!("panic: {}", what.unwrap_or("no message")))
+        }
+    }
+}
+
+/// What a region's flipped bit led to, or why that is wrong.
+pub(super) fn judge(
+    sample: &Sample,
+    region: &Region,
+    bit: Bit<'_>,
+    shards: u16,
+) -> Result<Outcome, String> {
+    let (ended, disk) = start_on(sample, &[bit], shards)?;
+    let found = match ended {
+        Ended::Served(found) => found,
+        Ended::Refused(error) => return Err(format!("the start was refused: {error}")),
+    };
+    found.matches(&sample.truth, &region.cost)?;
+    Ok(match &region.cost {
+        Cost::Nothing | Cost::Salvage if found.keeps_file => Outcome::Salvaged,
+        Cost::Nothing | Cost::Salvage => Outcome::Whole,
+        Cost::Rebuild => {
+            let bytes = disk.read_file(region.path.as_path());
+            match bytes.is_some_and(|bytes| SegmentIndex::decode(&bytes).is_none()) {
+                true => Outcome::Rebuilt,
+                false => return Err("a damaged index is believed".to_owned()),
+            }
+        }
+        Cost::Records(..) => Outcome::Fenced,
+        Cost::Group(..) => Outcome::OlderOffset,
+        Cost::Tail { .. } => Outcome::TailCut,
+    })
+}
+
+/// What damage to both copies of a record led to.
+pub(super) fn judge_twins(sample: &Sample, bits: [Bit<'_>; 2]) -> Result<Outcome, String> {
+    match start_on(sample, &bits, SHARDS)?.0 {
+        Ended::Served(_) => Err("it was served".to_owned()),
+        Ended::Refused(error @ StorageError::Damaged { .. }) => {
+            let sentence = error.to_string();
+            let says = ["is damaged", "/data/", "restore the file from a copy"];
+            match says.iter().find(|part| !sentence.contains(*part)) {
+                Some(part) => Err(format!("{sentence:?} does not say {part:?}")),
+                None => Ok(Outcome::Refused),
+            }
+        }
+        Ended::Refused(error) => Err(format!("it was refused as {error}")),
+    }
+}
+
+fn live_twice(
+    executor: &SimExecutor,
+    disk: &SimDisk,
+    home: &Home,
+    truth: &Truth,
+    shards: u16,
+) -> Result<Ended, String> {
+    let steps = |what: &str, stopped| format!("{what} did not end: {stopped:?}");
+    let first = executor
+        .block_on_steps(
+            Life::begin(home, truth, &BTreeMap::new(), shards),
+            STEPS_MAX,
+        )
+        .map_err(|stopped| steps("a start and reading everything", stopped))?;
+    let (life, mut found) = match first {
+        Ok(life) => life?,
+        Err(error) => return Ok(Ended::Refused(error)),
+    };
+    let added = executor
+        .block_on_steps(life.go_on(home, truth, &found), STEPS_MAX)
+        .map_err(|stopped| steps("going on and a clean stop", stopped))??;
+    executor.crash();
+    drop(life);
+    disk.crash(CrashPolicy::ProcessKilled);
+    found.moved = shards != SHARDS;
+    found.keeps_file = disk
+        .list_tree()
+        .iter()
+        .any(|(path, _)| path.to_string_lossy().ends_with(JOURNAL_KEPT_SUFFIX));
+    let second = executor
+        .block_on_steps(Life::begin(home, truth, &added, shards), STEPS_MAX)
+        .map_err(|stopped| steps("the second start", stopped))?;
+    let (life, again) =
+        second.map_err(|error| format!("the second start was refused: {error}"))??;
+    executor.crash();
+    drop(life);
+    found.is_kept_by(&again, &added)?;
+    Ok(Ended::Served(found))
+}
+
+/// Batches that were appended after the first start, by partition: where, and as they were sent.
+type Added = BTreeMap<PartitionKey, (u64, Bytes)>;
+
+/// A broker on a damaged directory.
+struct Life {
+    broker: Rc<Broker>,
+}
+
+impl Life {
+    /// Starts, and reads everything. The outer error is a start that was refused, the inner one what must not be.
+    async fn begin(
+        home: &Home,
+        truth: &Truth,
+        added: &Added,
+        shards: u16,
+    ) -> Result<Result<(Self, Found), String>, StorageError> {
+        let broker = Broker::start(home, shards).await?;
+        let life = Self { broker };
+        let found = life.look(truth, added).await;
+        Ok(found.map(|found| (life, found)))
+    }
+
+    async fn look(&self, truth: &Truth, added: &Added) -> Result<Found, String> {
+        let mut found = Found::default();
+        for report in &self.broker.reports {
+            found.rows.extend(report.rows.keys().copied());
+            let reported = report.fences.iter();
+            found
+                .reported
+                .extend(reported.map(|(key, from, to)| (*key, from.0, to.0)));
+        }
+        self.look_at_topics(truth)?;
+        for (key, partition) in &truth.partitions {
+            let (log, slot) = self
+                .broker
+                .slot(*key)
+                .ok_or_else(|| format!("nobody owns {key}"))?;
+            let seen = look_at_partition(&log, &slot, partition, added.get(key))
+                .await
+                .map_err(|what| format!("{key}: {what}"))?;
+            found.partitions.insert(*key, seen);
+        }
+        match self.broker.failure() {
+            Some(error) => Err(format!("the broker failed: {error}")),
+            None => Ok(found),
+        }
+    }
+
+    fn look_at_topics(&self, truth: &Truth) -> Result<(), String> {
+        let catalogue = self.broker.catalogue.borrow();
+        let state = catalogue
+            .as_ref()
+            .map(|catalogue| catalogue.state())
+            .ok_or("the catalogue is gone")?;
+        match state.names == truth.topics {
+            true => Ok(()),
+            false => Err(format!("the topics are {:?}", state.names)),
+        }
+    }
+
+    /// Publishes to every partition, and stops; returns what was added.
+    async fn go_on(&self, home: &Home, truth: &Truth, found: &Found) -> Result<Added, String> {
+        let answers: Rc<Answers> = Rc::default();
+        let mut added = Added::new();
+        for (token, (key, partition)) in (0u64..).step_by(2).zip(&truth.partitions) {
+            let Some((log, slot)) = self.broker.slot(*key) else {
+                return Err(format!("nobody owns {key}"));
+            };
+            let seen = &found.partitions[key];
+            let is_whole = seen.missing.is_empty() && seen.end == partition.end;
+            if let Some((bytes, base)) = partition.resend.as_ref().filter(|_| is_whole) {
+                let completion = Completion::new(answers.clone(), token);
+                log.publish(&slot, checked(bytes), Durability::Durable, completion);
+                match answers.wait(home, token).await {
+                    Answer::Published {
+                        base_offset,
+                        duplicate: true,
+                        ..
+                    } if base_offset.0 == *base => {}
+                    other => return Err(format!("{key}: sent again, a batch got {other:?}")),
+                }
+            }
+            let shape = Shape {
+                records: 1,
+                bytes: 200,
+            };
+            let batch = make_batch(1_000 + token, shape, (0, 0), None);
+            let completion = Completion::new(answers.clone(), token + 1);
+            log.publish(&slot, checked(&batch), Durability::Durable, completion);
+            match answers.wait(home, token + 1).await {
+                Answer::Published { base_offset, .. } if base_offset.0 == seen.end => {
+                    added.insert(*key, (base_offset.0, batch));
+                }
+                other => return Err(format!("{key}: at {} a batch got {other:?}", seen.end)),
+            }
+        }
+        self.broker.stop();
+        self.broker.stopped().await;
+        match self.broker.failure() {
+            Some(error) => Err(format!("the broker failed: {error}")),
+            None => Ok(added),
+        }
+    }
+}
+
+async fn look_at_partition(
+    log: &Rc<Log>,
+    slot: &Rc<Slot>,
+    truth: &PartitionTruth,
+    added: Option<&(u64, Bytes)>,
+) -> Result<FoundPartition, String> {
+    let mut found = FoundPartition {
+        end: slot.state.borrow().durable_offset().0,
+        ..FoundPartition::default()
+    };
+    let mut cursor = ReadCursor::at(Offset(0));
+    while cursor.offset.0 < found.end {
+        let wanted = cursor.offset.0;
+        match log.read(slot, &mut cursor, READ_BYTES).await {
+            Ok(batches) if batches.is_empty() => {
+                return Err(format!("reading ends at {wanted} before {}", found.end));
+            }
+            Ok(batches) => {
+                let mut next = wanted;
+                for batch in &batches {
+                    next = check_batch(slot.key(), batch, next, truth, added)?;
+                }
+                if next != cursor.offset.0 {
+                    return Err(format!("reading from {wanted} ends at {next}"));
+                }
+            }
+            Err(ReadError::Fenced(fence)) if fence.from.0 == wanted && fence.to.0 > wanted => {
+                match found.missing.last_mut() {
+                    Some((_, to)) if *to == wanted => *to = fence.to.0,
+                    _ => found.missing.push((wanted, fence.to.0)),
+                }
+                cursor = ReadCursor::at(fence.to);
+            }
+            Err(error) => return Err(format!("reading from {wanted}: {error}")),
+        }
+    }
+    look_up(log, slot, truth, added, &found).await?;
+    let state = slot.state.borrow();
+    found.fences = state
+        .damaged()
+        .iter()
+        .map(|fence| (fence.from.0, fence.to.0))
+        .collect();
+    for group in truth.groups.keys() {
+        let offset = state.committed.fetch(group).map(|known| known.offset.0);
+        found.groups.insert(group.clone(), offset);
+    }
+    Ok(found)
+}
+
+/// Whether a batch is the one that was stored there; returns where the next one begins.
+fn check_batch(
+    key: PartitionKey,
+    batch: &[u8],
+    expected: u64,
+    truth: &PartitionTruth,
+    added: Option<&(u64, Bytes)>,
+) -> Result<u64, String> {
+    let header = verify_stamped(batch, key.topic, key.partition)
+        .map_err(|error| format!("a batch at {expected} does not prove itself: {error}"))?;
+    let base = header.base_offset().0;
+    let known = truth
+        .batches
+        .get(&base)
+        .is_some_and(|known| *known == *batch);
+    let is_added = added.is_some_and(|(at, sent)| {
+        *at == base && sent.get(STAMP_BYTES..) == batch.get(STAMP_BYTES..)
+    });
+    if base != expected || !(known || is_added) {
+        return Err(format!("a wrong batch at {expected}: it says {base}"));
+    }
+    Ok(header.next_offset().0)
+}
+
+/// Reading from the middle and by time, as the indexes lead there.
+async fn look_up(
+    log: &Rc<Log>,
+    slot: &Rc<Slot>,
+    truth: &PartitionTruth,
+    added: Option<&(u64, Bytes)>,
+    found: &FoundPartition,
+) -> Result<(), String> {
+    for (base, timestamp) in &truth.timestamps {
+        // Where the tail was cut, another batch got its offset.
+        let is_there = *base < found.end
+            && added.is_none_or(|(at, _)| at != base)
+            && !found
+                .missing
+                .iter()
+                .any(|(from, to)| (from..to).contains(&base));
+        if !is_there {
+            continue;
+        }
+        let mut cursor = ReadCursor::at(Offset(*base));
+        let first = log.read(slot, &mut cursor, 1).await;
+        let first = first
+            .map_err(|error| format!("reading at {base}: {error}"))?
+            .into_iter()
+            .next()
+            .ok_or_else(|| format!("nothing is at {base}"))?;
+        let header = BatchHeader::read_from_prefix_of(&first).map_err(|error| error.to_string())?;
+        if header.base_offset().0 != *base {
+            return Err(format!("at {base} is {}", header.base_offset()));
+        }
+        let at = log
+            .start_offset(slot, Start::Timestamp(Timestamp(*timestamp)))
+            .await
+            .map_err(|error| format!("looking for {timestamp}: {error}"))?;
+        if at.0 != *base {
+            return Err(format!("looking for {timestamp} gave {at} and not {base}"));
+        }
+    }
+    Ok(())
+}
+
+impl Found {
+    /// Whether everything is there but what the damage had to cost, and that is said.
+    pub(super) fn matches(&self, truth: &Truth, cost: &Cost) -> Result<(), String> {
+        let mut reported = Vec::new();
+        for (key, partition) in &truth.partitions {
+            let found = &self.partitions[key];
+            let mut expected = FoundPartition {
+                end: partition.end,
+                ..FoundPartition::default()
+            };
+            for (group, offsets) in &partition.groups {
+                let is_lost = match cost {
+                    Cost::Group(of, lost) => of == key && lost == group,
+                    Cost::Tail { groups, .. } => groups.contains(&(*key, group.clone())),
+                    _ => false,
+                };
+                let offset = offsets.iter().rev().nth(usize::from(is_lost)).copied();
+                expected.groups.insert(group.clone(), offset);
+            }
+            match cost {
+                Cost::Records(of, range) if of == key => {
+                    expected.missing.push((range.start, range.end));
+                    expected.fences.push((range.start, range.end));
+                    reported.push((*key, range.start, range.end));
+                }
+                Cost::Tail { ends, .. } => {
+                    expected.end = ends.get(key).copied().unwrap_or(partition.end);
+                }
+                _ => {}
+            }
+            if *found != expected {
+                return Err(format!("{key} has {found:?} and not {expected:?}"));
+            }
+        }
+        if !self.moved {
+            let rot = self.rows.contains(&Row::Rot);
+            if rot && self.reported != reported {
+                return Err(format!("the start reported {:?}", self.reported));
+            }
+            if rot != self.keeps_file {
+                return Err(format!(
+                    "rot in the journal is {rot}, and keeping its file {}",
+                    self.keeps_file
+                ));
+            }
+        }
+        if matches!(cost, Cost::Salvage | Cost::Group(..)) && !self.keeps_file {
+            return Err("the damaged journal file is not kept".to_owned());
+        }
+        Ok(())
+    }
+
+    /// What was told once holds at the next start.
+    fn is_kept_by(&self, again: &Self, added: &Added) -> Result<(), String> {
+        for (key, found) in &self.partitions {
+            let expected = FoundPartition {
+                end: found.end + u64::from(added.contains_key(key)),
+                ..found.clone()
+            };
+            if again.partitions.get(key) != Some(&expected) {
+                return Err(format!(
+                    "{key} had {expected:?} and has {:?} after another start",
+                    again.partitions.get(key)
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+const SEED: u64 = 5;
+const STEPS_MAX: u64 = 2_000_000;
