@@ -4,6 +4,7 @@
 //! a version that has no fixtures yet.
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bytes::{Bytes, BytesMut};
@@ -11,6 +12,7 @@ use gannet_engine::control::catalogue::{Catalogue, Layout, TopicLife};
 use gannet_engine::cursor::CommittedOffset;
 use gannet_engine::io::BLOCK_BYTES;
 use gannet_engine::io::sim::{SimDisk, SimExecutor};
+use gannet_engine::storage::append_clock::{Behind, Jump};
 use gannet_engine::storage::checkpoint::{
     CheckpointRecord, CheckpointState, ClockRecord, CommittedRecord, PartitionRecord,
     ProducerRecord, RunRecord, WindowRecord,
@@ -19,10 +21,11 @@ use gannet_engine::storage::commit::{
     BatchStamp, CommitHead, CommitIdentity, CommitWriter, EntryKind, commit_bytes,
 };
 use gannet_engine::storage::index::{OpenIndex, SegmentIndex};
+use gannet_engine::storage::journal::JournalContents;
 use gannet_engine::storage::journal_file::{FIRST_COMMIT_POSITION, HeaderState, JournalHeader};
 use gannet_engine::storage::layout::{CATALOGUE_NAME, CHECKPOINT_NAME};
 use gannet_engine::storage::record_log::RecordLog;
-use gannet_engine::storage::recovery::{Cut, JournalState};
+use gannet_engine::storage::recovery::{Cut, JournalState, Row, plan};
 use gannet_engine::storage::segment::{
     DirectProducer, DirectRun, FIRST_BATCH_POSITION, Framed, SegmentHeader, aligned_bytes, frame_at,
 };
@@ -38,6 +41,10 @@ use gannet_wire::{
 const KEY: PartitionKey = PartitionKey {
     topic: TopicId(7),
     partition: PartitionIndex(3),
+};
+const NEIGHBOUR: PartitionKey = PartitionKey {
+    topic: TopicId(8),
+    partition: PartitionIndex(0),
 };
 const TIME: Timestamp = Timestamp(1_700_000_000_000);
 const PRODUCER: ProducerStamp = ProducerStamp {
@@ -77,6 +84,10 @@ fn fixture(name: &str, made: impl FnOnce() -> Vec<u8>) -> Vec<u8> {
 }
 
 fn batch(count: u8, base_offset: u64) -> Bytes {
+    batch_of(KEY, count, base_offset)
+}
+
+fn batch_of(key: PartitionKey, count: u8, base_offset: u64) -> Bytes {
     let mut builder = BatchBuilder::new(BatchLimits::default());
     for record in 0..count {
         builder
@@ -91,8 +102,8 @@ fn batch(count: u8, base_offset: u64) -> Bytes {
     let mut batch = BytesMut::from(&builder.build(Compression::None, Some(PRODUCER))[..]);
     stamp(
         &mut batch,
-        KEY.topic,
-        KEY.partition,
+        key.topic,
+        key.partition,
         Offset(base_offset),
         TIME,
         LeaderEpoch(6),
@@ -224,6 +235,99 @@ fn write_segment() -> Vec<u8> {
     bytes
 }
 
+/// A segment of many partitions: the same batches, and between them one of a neighbour.
+fn write_shared_segment() -> Vec<u8> {
+    let mut bytes = vec![0; BLOCK_BYTES];
+    SegmentHeader {
+        id: SEGMENT,
+        owner: None,
+    }
+    .write(&mut bytes);
+    let neighbour = batch_of(NEIGHBOUR, 1, 70);
+    for batch in [batch(2, 20), neighbour, batch(3, 22)] {
+        bytes.extend_from_slice(&batch);
+        bytes.resize(aligned_bytes(bytes.len()), 0);
+    }
+    bytes.resize(bytes.len().next_multiple_of(BLOCK_BYTES), 0);
+    bytes
+}
+
+#[test]
+fn a_segment_of_many_partitions_and_its_index_of_version_1_open() {
+    let bytes = fixture("shared.seg", write_shared_segment);
+    let header = SegmentHeader {
+        id: SEGMENT,
+        owner: None,
+    };
+    assert_eq!(SegmentHeader::read(&bytes), Ok(header));
+    let mut places = Vec::new();
+    let mut at = BLOCK_BYTES;
+    while let Framed::Batch(length) = frame_at(&bytes[at..]) {
+        places.push(at);
+        at += aligned_bytes(length);
+    }
+    let [first, between, last] = places.try_into().unwrap();
+    check_batch(&bytes[first..between], 2, 20);
+    check_batch(&bytes[last..at], 3, 22);
+    verify_stamped(&bytes[between..], NEIGHBOUR.topic, NEIGHBOUR.partition).unwrap();
+
+    let [first, between, last] = [first, between, last].map(|at| at as u64);
+    let index = fixture("shared.idx", || {
+        let mut index = SegmentIndex::default();
+        index.push(KEY, Offset(20)..Offset(22), first, Timestamp(TIME.0 + 1));
+        index.push(NEIGHBOUR, Offset(70)..Offset(71), between, TIME);
+        index.push(KEY, Offset(22)..Offset(25), last, Timestamp(TIME.0 + 2));
+        index.encode()
+    });
+    let index = SegmentIndex::decode(&index).unwrap();
+    for (key, base, position) in [(KEY, 20, first), (NEIGHBOUR, 70, between), (KEY, 22, last)] {
+        let run = index.run(key, Offset(base)).unwrap();
+        assert_eq!(run.seek_offset(Offset(base)).unwrap().position, position);
+    }
+}
+
+#[test]
+fn a_journal_file_of_version_1_is_read_with_its_commit_and_the_mark_above_it() {
+    let dir = Path::new("/journal");
+    let file = fixture("journal.gnj", || {
+        let mut file = vec![0; FIRST_COMMIT_POSITION as usize];
+        JOURNAL.write(&mut file);
+        let commit = write_commit();
+        let identity = CommitIdentity {
+            lsn: Lsn(13),
+            position: (file.len() + commit.len()) as u64,
+            durable_lsn: Lsn(12),
+            previous_checksum: CommitHead::read(&commit, FIRST_COMMIT_POSITION)
+                .unwrap()
+                .checksum,
+            ..IDENTITY
+        };
+        file.extend(commit);
+        let mut mark = vec![0; commit_bytes(0, 0)];
+        let _ = CommitWriter::new(&mut mark, identity, 0).finish();
+        file.extend(mark);
+        file.resize(file.len() + BLOCK_BYTES, 0);
+        file
+    });
+    let executor = SimExecutor::new(1);
+    let disk = SimDisk::new(&executor);
+    disk.write_file(&dir.join("00000000.gnj"), &file);
+    let found = executor
+        .block_on(JournalContents::scan(&disk, dir, Lsn(11)))
+        .unwrap();
+    assert_eq!(found.generations, [Generation(4)]);
+    let decision = plan(
+        &JournalState {
+            flushed_lsn: Lsn(11),
+            ..JournalState::default()
+        },
+        &found.generations,
+        found.found,
+    );
+    assert_eq!(decision.end_lsn, Lsn(13));
+    assert_eq!(decision.rows, BTreeMap::from([(Row::Replay, 2)]));
+}
+
 /// Where the two batches of the segment begin.
 fn batches_of(segment: &[u8]) -> [usize; 2] {
     let first = BLOCK_BYTES;
@@ -332,9 +436,9 @@ fn partition_record() -> PartitionRecord {
     }
 }
 
-fn checkpoint_record(partitions: Vec<PartitionRecord>) -> CheckpointRecord {
+fn checkpoint_record(version: u32, partitions: Vec<PartitionRecord>) -> CheckpointRecord {
     CheckpointRecord {
-        version: 1,
+        version,
         flushed_lsn: 9,
         durable_lsn: 10,
         generation: 4,
@@ -342,31 +446,37 @@ fn checkpoint_record(partitions: Vec<PartitionRecord>) -> CheckpointRecord {
         cuts: vec![(3, 8, 11)],
         partitions,
         topics_dropped: vec![5],
-        clock: ClockRecord::default(),
+        clock: match version {
+            1 => ClockRecord::default(),
+            _ => ClockRecord {
+                behind_from_ms: Some(TIME.0 + 7),
+                jumps: vec![(TIME.0, TIME.0 + 5, 86_400_000)],
+            },
+        },
     }
 }
 
-#[test]
-fn a_checkpoint_of_version_1_opens() {
-    let (executor, disk) = log_fixture(CHECKPOINT_NAME, 2, async |disk| {
+/// What the two checkpoints of a version hold together, from the log of this sequence.
+fn check_checkpoint(version: u32, sequence: u64) -> CheckpointState {
+    let (executor, disk) = log_fixture(CHECKPOINT_NAME, sequence, async |disk| {
         let dir = Path::new("/log");
         let gone = PartitionRecord {
             topic: 5,
             ..PartitionRecord::default()
         };
-        let mut snapshot = checkpoint_record(vec![gone]);
+        let mut snapshot = checkpoint_record(version, vec![gone]);
         snapshot.topics_dropped = Vec::new();
-        let mut log = RecordLog::start(disk, dir, CHECKPOINT_NAME, 2, &snapshot.encode())
+        let mut log = RecordLog::start(disk, dir, CHECKPOINT_NAME, sequence, &snapshot.encode())
             .await
             .unwrap();
-        let change = checkpoint_record(vec![partition_record()]);
+        let change = checkpoint_record(version, vec![partition_record()]);
         log.append(&change.encode()).await.unwrap();
     });
     let loaded = executor
         .block_on(RecordLog::load(&disk, Path::new("/log"), CHECKPOINT_NAME))
         .unwrap()
         .unwrap();
-    assert_eq!((loaded.sequence, loaded.records.len()), (2, 2));
+    assert_eq!((loaded.sequence, loaded.records.len()), (sequence, 2));
     let state = CheckpointState::load(&loaded.records).unwrap();
     let journal = JournalState {
         flushed_lsn: Lsn(9),
@@ -381,9 +491,30 @@ fn a_checkpoint_of_version_1_opens() {
     assert_eq!(state.journal, journal);
     assert_eq!(state.append_clock_ms, Some(TIME.0));
     assert_eq!(
-        state.partitions.into_iter().collect::<Vec<_>>(),
-        [(KEY, partition_record())]
+        state.partitions.iter().collect::<Vec<_>>(),
+        [(&KEY, &partition_record())]
     );
+    state
+}
+
+#[test]
+fn a_checkpoint_of_version_1_opens() {
+    let state = check_checkpoint(1, 2);
+    assert_eq!(state.behind, Behind::default());
+}
+
+#[test]
+fn a_checkpoint_of_version_2_opens_with_what_the_clock_remembers() {
+    let state = check_checkpoint(2, 3);
+    let behind = Behind {
+        from_ms: Some(TIME.0 + 7),
+        jumps: vec![Jump {
+            from_ms: TIME.0,
+            to_ms: TIME.0 + 5,
+            by_ms: 86_400_000,
+        }],
+    };
+    assert_eq!(state.behind, behind);
 }
 
 fn settings() -> TopicSettings {

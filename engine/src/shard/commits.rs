@@ -158,7 +158,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         }
     }
 
-    /// Writes marks: [`LogConfig::mark_interval`] after a commit was released, unless a later one states it as durable.
+    /// Writes marks: [`mark_interval`](super::log::LogConfig::mark_interval) after a commit was released, unless a later one states it as durable.
     pub async fn run_marks(&self) {
         loop {
             let seen = self.unmarked.version();
