@@ -202,16 +202,7 @@ impl Engine {
         }
         drop((states_in, events_in));
 
-        let mut shared: HashSet<SegmentId> = HashSet::new();
-        for _ in 0..budgets.shards {
-            match events.recv() {
-                Ok(ShardEvent::Ready(ready)) => shared.extend(ready.shared_segments),
-                Ok(ShardEvent::Ended(Err(error))) => return Err(StartError::Storage(error)),
-                Ok(ShardEvent::Ended(Ok(())) | ShardEvent::Drained) | Err(_) => {
-                    return Err(StartError::ShardLost);
-                }
-            }
-        }
+        let shared = all_ready(&events, budgets.shards)?;
         let inlets = std::mem::take(&mut starting.inlets);
         let executors = std::mem::take(&mut starting.executors);
         let Some((supervised, control)) = starting.control.take() else {
@@ -282,6 +273,28 @@ impl Drop for Engine {
             let _ = supervisor.join();
         }
     }
+}
+
+/// Waits until every shard is ready; returns the shared segments that they need.
+fn all_ready(
+    events: &flume::Receiver<ShardEvent>,
+    shards: u16,
+) -> Result<HashSet<SegmentId>, StartError> {
+    let mut shared = HashSet::new();
+    let mut lost = false;
+    for _ in 0..shards {
+        match events.recv() {
+            Ok(ShardEvent::Ready(ready)) => shared.extend(ready.shared_segments),
+            Ok(ShardEvent::Ended(Err(error))) => return Err(StartError::Storage(error)),
+            // One that waited for another ends without a word, and may be heard first: the other says why.
+            Ok(ShardEvent::Ended(Ok(())) | ShardEvent::Drained) => lost = true,
+            Err(_) => return Err(StartError::ShardLost),
+        }
+    }
+    if lost {
+        return Err(StartError::ShardLost);
+    }
+    Ok(shared)
 }
 
 /// The control thread before there is anything to control, and what hands it that.
@@ -741,3 +754,6 @@ fn shard_plan(config: &Config, budgets: &Budgets, index: ShardIndex) -> ShardPla
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,28 @@
+use super::*;
+
+#[test]
+fn a_start_that_fails_says_what_the_disk_did_though_a_shard_that_waited_is_heard_first() {
+    let (events, heard) = flume::unbounded();
+    let failed = StorageError::Damaged {
+        path: "catalogue".to_owned(),
+        what: "a test says so".into(),
+    };
+    for event in [ShardEvent::Ended(Ok(())), ShardEvent::Ended(Err(failed))] {
+        assert!(events.send(event).is_ok());
+    }
+    let ready = all_ready(&heard, 2);
+    assert!(matches!(ready, Err(StartError::Storage(_))), "{ready:?}");
+}
+
+#[test]
+fn a_shard_that_ends_for_no_reason_during_the_start_is_lost() {
+    let (events, heard) = flume::unbounded();
+    let ready = ShardReady {
+        shared_segments: Vec::new(),
+    };
+    for event in [ShardEvent::Ended(Ok(())), ShardEvent::Ready(ready)] {
+        assert!(events.send(event).is_ok());
+    }
+    let ready = all_ready(&heard, 2);
+    assert!(matches!(ready, Err(StartError::ShardLost)), "{ready:?}");
+}
