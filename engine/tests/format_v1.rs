@@ -273,15 +273,15 @@ fn a_segment_of_many_partitions_and_its_index_of_version_1_open() {
 
     let [first, between, last] = [first, between, last].map(|at| at as u64);
     let index = fixture("shared.idx", || {
-        let mut index = SegmentIndex::default();
+        let mut index = OpenIndex::default();
         index.push(KEY, Offset(20)..Offset(22), first, Timestamp(TIME.0 + 1));
         index.push(NEIGHBOUR, Offset(70)..Offset(71), between, TIME);
         index.push(KEY, Offset(22)..Offset(25), last, Timestamp(TIME.0 + 2));
-        index.encode()
+        index.index().encode()
     });
     let index = SegmentIndex::decode(&index).unwrap();
     for (key, base, position) in [(KEY, 20, first), (NEIGHBOUR, 70, between), (KEY, 22, last)] {
-        let run = index.run(key, Offset(base)).unwrap();
+        let run = &index.runs[index.find(key, Offset(base)).unwrap()];
         assert_eq!(run.seek_offset(Offset(base)).unwrap().position, position);
     }
 }
@@ -315,13 +315,13 @@ fn a_journal_file_of_version_1_is_read_with_its_commit_and_the_mark_above_it() {
     let found = executor
         .block_on(JournalContents::scan(&disk, dir, Lsn(11)))
         .unwrap();
-    assert_eq!(found.generations, [Generation(4)]);
+    assert_eq!(found.lives.generations, [Generation(4)]);
     let decision = plan(
         &JournalState {
             flushed_lsn: Lsn(11),
             ..JournalState::default()
         },
-        &found.generations,
+        &found.lives,
         found.found,
     );
     assert_eq!(decision.end_lsn, Lsn(13));

@@ -1,6 +1,6 @@
 //! Every bit: a small data directory that the product made, one bit of it flipped, and the product started on it.
 //!
-//! For every byte it is known what it is and what its damage has to cost ([`regions`]): nothing, because it stands somewhere else too; an index
+//! For every byte it is known what it is and what its damage has to cost (`regions.rs`): nothing, because it stands somewhere else too; an index
 //! that is made again; exactly the records of one batch, which are fenced; what a group committed last; or, in the last commits before their
 //! mark, the end of the log. Everything else must be there, byte for byte, be found by offset and by time, and stay so at another start. A refusal
 //! to start is never right for a single bit, nor is a panic.
