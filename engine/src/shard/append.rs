@@ -37,11 +37,15 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         self.arrivals.bytes() as u64 + self.on_their_way.bytes() + self.recent.unflushed_bytes()
     }
 
-    /// Waits until memory allows another batch. A publisher waits here, and thereby its connection.
+    /// Waits until memory allows another batch, or until it is clear that none is taken: a full disk refuses, and keeps nobody waiting. A publisher waits here, and thereby its connection.
     pub async fn admitted(&self) {
         loop {
             let seen = self.room.version();
-            if self.admits() || self.is_stopping() || self.failure.borrow().is_some() {
+            if self.admits()
+                || self.is_stopping()
+                || self.is_disk_full()
+                || self.failure.borrow().is_some()
+            {
                 return;
             }
             self.want_flush();

@@ -64,6 +64,8 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             return Err(error);
         }
         self.disk_room.met_its_end(&error);
+        // Who waits for memory is refused now.
+        self.room.notify_all();
         self.want_flush();
         self.clock.sleep(Duration::from_secs(1)).await;
         Ok(())
@@ -104,6 +106,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 "the disk is nearly full: publishes are refused until there is room again; reading goes on"
             );
             room.full.set(true);
+            self.room.notify_all();
             self.want_flush();
         } else if full && available > kept.saturating_add(self.config.journal_file_bytes) {
             tracing::info!(available, "the disk has room again: publishes are taken");

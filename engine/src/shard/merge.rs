@@ -7,12 +7,12 @@
 
 mod choice;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::time::Duration;
 
 use self::choice::{Candidate, choose};
-use super::flush::RoundEnd;
+use super::flush::{Pace, RoundEnd};
 use super::log::ShardLog;
 use super::segments::seal_age;
 use super::slot::Slot;
@@ -25,10 +25,13 @@ use crate::storage::segment::{BATCH_ALIGNMENT, Run, SegmentRef, aligned_bytes, h
 use crate::storage::{PartitionKey, StorageError};
 
 /// What a merge wrote, durable, and not in any checkpoint yet.
+#[derive(Default)]
 pub(super) struct Merged {
     pub(super) moves: Vec<Move>,
     /// The segments it wrote, each with a claim that keeps it until the checkpoint is durable.
     pub(super) segments: Vec<(PartitionKey, SegmentRef)>,
+    /// Where something could not be read whole.
+    damaged: HashSet<SegmentRef>,
 }
 
 /// One run in place of others that hold the same records.
@@ -44,28 +47,39 @@ struct Stretch {
     runs: Vec<Run>,
 }
 
+/// What came of a merge, for the choice of the next one.
+#[derive(Default)]
+struct Experience {
+    /// Segments with damage: what cannot be read whole stays where it is, and is not tried again.
+    damaged: HashSet<SegmentRef>,
+    /// What a merge put into segments. Where none of it is gone nothing is to be gained.
+    written_bytes: HashMap<SegmentRef, u64>,
+}
+
+/// Segments to merge.
+struct Chosen {
+    segments: HashSet<SegmentRef>,
+    live_bytes: u64,
+}
+
 impl<D: Disk, C: Clock> ShardLog<D, C> {
     /// Merges shared segments whenever there are enough, one merge at a time; runs until the log stops.
     pub async fn run_merges(self: &Rc<Self>) -> Result<(), StorageError> {
         let mut seen = self.merge_wanted.version();
-        // What cannot be read whole stays where it is, and is not tried again.
-        let mut stuck: HashSet<SegmentRef> = HashSet::new();
+        let mut experience = Experience::default();
         while !self.is_stopping() {
-            let chosen = self.choose_segments(&stuck).await?;
-            if chosen.is_empty() {
-                self.merge_wanted.changed_since(seen).await;
-            } else {
-                self.merge(&chosen).await?;
-                stuck.retain(|segment| self.claims.is_needed(*segment));
-                stuck.extend(
-                    chosen
-                        .iter()
-                        .filter(|segment| self.claims.is_needed(**segment)),
-                );
+            match self.choose_segments(&experience).await? {
+                Some(chosen) if self.has_room_for(chosen.live_bytes).await => {
+                    self.merge(&chosen.segments, &mut experience).await?;
+                }
+                // When there is room again it is looked at again.
+                Some(_) => {}
+                None => self.merge_wanted.changed_since(seen).await,
             }
             // However often segments are sealed or expire: a look goes over all partitions.
             self.clock.sleep(self.config.merge_interval).await;
             seen = self.merge_wanted.version();
+            experience.forget_unless(|segment| self.claims.is_needed(segment));
         }
         Ok(())
     }
@@ -73,15 +87,15 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
     /// The segments to merge next; none when it does not pay.
     async fn choose_segments(
         &self,
-        stuck: &HashSet<SegmentRef>,
-    ) -> Result<HashSet<SegmentRef>, StorageError> {
+        experience: &Experience,
+    ) -> Result<Option<Chosen>, StorageError> {
         let shared = self.data.shared();
         let entries = match self.disk.list(&shared).await {
             Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(HashSet::new()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(StorageError::io("list", &shared)(error)),
         };
-        let open = self.segments.open_shared();
+        let open = self.segments.shared_ref.get();
         let mut candidates: Vec<Candidate> = entries
             .iter()
             .filter(|entry| entry.name.ends_with(SEGMENT_SUFFIX))
@@ -92,16 +106,17 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 };
                 let ours = self.owns_alone(segment)
                     && self.claims.is_needed(segment)
-                    && !stuck.contains(&segment);
+                    && !experience.damaged.contains(&segment);
+                let written = experience.written_bytes.get(&segment).copied();
                 (ours && open != Some(segment)).then_some(Candidate {
                     segment,
-                    bytes: entry.bytes,
+                    bytes: written.unwrap_or(entry.bytes),
                     live_bytes: 0,
                 })
             })
             .collect();
         if candidates.is_empty() {
-            return Ok(HashSet::new());
+            return Ok(None);
         }
         candidates.sort_unstable_by_key(|candidate| candidate.segment);
         for slot in self.slots_in_order() {
@@ -109,84 +124,110 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 let state = slot.state.borrow();
                 for run in state.runs().iter().filter(|run| run.segment.shared) {
                     let at = candidates.binary_search_by_key(&run.segment, |one| one.segment);
-                    if let Ok(at) = at {
-                        candidates[at].live_bytes += run.bytes();
+                    if let Some(one) = at.ok().and_then(|at| candidates.get_mut(at)) {
+                        one.live_bytes += run.bytes();
                     }
                 }
             }
             yield_once().await;
         }
         candidates.retain(|candidate| candidate.live_bytes > 0);
-        Ok(choose(&candidates, self.config.merge_segments_min))
+        let segments = choose(&candidates, self.config.merge_segments_min);
+        let chosen = candidates
+            .iter()
+            .filter(|one| segments.contains(&one.segment));
+        let live_bytes = chosen.map(|one| one.live_bytes).sum();
+        Ok((!segments.is_empty()).then_some(Chosen {
+            segments,
+            live_bytes,
+        }))
+    }
+
+    /// Whether a merge takes nothing of the room that publishers need.
+    async fn has_room_for(&self, bytes: u64) -> bool {
+        if self.is_disk_full() {
+            return false;
+        }
+        let kept = self.config.disk_reserve_bytes
+            + self.config.journal_file_bytes
+            + self.held_bytes() * u64::from(self.shards.max(1));
+        match self.disk.available_bytes(self.data.root()).await {
+            Ok(available) => available >= kept.saturating_add(bytes.saturating_mul(2)),
+            Err(_) => false,
+        }
     }
 
     /// Copies what is in these segments, and waits until a checkpoint has it.
-    async fn merge(self: &Rc<Self>, from: &HashSet<SegmentRef>) -> Result<(), StorageError> {
+    async fn merge(
+        self: &Rc<Self>,
+        from: &HashSet<SegmentRef>,
+        experience: &mut Experience,
+    ) -> Result<(), StorageError> {
         // Retention may let go of them meanwhile.
         for segment in from {
             self.claims.claim(*segment);
         }
-        let copied = self.copy(from).await;
+        let mut merged = Merged::default();
+        let copied = self.copy(from, &mut merged).await;
         let claimed = from.iter().map(|segment| (anyone(), *segment)).collect();
-        let merged = match copied {
-            Ok(merged) => merged,
-            Err(error) => {
-                self.unlink(claimed).await?;
-                return match error {
-                    // It only costs room for a while, and is tried again when there is some.
-                    error if error.is_disk_full() => {
-                        tracing::warn!(%error, "the disk is full: segments are not merged");
-                        Ok(())
+        match copied {
+            Ok(()) if !merged.moves.is_empty() => {
+                experience.note(&merged);
+                *self.merged.borrow_mut() = Some(merged);
+                self.want_flush();
+                loop {
+                    let seen = self.flush_done.version();
+                    if self.merged.borrow().is_none() || self.is_stopping() {
+                        break;
                     }
-                    error => Err(error),
-                };
+                    self.flush_done.changed_since(seen).await;
+                }
             }
-        };
-        *self.merged.borrow_mut() = merged;
-        self.want_flush();
-        loop {
-            let seen = self.flush_done.version();
-            if self.merged.borrow().is_none() || self.is_stopping() {
-                break;
+            ended => {
+                experience.damaged.extend(merged.damaged.iter().copied());
+                // What was written is named by nothing.
+                self.unlink(merged.segments).await?;
+                match ended {
+                    Err(error) if error.is_disk_full() => {
+                        tracing::warn!(%error, "the disk is full: segments are not merged");
+                    }
+                    other => other?,
+                }
             }
-            self.flush_done.changed_since(seen).await;
         }
         self.unlink(claimed).await
     }
 
-    /// Copies the runs into new segments and makes them durable; nothing when there is nothing to move.
+    /// Copies the runs into new segments and makes them durable.
     async fn copy(
         self: &Rc<Self>,
         from: &HashSet<SegmentRef>,
-    ) -> Result<Option<Merged>, StorageError> {
-        let mut small = Vec::new();
-        let mut merged = Merged {
-            moves: Vec::new(),
-            segments: Vec::new(),
-        };
-        let ended = async {
-            for slot in self.slots_in_order() {
-                for stretch in self.stretches(&slot, from) {
-                    if stretch.bytes() >= self.config.own_segment_bytes_min {
-                        self.write_stretches(Some(slot.key()), &[stretch], &mut merged)
-                            .await?;
-                    } else {
-                        small.push(stretch);
-                    }
+        merged: &mut Merged,
+    ) -> Result<(), StorageError> {
+        let mut small: Vec<(usize, Stretch)> = Vec::new();
+        for slot in self.slots_in_order() {
+            // IMPORTANT: until its segment has its index, a deletion leaves the directory. It marks the slot before it looks who is in there.
+            let _in_use = slot.in_use();
+            if slot.is_deleted() {
+                continue;
+            }
+            for (turn, stretch) in self.stretches(&slot, from).into_iter().enumerate() {
+                if stretch.bytes() >= self.config.own_segment_bytes_min {
+                    self.write_stretches(Some(slot.key()), &[stretch], merged)
+                        .await?;
+                } else {
+                    small.push((turn, stretch));
                 }
-                yield_once().await;
             }
-            if !small.is_empty() {
-                self.write_stretches(None, &small, &mut merged).await?;
-            }
-            Ok(())
-        };
-        if let Err(error) = ended.await {
-            // What was written is named by nothing.
-            self.unlink(merged.segments).await?;
-            return Err(error);
+            yield_once().await;
         }
-        Ok((!merged.segments.is_empty()).then_some(merged))
+        // Those of one partition apart from each other: where two are neighbours a gap has to be between them.
+        small.sort_by_key(|(turn, _)| *turn);
+        let small: Vec<Stretch> = small.into_iter().map(|(_, stretch)| stretch).collect();
+        if !small.is_empty() {
+            self.write_stretches(None, &small, merged).await?;
+        }
+        Ok(())
     }
 
     /// The runs of a partition in `from`, put together where one follows the other, and where retention would not drop one long before the other.
@@ -234,11 +275,18 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 // IMPORTANT: runs that touch are taken for one, and would expire together.
                 push_gap(&mut writer).await?;
             }
+            segment.index.borrow_mut().begin_run();
             if self.is_stopping() {
                 break;
             }
             let moved = self
-                .copy_stretch(stretch, &mut writer, &segment, &mut pace)
+                .copy_stretch(
+                    stretch,
+                    &mut writer,
+                    &segment,
+                    &mut pace,
+                    &mut merged.damaged,
+                )
                 .await?;
             merged.moves.extend(moved);
         }
@@ -256,7 +304,8 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         stretch: &Stretch,
         writer: &mut SegmentWriter<D>,
         segment: &OpenSegment<D>,
-        pace: &mut super::flush::Pace,
+        pace: &mut Pace,
+        damaged: &mut HashSet<SegmentRef>,
     ) -> Result<Option<Move>, StorageError> {
         let slot = &stretch.slot;
         let _in_use = slot.in_use();
@@ -276,8 +325,12 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 let read = match read.await {
                     Ok(read) => read,
                     // Readers will meet the damage where it is, and report it.
-                    Err(ReadFault::Damaged(_)) => return Ok(moved),
+                    Err(ReadFault::Damaged(_)) => {
+                        damaged.insert(run.segment);
+                        return Ok(moved);
+                    }
                     Err(ReadFault::Storage(error)) => {
+                        damaged.insert(run.segment);
                         tracing::warn!(partition = %slot.key(), %error, "a run could not be read to be merged: it stays where it is");
                         return Ok(moved);
                     }
@@ -342,6 +395,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         slots.dedup_by(|one, other| Rc::ptr_eq(one, other));
         if let RoundEnd::NoRoom(error) = self.reserve_checkpoint().await? {
             tracing::warn!(%error, "the disk is full: segments are not merged");
+            self.flush_done.notify_all();
             return self.unlink(merged.segments).await;
         }
         self.checkpoint_round(self.flushed_lsn.get(), &slots, runs)
@@ -354,6 +408,20 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         let mut slots: Vec<Rc<Slot>> = self.slots.borrow().values().cloned().collect();
         slots.sort_unstable_by_key(|slot| slot.key());
         slots
+    }
+}
+
+impl Experience {
+    fn note(&mut self, merged: &Merged) {
+        self.damaged.extend(merged.damaged.iter().copied());
+        for one in &merged.moves {
+            *self.written_bytes.entry(one.to.segment).or_default() += one.to.bytes();
+        }
+    }
+
+    fn forget_unless(&mut self, needed: impl Fn(SegmentRef) -> bool) {
+        self.damaged.retain(|segment| needed(*segment));
+        self.written_bytes.retain(|segment, _| needed(*segment));
     }
 }
 

@@ -131,6 +131,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         .await?;
         journal.recycle(flushed_lsn).await?;
         journal.rotate(end_lsn.next()).await?;
+        journal.recycle(flushed_lsn).await?;
 
         let Replay {
             slots,

@@ -1,6 +1,6 @@
 //! The segments that a shard writes to, and the end of those that nobody needs.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
@@ -24,6 +24,8 @@ pub(super) struct OpenSegments<D: Disk> {
     pub(super) shared: RefCell<Option<OpenSegment<D>>>,
     /// The indexes of all of them, also while one is taken out to be written to.
     indexes: RefCell<HashMap<SegmentRef, Weak<RefCell<OpenIndex>>>>,
+    /// Which one that is, also while the flusher has it in its hands.
+    pub(super) shared_ref: Cell<Option<SegmentRef>>,
     ids: RefCell<SegmentIds>,
     dirs: SegmentDirs,
     /// How many may be open.
@@ -38,6 +40,7 @@ impl<D: Disk> OpenSegments<D> {
             flush: RefCell::default(),
             shared: RefCell::new(None),
             indexes: RefCell::default(),
+            shared_ref: Cell::new(None),
             ids: RefCell::new(ids),
             dirs: SegmentDirs::default(),
             shares,
@@ -93,11 +96,6 @@ impl<D: Disk> OpenSegments<D> {
         self.direct.borrow().values().any(due)
             || self.flush.borrow().values().any(due)
             || self.shared.borrow().as_ref().is_some_and(due)
-    }
-
-    /// The shared segment that is written to, unless the flusher has it in its hands.
-    pub(super) fn open_shared(&self) -> Option<SegmentRef> {
-        self.shared.borrow().as_ref().map(|open| open.segment)
     }
 
     /// Nobody writes to a partition's segment any more, if one is open.

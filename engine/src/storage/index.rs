@@ -51,6 +51,7 @@ pub struct SegmentIndex {
 pub struct OpenIndex {
     index: SegmentIndex,
     by_run: HashMap<(PartitionKey, Offset), usize>,
+    begins_run: bool,
 }
 
 impl RunIndex {
@@ -145,6 +146,11 @@ impl RunIndex {
 }
 
 impl OpenIndex {
+    /// The next batch begins a run, even where it would go on with the last one.
+    pub fn begin_run(&mut self) {
+        self.begins_run = true;
+    }
+
     /// Notes the next batch in the file: it goes on with the last run where key and offset fit, else it begins one.
     pub fn push(
         &mut self,
@@ -154,9 +160,10 @@ impl OpenIndex {
         max_timestamp: Timestamp,
     ) {
         let runs = &mut self.index.runs;
-        let goes_on = runs
-            .last()
-            .is_some_and(|run| run.key() == key && run.next_offset == offsets.start.0);
+        let goes_on = !std::mem::take(&mut self.begins_run)
+            && runs
+                .last()
+                .is_some_and(|run| run.key() == key && run.next_offset == offsets.start.0);
         if !goes_on {
             self.by_run.insert((key, offsets.start), runs.len());
             runs.push(RunIndex::new(key));

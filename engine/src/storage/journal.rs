@@ -270,54 +270,57 @@ impl<D: Disk> Journal<D> {
     }
 
     /// Frees the sealed files that end at or below `flushed`: call it only when the checkpoint that says so is durable.
+    ///
+    /// IMPORTANT: before there is a current file nothing is removed. One of these shows that the newest life is not gone, whichever it is, and the
+    /// next file takes its time to be made.
     pub async fn recycle(&self, flushed: Lsn) -> Result<(), StorageError> {
-        let mut removed = false;
-        loop {
-            let file = {
-                let mut sealed = self.sealed.borrow_mut();
-                match sealed.front() {
-                    Some(file) if file.last_lsn <= flushed => {
-                        sealed.pop_front().expect("it was just seen")
-                    }
-                    _ => break,
-                }
-            };
-            let newest = self.current.borrow().is_none() && self.sealed.borrow().is_empty();
-            if file.file_bytes != self.file_bytes && newest {
-                // IMPORTANT: before the next file is in use, this one shows that the newest life is not gone. It is freed the next time.
-                self.sealed.borrow_mut().push_back(file);
-                break;
-            }
-            let superfluous = if file.file_bytes == self.file_bytes {
-                let mut spares = self.spares.borrow_mut();
-                spares.push_back(Spare {
-                    slot: file.slot,
-                    file_bytes: file.file_bytes,
-                });
-                // The oldest goes: the newest life is shown by the others.
-                let over = spares.len() > self.spares_max;
-                over.then(|| spares.pop_front())
-                    .flatten()
-                    .map(|spare| spare.slot)
-            } else {
-                Some(file.slot)
-            };
-            if let Some(slot) = superfluous {
-                let path = self.path(slot);
-                self.disk
-                    .remove(&path)
-                    .await
-                    .map_err(StorageError::io("remove", &path))?;
-                removed = true;
-            }
+        let in_use = self.current.borrow().is_some();
+        let superfluous = self.free_sealed(flushed, in_use);
+        for slot in &superfluous {
+            let path = self.path(*slot);
+            self.disk
+                .remove(&path)
+                .await
+                .map_err(StorageError::io("remove", &path))?;
         }
-        if removed {
+        if !superfluous.is_empty() {
             self.disk
                 .sync_dir(&self.dir)
                 .await
                 .map_err(StorageError::io("sync", &self.dir))?;
         }
         Ok(())
+    }
+
+    /// Makes spares of the sealed files that end at or below `flushed`; returns those that are nobody's any more, if any may be.
+    fn free_sealed(&self, flushed: Lsn, may_remove: bool) -> Vec<u64> {
+        let (mut sealed, mut spares) = (self.sealed.borrow_mut(), self.spares.borrow_mut());
+        let mut superfluous = Vec::new();
+        let mut later = Vec::new();
+        while sealed.front().is_some_and(|file| file.last_lsn <= flushed) {
+            let Some(file) = sealed.pop_front() else {
+                break;
+            };
+            if file.file_bytes == self.file_bytes {
+                spares.push_back(Spare {
+                    slot: file.slot,
+                    file_bytes: file.file_bytes,
+                });
+            } else if may_remove {
+                superfluous.push(file.slot);
+            } else {
+                later.push(file);
+            }
+        }
+        // In their order, for the next time.
+        later
+            .into_iter()
+            .rev()
+            .for_each(|file| sealed.push_front(file));
+        while may_remove && spares.len() > self.spares_max {
+            superfluous.extend(spares.pop_front().map(|spare| spare.slot));
+        }
+        superfluous
     }
 
     /// Bytes of all files on disk.

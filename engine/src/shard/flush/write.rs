@@ -83,6 +83,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 let segment = self.try_create_segment(None).await?;
                 // As long as it is open, it is not for retention to unlink.
                 self.claims.claim(segment.segment);
+                self.segments.shared_ref.set(Some(segment.segment));
                 segment
             }
         };
@@ -175,6 +176,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
     ) -> Result<(), StorageError> {
         open.seal().await?;
         self.reader.shared_ended();
+        self.segments.shared_ref.set(None);
         self.merge_wanted.notify_all();
         // Whose run it was last does not matter: it lies where all shared ones do.
         let anyone = PartitionKey {

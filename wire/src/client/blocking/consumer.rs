@@ -213,12 +213,13 @@ impl ShardReader {
         deadline: Instant,
         closed: &dyn Fn() -> bool,
     ) -> Result<Option<Delivery>, ClientError> {
-        if let Some(ending) = self.endings.pop_front() {
-            return Err(ending);
-        }
         loop {
             if let Some(delivery) = self.subscriptions.poll() {
                 return Ok(Some(delivery));
+            }
+            // IMPORTANT: only now. What came before an ending is given before it.
+            if let Some(ending) = self.endings.pop_front() {
+                return Err(ending);
             }
             if closed() || self.subscriptions.have_ended() {
                 return Err(ClientError::Closed);
