@@ -1,5 +1,7 @@
 //! Rows about publishing: durable, always.
 
+use std::time::Duration;
+
 use gannet_loadgen::plan::Batching;
 use gannet_loadgen::report::PhaseReport;
 use gannet_loadgen::worker::port::Connect;
@@ -166,6 +168,8 @@ fn turns(bench: &Workbench<'_>, name: &'static str, partitions: u32) -> Load {
     let load = bench.saturated(name, partitions, TURN_BATCH_BYTES);
     Load {
         producers: 1,
+        // The second one ends with its bytes, be it before a warm-up is over.
+        warm_up: Duration::ZERO,
         batching: Batching {
             inflight: Some(TURN_INFLIGHT),
             buffer_bytes: Some(TURN_BUFFER_BYTES),
