@@ -2,9 +2,9 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use super::desk::Desk;
 use super::link::Link;
 use crate::client::config::{Backoff, ClientConfig, ConsumerConfig};
 use crate::client::error::ClientError;
+use crate::client::hub::locked;
 use crate::client::subscription::Delivery;
 use crate::client::subscriptions::Subscriptions;
 use crate::frame::{Frame, Start, TopicDescription};
@@ -29,7 +30,12 @@ use crate::ids::{Offset, PartitionIndex, ShardIndex};
 pub struct Consumer {
     source: Source,
     positions: HashMap<PartitionIndex, Offset>,
+    /// One for each shard.
+    obstacles: Vec<Arc<Obstacle>>,
 }
+
+/// Why a shard cannot be read at this moment; `None` while it can.
+type Obstacle = Mutex<Option<ClientError>>;
 
 enum Source {
     /// Read by the calling thread.
@@ -63,6 +69,7 @@ impl Consumer {
                 desk,
                 subscriptions,
                 endings: VecDeque::new(),
+                obstacle: Arc::default(),
             })
             .collect();
         for reader in &mut readers {
@@ -72,6 +79,10 @@ impl Consumer {
         for reader in &mut readers {
             reader.begin(deadline)?;
         }
+        let obstacles = readers
+            .iter()
+            .map(|reader| Arc::clone(&reader.obstacle))
+            .collect();
         let source = match readers.len() {
             1 => Source::Shard(Box::new(readers.remove(0))),
             _ => Source::spawn(readers)?,
@@ -79,6 +90,7 @@ impl Consumer {
         Ok(Self {
             source,
             positions: HashMap::new(),
+            obstacles,
         })
     }
 
@@ -104,6 +116,13 @@ impl Consumer {
                 .insert(delivery.partition, delivery.position());
         }
         Ok(delivery)
+    }
+
+    /// Why nothing more comes at this moment: what became of the connection to a shard, until the next one serves. `None` while nothing is in the way.
+    /// The consumer tries again by itself; who waits can tell why.
+    #[must_use]
+    pub fn obstacle(&self) -> Option<ClientError> {
+        self.obstacles.iter().find_map(|one| locked(one).clone())
     }
 
     /// The offset behind the last record delivered of each partition that delivered any: what to commit once they are
@@ -173,6 +192,7 @@ struct ShardReader {
     subscriptions: Subscriptions,
     /// Subscriptions that ended before anybody asked for what comes.
     endings: VecDeque<ClientError>,
+    obstacle: Arc<Obstacle>,
 }
 
 impl ShardReader {
@@ -220,6 +240,7 @@ impl ShardReader {
             }
             match self.poll(deadline) {
                 Ok(Some(frame)) => {
+                    *locked(&self.obstacle) = None;
                     if let Err(error) = self.subscriptions.handle_frame(frame) {
                         if !matches!(error, ClientError::SubscriptionEnded { .. }) {
                             // What was left of the frame is gone with the connection, and asked for again.
@@ -231,6 +252,7 @@ impl ShardReader {
                 Ok(None) => return Ok(None),
                 Err(error) if error.is_of_connection() => {
                     self.disconnect();
+                    *locked(&self.obstacle) = Some(error.clone());
                     if !outage.handle_failure(error, deadline)? {
                         return Ok(None);
                     }
