@@ -1,5 +1,6 @@
 //! End-to-end tests of Gannet: a harness that starts the real program and takes it down in every way there is, and the simulated [`world`].
 
+mod command;
 mod contents;
 mod machine;
 mod peer;
@@ -7,6 +8,7 @@ mod program;
 mod server;
 pub mod world;
 
+pub use command::RunningCommand;
 pub use contents::{Contents, connect, numbers, publish_numbers, read_all, read_kept};
 pub use machine::{LoopDisk, TestUser, another_real_disk, as_root, real_text_file, skipped};
 pub use peer::RawPeer;

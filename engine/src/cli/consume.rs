@@ -3,19 +3,21 @@
 mod ends;
 mod start;
 
+use std::collections::BTreeSet;
 use std::io::{self, BufWriter, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use gannet_wire::batch::Records;
 use gannet_wire::client::blocking::{Client, Consumer};
-use gannet_wire::client::{ConsumerConfig, Delivery, Partitions};
+use gannet_wire::client::{ClientError, ConsumerConfig, Delivery, Partitions};
 use gannet_wire::frame::{PartitionDescription, Start, TopicDescription};
-use gannet_wire::{Offset, PartitionIndex};
+use gannet_wire::{ErrorCode, Offset, PartitionIndex};
 
 use self::ends::Ends;
 use super::connect::ServerArgs;
 use super::exit::{ExitStatus, Failure};
+use super::waiting::Waiting;
 
 /// Writes each record's value and a newline to the standard output.
 ///
@@ -28,25 +30,25 @@ pub(super) struct ConsumeArgs {
     #[arg(long, value_name = "PLACE", default_value = "earliest", value_parser = start::parse)]
     from: Start,
     /// Only this partition [default: all, each in its order]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     partition: Option<u32>,
     /// Goes on with what is published from now on
     #[arg(long)]
     follow: bool,
     /// Ends after so many records
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     count: Option<u64>,
     #[command(flatten)]
     server: ServerArgs,
 }
 
 const OUTPUT_BUFFER_BYTES: usize = 256 * 1024;
-/// How long one wait for records lasts before the next begins. Nothing depends on it.
-const WAIT: Duration = Duration::from_secs(60);
+/// How long one wait for records lasts before it is looked whether something stands in their way.
+const WAIT: Duration = Duration::from_millis(500);
 
 pub(super) fn run(args: ConsumeArgs) -> Result<ExitStatus, Failure> {
     let client = args.server.connect()?;
-    let (partitions, mut ends) = if args.follow {
+    let (partitions, ends) = if args.follow {
         let only = args
             .partition
             .map(|partition| Partitions::Only(vec![partition]));
@@ -60,10 +62,12 @@ pub(super) fn run(args: ConsumeArgs) -> Result<ExitStatus, Failure> {
             .collect();
         (Partitions::Only(unfinished), Some(ends))
     };
-    let mut left = args.count.unwrap_or(u64::MAX);
-    let done =
-        |ends: &Option<Ends>, left: u64| left == 0 || ends.as_ref().is_some_and(Ends::all_reached);
-    if done(&ends, left) {
+    let mut reading = Reading {
+        ends,
+        left: args.count.unwrap_or(u64::MAX),
+        broken: BTreeSet::new(),
+    };
+    if reading.is_done() {
         return Ok(ExitStatus::Success);
     }
     let mut consumer = client
@@ -73,53 +77,108 @@ pub(super) fn run(args: ConsumeArgs) -> Result<ExitStatus, Failure> {
             args.from,
             ConsumerConfig::default(),
         )
-        .map_err(|error| args.server.failure(&error))?;
+        .map_err(|error| args.failure(&error))?;
+    let mut waiting = Waiting::new(args.server.name());
     let mut out = BufWriter::with_capacity(OUTPUT_BUFFER_BYTES, io::stdout().lock());
     let written = loop {
-        let delivery = match next_delivery(&args, &mut consumer, &mut out) {
+        let delivery = match next_delivery(&mut consumer, &mut waiting, &mut out) {
             Ok(Some(delivery)) => delivery,
             Ok(None) => continue,
             Err(End::Output(error)) => break Err(error),
-            // What came before the failure is worth having.
-            Err(End::Client(failure)) => {
-                let _ = out.flush();
-                return Err(failure);
+            Err(End::Client(error)) => {
+                // What came before the failure is worth having.
+                if let Err(error) = out.flush() {
+                    break Err(error);
+                }
+                args.handle_failure(&error, &mut reading)?;
+                if reading.is_done() {
+                    break Ok(());
+                }
+                continue;
             }
         };
-        if let Err(error) = write_records(
-            delivery.partition,
-            &delivery.records,
-            delivery.skip_before,
-            &mut ends,
-            &mut left,
-            &mut out,
-        ) {
+        if let Err(error) = reading.write(&delivery, &mut out) {
             break Err(error);
         }
-        if done(&ends, left) {
+        if reading.is_done() {
             break out.flush();
         }
     };
-    super::quiet_when_the_reader_left(written)
+    let status = super::quiet_when_the_reader_left(written)?;
+    reading.verdict(&args.topic).map_or(Ok(status), Err)
+}
+
+/// How far the reading is.
+struct Reading {
+    /// Without them it goes on for ever.
+    ends: Option<Ends>,
+    /// Records still wanted.
+    left: u64,
+    /// Partitions that are damaged where the reading came to.
+    broken: BTreeSet<PartitionIndex>,
 }
 
 enum End {
     Output(io::Error),
-    Client(Failure),
+    Client(ClientError),
 }
 
 /// What is there already, else what comes within a while; before waiting, what was written leaves the buffer.
 fn next_delivery(
-    args: &ConsumeArgs,
     consumer: &mut Consumer,
+    waiting: &mut Waiting,
     out: &mut impl Write,
 ) -> Result<Option<Delivery>, End> {
-    let failed = |error| End::Client(args.server.failure(&error));
-    if let Some(delivery) = consumer.next(Duration::ZERO).map_err(failed)? {
+    if let Some(delivery) = consumer.next(Duration::ZERO).map_err(End::Client)? {
         return Ok(Some(delivery));
     }
     out.flush().map_err(End::Output)?;
-    consumer.next(WAIT).map_err(failed)
+    let came = consumer.next(WAIT).map_err(End::Client);
+    if let Some(sentence) = waiting.look(consumer.obstacle().as_ref(), Instant::now()) {
+        super::complain(&sentence);
+    }
+    came
+}
+
+impl Reading {
+    fn is_done(&self) -> bool {
+        self.left == 0 || self.ends.as_ref().is_some_and(Ends::all_reached)
+    }
+
+    fn write(&mut self, delivery: &Delivery, out: &mut impl Write) -> io::Result<()> {
+        write_records(
+            delivery.partition,
+            &delivery.records,
+            delivery.skip_before,
+            &mut self.ends,
+            &mut self.left,
+            out,
+        )
+    }
+
+    /// No more comes of a damaged partition; the others are read on.
+    fn handle_broken(&mut self, partition: PartitionIndex) {
+        self.broken.insert(partition);
+        if let Some(ends) = &mut self.ends {
+            ends.give_up(partition);
+        }
+    }
+
+    /// What is to be said when the reading is done, unless all is well.
+    fn verdict(&self, topic: &str) -> Option<Failure> {
+        if self.broken.is_empty() {
+            return None;
+        }
+        let broken: Vec<String> = self.broken.iter().map(ToString::to_string).collect();
+        Some(Failure::new(
+            ExitStatus::Server,
+            format!(
+                "of the topic {topic}, what lies behind the damage was not read in {} of the partitions: {}",
+                broken.len(),
+                broken.join(", ")
+            ),
+        ))
+    }
 }
 
 /// The values of a batch of `partition` from `begin` on, each with a newline, as far as they were asked for. A null value is an
@@ -153,6 +212,42 @@ fn write_records(
 }
 
 impl ConsumeArgs {
+    /// Says what a damaged partition withholds, and has the others read on. Everything else ends the reading.
+    fn handle_failure(&self, error: &ClientError, reading: &mut Reading) -> Result<(), Failure> {
+        match error {
+            ClientError::SubscriptionEnded {
+                partition,
+                error: body,
+                ..
+            } if body.code == ErrorCode::RangeFenced => {
+                let mut sentence = self.failure(error).sentence;
+                if let Some((_, behind)) = body.range {
+                    sentence.push_str(&format!(
+                        "; to read what lies behind it: --partition {partition} --from {behind}"
+                    ));
+                }
+                super::complain(&sentence);
+                reading.handle_broken(*partition);
+                Ok(())
+            }
+            // Every subscription has ended.
+            ClientError::Closed if !reading.broken.is_empty() => {
+                reading.left = 0;
+                Ok(())
+            }
+            _ => Err(self.failure(error)),
+        }
+    }
+
+    /// With the topic's name, which a subscription does not know.
+    fn failure(&self, error: &ClientError) -> Failure {
+        let mut failure = self.server.failure(error);
+        if matches!(error, ClientError::SubscriptionEnded { .. }) {
+            failure.sentence = format!("topic {}: {}", self.topic, failure.sentence);
+        }
+        failure
+    }
+
     /// The end of each partition asked for, as it is now.
     fn ends_now(&self, client: &Client) -> Result<Ends, Failure> {
         let topic = client
@@ -203,7 +298,16 @@ impl ConsumeArgs {
             Start::Offset(_) | Start::Timestamp(_) => client
                 .lookup_offset(topic.topic, partition.partition, self.from)
                 .map(|found| found.offset)
-                .map_err(|error| self.server.failure(&error)),
+                .map_err(|error| {
+                    let failure = self.server.failure(&error);
+                    Failure::new(
+                        failure.status,
+                        format!(
+                            "topic {}, partition {}: {}",
+                            topic.name, partition.partition, failure.sentence
+                        ),
+                    )
+                }),
         }
     }
 }

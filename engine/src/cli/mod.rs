@@ -14,6 +14,7 @@ mod serve;
 mod signals;
 mod table;
 mod topic;
+mod waiting;
 
 use std::io;
 use std::process::ExitCode;

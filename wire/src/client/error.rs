@@ -59,7 +59,7 @@ pub enum ClientError {
         error: BatchError,
     },
     /// The server ended a subscription; no more comes from this partition.
-    #[error("the subscription to partition {partition} ended at offset {position:?}: {error}")]
+    #[error("the subscription to partition {partition} ended{}: {error}", at_offset(*.position))]
     SubscriptionEnded {
         /// The partition.
         partition: PartitionIndex,
@@ -97,6 +97,10 @@ pub enum ClientError {
     /// The producer or the consumer was closed.
     #[error("closed")]
     Closed,
+}
+
+fn at_offset(position: Option<Offset>) -> String {
+    position.map_or_else(String::new, |offset| format!(" at offset {offset}"))
 }
 
 impl ClientError {
