@@ -68,7 +68,9 @@ impl WireConnect {
     /// # Errors
     /// The client's.
     pub fn delete_topic(&self) -> Result<(), ClientError> {
-        self.client.delete_topic(&self.topic)
+        // Over a new connection: the broker may have been started again during the run, and a request that changes something is not
+        // repeated on its own.
+        Client::connect(self.address.as_str(), config())?.delete_topic(&self.topic)
     }
 
     fn producer(

@@ -128,9 +128,12 @@ pub fn session(options: &Options) -> Result<Report, SessionError> {
 
     let mut outcome =
         Run::new(&plan, &connect, broker.as_mut(), &mut progress, run, seed).execute()?;
-    if options.server.is_some() && options.topic.is_none() {
-        connect.delete_topic().map_err(client_error)?;
-    }
+    // What the run found counts, whatever becomes of its topic.
+    let left_behind = if options.server.is_some() && options.topic.is_none() {
+        delete_topic(&connect, &settings.topic)
+    } else {
+        None
+    };
     drop(connect);
     if let Some(broker) = broker {
         progress.step("stopping the broker");
@@ -145,11 +148,20 @@ pub fn session(options: &Options) -> Result<Report, SessionError> {
         place.remove(&removed)?;
     }
 
-    let report = report(outcome, settings, filesystem, seed, limits);
+    let mut report = report(outcome, settings, filesystem, seed, limits);
+    report.notes.extend(left_behind);
     if let Some(path) = &options.report {
         write_report(&report, path)?;
     }
     Ok(report)
+}
+
+/// What is to be said when the run's topic stays behind.
+fn delete_topic(connect: &WireConnect, topic: &str) -> Option<String> {
+    let error = connect.delete_topic().err()?;
+    Some(format!(
+        "the topic {topic} stays on the broker, since it could not be deleted ({error}): gannet topic delete {topic}"
+    ))
 }
 
 /// Stops the broker; gives what was not as it should be.
