@@ -63,6 +63,14 @@ impl WireConnect {
         })
     }
 
+    /// The largest batch that the broker at this address takes.
+    ///
+    /// # Errors
+    /// The client's.
+    pub fn batch_bytes_max(address: &str) -> Result<u32, ClientError> {
+        Ok(Client::connect(address, config())?.hello().batch_bytes_max)
+    }
+
     /// Deletes the topic.
     ///
     /// # Errors

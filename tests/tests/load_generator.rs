@@ -119,6 +119,31 @@ fn a_run_against_a_broker_that_is_killed_and_started_again_ends_with_a_verdict()
 }
 
 #[test]
+fn what_makes_no_run_is_said_before_a_broker_is_started() {
+    let dir = data_dir();
+    for (arguments, words) in [
+        (["--record-size", "1MiB"], "--record-size 1048576"),
+        (
+            ["--report", "/nonexistent/report.json"],
+            "/nonexistent/report.json",
+        ),
+        (["--data-dir", "/nonexistent"], "make it first"),
+    ] {
+        let mut command = Command::new(load_generator());
+        command
+            .args(["--rate", "10", "--duration", "1s"])
+            .args(arguments);
+        if arguments[0] != "--data-dir" {
+            command.arg("--data-dir").arg(dir.path());
+        }
+        let (status, said) = ends(command);
+        assert_eq!(status.code(), Some(2), "{said}");
+        assert!(said.contains(words), "{said}");
+        assert!(!said.contains("starting a broker"), "{said}");
+    }
+}
+
+#[test]
 fn a_run_against_no_broker_says_so_by_its_status() {
     let mut command = Command::new(load_generator());
     command.args([
