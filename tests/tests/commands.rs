@@ -1,10 +1,13 @@
 //! What the client commands say while they wait, when they are interrupted, and of what they cannot send or read.
 
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use gannet_tests::{
-    LoopDisk, RunningCommand, Server, client, connect, data_dir, publish_numbers, read_all,
+    LoopDisk, RunningCommand, Server, client, connect, data_dir, gannet, publish_numbers, read_all,
 };
 use gannet_wire::PartitionIndex;
 use gannet_wire::client::ProducerConfig;
@@ -105,6 +108,37 @@ fn a_consume_says_that_its_server_is_gone_and_goes_on_when_it_is_back() {
     let (status, printed, said) = consume.ended();
     assert_eq!(status.code(), Some(0), "{said}");
     assert_eq!(printed, "0\n1\n");
+}
+
+#[test]
+fn a_follower_ends_with_its_reader() {
+    let dir = data_dir();
+    let server = server_with(dir.path(), "read", 1);
+    publish_numbers(&connect(server.address()), "read", 0..3);
+    let mut consume = std::process::Command::new(gannet());
+    consume
+        .args(["consume", "read", "--follow"])
+        .env("GANNET_SERVER", server.address().to_string())
+        .stdout(Stdio::piped());
+    let mut consume = consume.spawn().expect("it can be started");
+    let mut first = [0; 2];
+    let mut printed = consume.stdout.take().expect("it is piped");
+    printed.read_exact(&mut first).expect("it prints");
+    drop(printed);
+    // Nothing is published any more.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let status = loop {
+        match consume.try_wait().expect("a child can be waited for") {
+            Some(status) => break Some(status),
+            None if Instant::now() > deadline => break None,
+            None => std::thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    if status.is_none() {
+        let _ = consume.kill();
+        let _ = consume.wait();
+    }
+    assert!(status.is_some_and(|status| status.success()), "{status:?}");
 }
 
 #[test]

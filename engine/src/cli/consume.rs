@@ -17,6 +17,7 @@ use gannet_wire::{ErrorCode, Offset, PartitionIndex};
 use self::ends::Ends;
 use super::connect::ServerArgs;
 use super::exit::{ExitStatus, Failure};
+use super::output;
 use super::waiting::Waiting;
 
 /// Writes each record's value and a newline to the standard output.
@@ -133,6 +134,9 @@ fn next_delivery(
         return Ok(Some(delivery));
     }
     out.flush().map_err(End::Output)?;
+    if output::reader_left(&io::stdout()) {
+        return Err(End::Output(io::ErrorKind::BrokenPipe.into()));
+    }
     let came = consumer.next(WAIT).map_err(End::Client);
     if let Some(sentence) = waiting.look(consumer.obstacle().as_ref(), Instant::now()) {
         super::complain(&sentence);

@@ -9,6 +9,7 @@ mod consume;
 mod examine;
 mod exit;
 mod inspect;
+mod output;
 mod publish;
 mod serve;
 mod signals;
