@@ -193,5 +193,9 @@ mod tests {
         let missing = crate::control::Config::load(Some("/nonexistent/gannet.toml".as_ref()), [])
             .expect_err("no file");
         assert_eq!(Failure::from(missing).status, ExitStatus::Environment);
+        let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::io::Write::write_all(&mut file, b"shards = 1 # \xff").expect("memory");
+        let no_text = crate::control::Config::load(Some(file.path()), []).expect_err("no text");
+        assert_eq!(Failure::from(no_text).status, ExitStatus::Configuration);
     }
 }
