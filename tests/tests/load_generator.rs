@@ -109,9 +109,14 @@ fn a_run_against_a_broker_that_is_killed_and_started_again_ends_with_a_verdict()
     let text = std::fs::read_to_string(&file).expect("the report was written");
     let report = serde_json::from_str(&text).expect("the report is JSON");
     assert_nothing_wrong(&report);
-    assert_eq!(
-        report.pointer("/notes"),
-        Some(&serde_json::json!([])),
+    let notes = report.pointer("/notes").and_then(|notes| notes.as_array());
+    // What a busy machine does to the figures is noted with the phase's name.
+    let is_of_phase = |note: &serde_json::Value| {
+        let note = note.as_str();
+        note.is_some_and(|note| note.starts_with("paced: "))
+    };
+    assert!(
+        notes.is_some_and(|notes| notes.iter().all(is_of_phase)),
         "{report:#}"
     );
     let topics = connect(server.address()).list_topics().expect("it serves");
