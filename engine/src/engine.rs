@@ -71,13 +71,22 @@ pub enum StartError {
     #[error(transparent)]
     Storage(#[from] StorageError),
     /// A thread cannot be started.
-    #[error(
-        "cannot start a shard's thread: {0}. If it speaks of memory, raise the limit of locked memory (ulimit -l)"
-    )]
+    #[error("cannot start a shard's thread: {0}{advice}", advice = thread_advice(.0))]
     Thread(std::io::Error),
     /// A shard ended without a word.
     #[error("a shard ended during the start; the log says why")]
     ShardLost,
+}
+
+fn thread_advice(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        // What the kernel says of a process too many.
+        std::io::ErrorKind::WouldBlock => {
+            "; the user or the container may have no more threads (ulimit -u, pids.max)"
+        }
+        std::io::ErrorKind::OutOfMemory => "; raise the limit of locked memory (ulimit -l)",
+        _ => "",
+    }
 }
 
 /// Why a running engine ended.

@@ -63,12 +63,22 @@ impl WireConnect {
         })
     }
 
+    /// The largest batch that the broker at this address takes.
+    ///
+    /// # Errors
+    /// The client's.
+    pub fn batch_bytes_max(address: &str) -> Result<u32, ClientError> {
+        Ok(Client::connect(address, config())?.hello().batch_bytes_max)
+    }
+
     /// Deletes the topic.
     ///
     /// # Errors
     /// The client's.
     pub fn delete_topic(&self) -> Result<(), ClientError> {
-        self.client.delete_topic(&self.topic)
+        // Over a new connection: the broker may have been started again during the run, and a request that changes something is not
+        // repeated on its own.
+        Client::connect(self.address.as_str(), config())?.delete_topic(&self.topic)
     }
 
     fn producer(

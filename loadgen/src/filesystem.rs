@@ -79,12 +79,13 @@ pub struct NoRealDisk(String);
 pub fn choose_directory(asked: Option<&Path>) -> Result<(PathBuf, Filesystem), NoRealDisk> {
     match asked {
         Some(directory) => {
-            std::fs::create_dir_all(directory).map_err(|error| {
-                NoRealDisk(format!(
-                    "--data-dir {} cannot be made: {error}",
+            // Not made here: one that is mistyped would stay.
+            if !directory.is_dir() {
+                return Err(NoRealDisk(format!(
+                    "--data-dir {} is no directory: make it first",
                     directory.display()
-                ))
-            })?;
+                )));
+            }
             first_on_disk(&[directory.to_owned()], Filesystem::of)
         }
         None => first_on_disk(&usual_directories(), Filesystem::of),
@@ -165,6 +166,18 @@ mod tests {
                 && error.contains("--data-dir"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_is_not_made() {
+        let there = tempfile::tempdir().unwrap();
+        let missing = there.path().join("missing");
+        let error = choose_directory(Some(&missing)).unwrap_err().to_string();
+        assert!(
+            error.contains("--data-dir") && error.contains("make it"),
+            "{error}"
+        );
+        assert!(!missing.exists());
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub mod options;
 pub mod plan;
 pub mod progress;
 pub mod report;
+pub mod report_file;
 pub mod run;
 pub mod schedule;
 pub mod session;

@@ -15,7 +15,7 @@ use crate::units::{parse_bytes, parse_duration};
 /// Without a broker's address it starts a broker of its own on a temporary directory of a real disk. Without --rate and --duration it runs two phases, one at a fixed
 /// rate and one as fast as it goes, then kills the broker under load, starts it again and reads everything from the start.
 ///
-/// The exit status is 0 when every record came out as it should, 1 when any did not, 2 when the run could not be made, 130 when interrupted.
+/// The exit status is 0 when every record came out as it should, 1 when any did not, 2 when the run could not be made or its report not be written, 130 when interrupted.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 110)]
 pub struct CommandLine {
@@ -100,7 +100,7 @@ pub struct Options {
     /// Shards (cores) of the broker that is started; its own default without.
     #[arg(long)]
     pub shards: Option<NonZeroU16>,
-    /// Where the broker that is started keeps its data: in a new directory in here, removed afterwards. Without: $TMPDIR, /var/tmp or beside this program, whichever is on a real disk.
+    /// Where the broker that is started keeps its data: in a new directory in this one, which must exist, removed afterwards. Without: $TMPDIR, /var/tmp or beside this program, whichever is on a real disk.
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Kill the broker (kill -9) under load after the last phase, start it again and read everything from the start. The default run does so anyway.
@@ -118,7 +118,7 @@ pub struct Options {
     /// What fills the records; drawn and printed without.
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Write the report to this file as JSON.
+    /// Write the report to this file as JSON. Its fields are documented in loadgen/src/report.rs.
     #[arg(long, value_name = "FILE.json")]
     pub report: Option<PathBuf>,
 }

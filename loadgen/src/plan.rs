@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use gannet_wire::Timestamp;
+use gannet_wire::batch::{BatchBuilder, BatchLimits};
+
 use crate::options::{Options, Rate};
-use crate::report::Durability;
+use crate::report::{Durability, Settings};
 use crate::verify::RECORD_BYTES_MIN;
 
 /// The default run sends at most this as fast as it goes: reading it all again must fit into the run's minute.
@@ -169,6 +172,49 @@ impl Plan {
         })
     }
 
+    /// Whether the broker takes batches that are large enough for the records.
+    ///
+    /// # Errors
+    /// A sentence when it does not.
+    pub fn check_records(&self, batch_bytes_max: u32) -> Result<(), PlanError> {
+        let limits = BatchLimits {
+            batch_bytes_max,
+            ..BatchLimits::FORMAT
+        };
+        let value = vec![0; self.record_bytes];
+        BatchBuilder::new(limits)
+            .push(Timestamp(0), None, Some(&value), &[])
+            .map_err(|error| {
+                PlanError(format!(
+                    "--record-size {} is too large for the broker ({error}; its network.batch_bytes_max)",
+                    self.record_bytes
+                ))
+            })
+    }
+
+    /// What of this the report repeats; the rest is for the caller to add.
+    #[must_use]
+    pub fn settings(&self, partitions: u32) -> Settings {
+        let durations = self.phases.iter().map(|phase| phase.duration.as_secs_f64());
+        let settings = Settings {
+            duration_s: durations.sum(),
+            bytes_max: self.phases.iter().filter_map(|phase| phase.bytes_max).max(),
+            ..Settings::default()
+        };
+        // All phases have the same batching.
+        let Some(PhasePlan { batching, .. }) = self.phases.first() else {
+            return settings;
+        };
+        Settings {
+            batch_bytes: batching.batch_bytes.into(),
+            batch_records: batching.batch_records,
+            linger_us: u64::try_from(batching.linger.as_micros()).unwrap_or(u64::MAX),
+            inflight: batching.inflight,
+            buffer_bytes: batching.buffer_bytes(self.record_bytes, partitions, self.producers),
+            ..settings
+        }
+    }
+
     /// Bounds what phases send as fast as they go by the room on the disk: every byte may be there twice for a while, and some must stay free.
     ///
     /// # Errors
@@ -306,6 +352,57 @@ mod tests {
     fn a_record_too_small_for_its_head_is_refused() {
         assert!(plan(&["--record-size", "39"]).is_err());
         assert!(plan(&["--record-size", "40"]).is_ok());
+    }
+
+    #[test]
+    fn a_record_that_fits_no_batch_of_the_broker_is_refused() {
+        let largest = plan(&["--record-size", "1048428"]).unwrap();
+        assert_eq!(largest.check_records(1 << 20), Ok(()));
+        let error = plan(&["--record-size", "1MiB"])
+            .unwrap()
+            .check_records(1 << 20);
+        let sentence = error.unwrap_err().to_string();
+        assert!(
+            sentence.contains("--record-size") && sentence.contains("1048576"),
+            "{sentence}"
+        );
+    }
+
+    #[test]
+    fn the_report_repeats_how_batches_were_made() {
+        let arguments = [
+            "--batch-bytes",
+            "64KiB",
+            "--batch-records",
+            "7",
+            "--linger-us",
+            "50",
+            "--inflight",
+            "3",
+            "--buffer-bytes",
+            "4MiB",
+            "--duration",
+            "3s",
+            "--bytes-max",
+            "1MB",
+        ];
+        let settings = plan(&arguments).unwrap().settings(2);
+        assert_eq!(
+            (
+                settings.batch_bytes,
+                settings.batch_records,
+                settings.linger_us
+            ),
+            (64 << 10, Some(7), 50)
+        );
+        assert_eq!(
+            (settings.inflight, settings.buffer_bytes),
+            (Some(3), 4 << 20)
+        );
+        assert_eq!(
+            (settings.duration_s, settings.bytes_max),
+            (3.0, Some(1_000_000))
+        );
     }
 
     #[test]

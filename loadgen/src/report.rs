@@ -11,12 +11,15 @@ use crate::latency::LatencySummary;
 use crate::verify::Findings;
 
 /// What an acknowledgement means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, ValueEnum,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Durability {
     /// The broker has it in memory.
     Accepted,
     /// The broker has it on the disk.
+    #[default]
     Durable,
 }
 
@@ -29,7 +32,7 @@ impl fmt::Display for Durability {
     }
 }
 
-/// A whole run. Its last phase's figures stand at the top level too (`publish`, `consume`, `end_to_end_latency_us`, ...), since most readers of a report want one phase.
+/// A whole run. Its last phase's figures stand at the top level too (`publish`, `consume`, `end_to_end`, ...), since most readers of a report want one phase.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
     /// The version of the generator.
@@ -69,7 +72,7 @@ pub struct Report {
 }
 
 /// What was asked for.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Settings {
     /// The address of the broker.
     pub server: String,
@@ -89,6 +92,20 @@ pub struct Settings {
     pub durability: Durability,
     /// The broker's shards, when asked for.
     pub shards: Option<u32>,
+    /// The largest batch the client makes of records.
+    pub batch_bytes: u64,
+    /// Most records in a batch, when asked for.
+    pub batch_records: Option<u32>,
+    /// How long a batch waits to fill, in microseconds.
+    pub linger_us: u64,
+    /// Batches in flight for each producer and partition, when asked for.
+    pub inflight: Option<u32>,
+    /// What may wait in each producer's client.
+    pub buffer_bytes: u64,
+    /// How long the phases were to last together, warm-up included, in seconds.
+    pub duration_s: f64,
+    /// Most bytes of records a phase sends, when that is bounded, by option or by the disk's room; the largest of the phases' bounds.
+    pub bytes_max: Option<u64>,
 }
 
 /// Where it ran.
@@ -229,8 +246,9 @@ pub struct LimitsReport {
     pub write_mb_per_s: f64,
     /// One record of the run's size published with none other in flight, as the caller sees it.
     pub publish_alone_us: LatencySummary,
-    /// The p50 of `publish_alone_us` over the sum of the p50 of `ping_pong_us` and `sync_write_us`.
-    pub publish_alone_ratio: f64,
+    /// The p50 of `publish_alone_us` over the sum of the p50 of `ping_pong_us` and `sync_write_us`; absent when `accepted` was asked for, which waits for
+    /// no write.
+    pub publish_alone_ratio: Option<f64>,
     /// The last phase's publish throughput over `write_mb_per_s`.
     pub publish_to_disk_ratio: f64,
 }

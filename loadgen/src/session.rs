@@ -1,11 +1,11 @@
 //! A run from its options to its report: the directory, the broker, the client, and what must be undone.
 
-use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use gannet_engine::control::Config;
 use gannet_wire::client::ClientError;
 use tempfile::TempDir;
 
@@ -17,7 +17,7 @@ use crate::measure::{DiskError, ping_pong, sync_write_latency, write_bandwidth};
 use crate::options::Options;
 use crate::plan::{Plan, PlanError};
 use crate::progress::ProgressLine;
-use crate::report::{LimitsReport, Machine, PhaseReport, Report, Settings};
+use crate::report::{Durability, LimitsReport, Machine, PhaseReport, Report, Settings};
 use crate::run::{Outcome, Run, RunError, failures, notes};
 
 /// How long each latency limit is measured.
@@ -68,7 +68,7 @@ fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> SessionError {
     }
 }
 
-/// Makes the run and writes its report to `--report`. The report says whether it passed.
+/// Makes the run. The report says whether it passed.
 ///
 /// # Errors
 /// [`SessionError`] when there is nothing to report.
@@ -92,6 +92,7 @@ pub fn session(options: &Options) -> Result<Report, SessionError> {
     let (mut broker, server) = match (&options.server, &place) {
         (None, Some(place)) => {
             plan.fit_into(place.filesystem.free_bytes)?;
+            plan.check_records(Config::default().network.batch_bytes_max)?;
             progress.step("starting a broker");
             let broker = OwnBroker::start(
                 place.path(),
@@ -112,25 +113,32 @@ pub fn session(options: &Options) -> Result<Report, SessionError> {
         server: server.clone(),
         source,
     };
+    let batch_bytes_max = WireConnect::batch_bytes_max(&server).map_err(client_error)?;
+    plan.check_records(batch_bytes_max)?;
     let connect = WireConnect::open(&server, &topic, plan.partitions, plan.durability)
         .map_err(client_error)?;
+    let partitions = crate::worker::port::Connect::partitions(&connect);
     let settings = Settings {
         server: server.clone(),
         own_broker: broker.is_some(),
         topic,
-        partitions: crate::worker::port::Connect::partitions(&connect),
+        partitions,
         producers: plan.producers,
         consumers: plan.consumers,
         record_bytes: plan.record_bytes as u64,
         durability: plan.durability,
         shards: options.shards.map(|shards| u32::from(shards.get())),
+        ..plan.settings(partitions)
     };
 
     let mut outcome =
         Run::new(&plan, &connect, broker.as_mut(), &mut progress, run, seed).execute()?;
-    if options.server.is_some() && options.topic.is_none() {
-        connect.delete_topic().map_err(client_error)?;
-    }
+    // What the run found counts, whatever becomes of its topic.
+    let left_behind = if options.server.is_some() && options.topic.is_none() {
+        delete_topic(&connect, &settings.topic)
+    } else {
+        None
+    };
     drop(connect);
     if let Some(broker) = broker {
         progress.step("stopping the broker");
@@ -145,11 +153,17 @@ pub fn session(options: &Options) -> Result<Report, SessionError> {
         place.remove(&removed)?;
     }
 
-    let report = report(outcome, settings, filesystem, seed, limits);
-    if let Some(path) = &options.report {
-        write_report(&report, path)?;
-    }
+    let mut report = report(outcome, settings, filesystem, seed, limits);
+    report.notes.extend(left_behind);
     Ok(report)
+}
+
+/// What is to be said when the run's topic stays behind.
+fn delete_topic(connect: &WireConnect, topic: &str) -> Option<String> {
+    let error = connect.delete_topic().err()?;
+    Some(format!(
+        "the topic {topic} stays on the broker, since it could not be deleted ({error}): gannet topic delete {topic}"
+    ))
 }
 
 /// Stops the broker; gives what was not as it should be.
@@ -204,9 +218,11 @@ impl Place {
 
     fn remove(self, removed: &RemovedWhenInterrupted) -> Result<(), SessionError> {
         if let Some(directory) = self.directory {
-            directory
-                .close()
-                .map_err(io_error("removing the broker's directory"))?;
+            match directory.close() {
+                // A signal came just now, and whoever waits for one was faster.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                closed => closed.map_err(io_error("removing the broker's directory"))?,
+            }
         }
         removed.set_directory(None);
         Ok(())
@@ -243,7 +259,8 @@ fn report(
             .into_owned(),
         filesystem,
     };
-    let failures = failures(&outcome, settings.durability);
+    let durability = settings.durability;
+    let failures = failures(&outcome, durability);
     let last: PhaseReport = outcome.phases.last().cloned().unwrap_or_default();
     Report {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -251,7 +268,8 @@ fn report(
         settings,
         notes: notes(&outcome.phases, machine.cores),
         machine,
-        limits: limits.map(|limits| with_publishes(limits, outcome.publish_alone, &last)),
+        limits: limits
+            .map(|limits| with_publishes(limits, outcome.publish_alone, &last, durability)),
         last,
         phases: outcome.phases,
         findings: outcome.findings,
@@ -269,22 +287,17 @@ fn with_publishes(
     limits: LimitsReport,
     alone: Option<LatencySummary>,
     last: &PhaseReport,
+    durability: Durability,
 ) -> LimitsReport {
     let alone = alone.unwrap_or_default();
     let least = limits.ping_pong_us.p50 + limits.sync_write_us.p50;
     let ratio = |of: f64, to: f64| if to > 0.0 { of / to } else { 0.0 };
     LimitsReport {
         publish_alone_us: alone,
-        publish_alone_ratio: ratio(alone.p50, least),
+        publish_alone_ratio: (durability == Durability::Durable).then(|| ratio(alone.p50, least)),
         publish_to_disk_ratio: ratio(last.publish.flow.mb_per_s, limits.write_mb_per_s),
         ..limits
     }
-}
-
-fn write_report(report: &Report, path: &Path) -> Result<(), SessionError> {
-    let error = |source| io_error(format!("writing the report to {}", path.display()))(source);
-    let file = File::create(path).map_err(error)?;
-    serde_json::to_writer_pretty(file, report).map_err(|source| error(source.into()))
 }
 
 /// From the hasher that the standard library seeds anew in each process and for each use.

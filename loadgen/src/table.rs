@@ -172,11 +172,12 @@ fn write_limits(text: &mut String, limits: &LimitsReport) -> std::fmt::Result {
         write!(text, "  {name:<36}")?;
         write_percentiles(text, latency)?;
     }
-    writeln!(
-        text,
-        "  publish alone / (ping-pong + write): {:.2} at p50",
-        limits.publish_alone_ratio
-    )?;
+    if let Some(ratio) = limits.publish_alone_ratio {
+        writeln!(
+            text,
+            "  publish alone / (ping-pong + write): {ratio:.2} at p50"
+        )?;
+    }
     writeln!(
         text,
         "  sequential O_DIRECT write: {:.0} MB/s; the last phase published at {:.2} of it",

@@ -1,6 +1,7 @@
 //! End-to-end tests of Gannet: a harness that starts the real program and takes it down in every way there is, and the simulated [`world`].
 
 pub mod bits;
+mod command;
 mod contents;
 pub mod load;
 mod loop_disk;
@@ -12,6 +13,7 @@ mod program;
 mod server;
 pub mod world;
 
+pub use command::RunningCommand;
 pub use contents::{Contents, connect, numbers, publish_numbers, read_all, read_kept};
 pub use loop_disk::LoopDisk;
 pub use machine::{TestUser, another_real_disk, as_root, real_text_file, skipped};

@@ -556,10 +556,21 @@ fn the_commands_say_what_is_wrong_in_a_sentence_and_by_their_status() {
         (
             &["publish", "sound", "--partition", "2"],
             2,
-            "no such partition",
+            "no partition 2: it has 2",
         ),
         (&["consume", "sound", "--from", "yesterday"], 2, "yesterday"),
         (&["topic", "create", "more", "--partitions", "0"], 2, "0"),
+        (
+            &["topic", "create", "more", "--partitions", "-1"],
+            2,
+            "-1 is not in",
+        ),
+        (
+            &["consume", "sound", "--count", "-1"],
+            2,
+            "'-1' for '--count",
+        ),
+        (&["topic", "list", "--server", "127.0.0.1"], 2, "HOST:PORT"),
     ] {
         let output = client(address, arguments, b"a line\n");
         let said = String::from_utf8_lossy(&output.stderr);

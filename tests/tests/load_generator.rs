@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use gannet_tests::{data_dir, ends, load_generator};
+use gannet_tests::{Server, connect, data_dir, ends, load_generator};
 
 fn report_of(arguments: &[&str]) -> serde_json::Value {
     let dir = data_dir();
@@ -76,6 +76,76 @@ fn a_saturated_run_verifies_every_record_across_a_kill_of_its_broker() {
     assert!(number(&report, "/kill/recovery_ms") > 0.0);
     assert!(number(&report, "/kill/acked_after") > 0.0);
     assert!(number(&report, "/reread/records") > 0.0);
+}
+
+#[test]
+fn a_run_against_a_broker_that_is_killed_and_started_again_ends_with_a_verdict() {
+    let (dir, report_dir) = (data_dir(), data_dir());
+    let file = report_dir.path().join("report.json");
+    let server = Server::start(dir.path(), 1);
+    let address = server.address();
+    let mut command = Command::new(load_generator());
+    command
+        .args(["--rate", "2000", "--duration", "6s", "--server"])
+        .arg(address.to_string())
+        .arg("--report")
+        .arg(&file);
+    let run = std::thread::spawn(move || ends(command));
+    let client = connect(address);
+    let stored = || {
+        let topics = client.list_topics().expect("it serves");
+        topics.iter().any(|topic| {
+            let described = client.describe_topic(&topic.name).expect("it serves");
+            described.partitions.iter().any(|one| one.next_offset.0 > 0)
+        })
+    };
+    while !stored() {
+        std::thread::yield_now();
+    }
+    server.kill();
+    let server = Server::start_at(dir.path(), 1, address);
+    let (status, said) = run.join().expect("it ends");
+    assert_eq!(status.code(), Some(0), "{said}");
+    let text = std::fs::read_to_string(&file).expect("the report was written");
+    let report = serde_json::from_str(&text).expect("the report is JSON");
+    assert_nothing_wrong(&report);
+    let notes = report.pointer("/notes").and_then(|notes| notes.as_array());
+    // What a busy machine does to the figures is noted with the phase's name.
+    let is_of_phase = |note: &serde_json::Value| {
+        let note = note.as_str();
+        note.is_some_and(|note| note.starts_with("paced: "))
+    };
+    assert!(
+        notes.is_some_and(|notes| notes.iter().all(is_of_phase)),
+        "{report:#}"
+    );
+    let topics = connect(server.address()).list_topics().expect("it serves");
+    assert!(topics.is_empty(), "{topics:?}");
+}
+
+#[test]
+fn what_makes_no_run_is_said_before_a_broker_is_started() {
+    let dir = data_dir();
+    for (arguments, words) in [
+        (["--record-size", "1MiB"], "--record-size 1048576"),
+        (
+            ["--report", "/nonexistent/report.json"],
+            "/nonexistent/report.json",
+        ),
+        (["--data-dir", "/nonexistent"], "make it first"),
+    ] {
+        let mut command = Command::new(load_generator());
+        command
+            .args(["--rate", "10", "--duration", "1s"])
+            .args(arguments);
+        if arguments[0] != "--data-dir" {
+            command.arg("--data-dir").arg(dir.path());
+        }
+        let (status, said) = ends(command);
+        assert_eq!(status.code(), Some(2), "{said}");
+        assert!(said.contains(words), "{said}");
+        assert!(!said.contains("starting a broker"), "{said}");
+    }
 }
 
 #[test]

@@ -13,11 +13,24 @@ pub(super) struct ServerArgs {
     /// Address and port of the server
     #[arg(
         long,
-        value_name = "ADDRESS",
+        value_name = "HOST:PORT",
         env = "GANNET_SERVER",
-        default_value = "127.0.0.1:7470"
+        default_value = "127.0.0.1:7470",
+        value_parser = parse_server
     )]
     server: String,
+}
+
+/// A host, by name or address, and a port. Which addresses a name has is asked for later.
+fn parse_server(text: &str) -> Result<String, String> {
+    let whole = text.rsplit_once(':').is_some_and(|(host, port)| {
+        let bracketed = host.starts_with('[') && host.ends_with(']');
+        !host.is_empty() && (bracketed || !host.contains(':')) && port.parse::<u16>().is_ok()
+    });
+    if whole {
+        return Ok(text.to_owned());
+    }
+    Err("write it as HOST:PORT, such as 127.0.0.1:7470, localhost:7470 or [::1]:7470".to_owned())
 }
 
 impl ServerArgs {
@@ -27,6 +40,11 @@ impl ServerArgs {
             ..ClientConfig::default()
         };
         Client::connect(self.server.as_str(), config).map_err(|error| self.failure(&error))
+    }
+
+    /// Which server that is, for sentences.
+    pub(super) fn name(&self) -> &str {
+        &self.server
     }
 
     /// What happened, whose fault it is, and what to do.
@@ -59,6 +77,7 @@ fn status_of(error: &ClientError) -> ExitStatus {
         ClientError::Server(_) | ClientError::SubscriptionEnded { .. } => ExitStatus::Server,
         ClientError::Record(_) | ClientError::InvalidArgument(_) => ExitStatus::Usage,
         ClientError::GaveUp { cause, .. }
+        | ClientError::HeldUp { cause, .. }
         | ClientError::Behind(cause)
         | ClientError::Undelivered { cause, .. } => status_of(cause),
         // A frame that is none, a batch damaged under way, a use after the end, and what a later client adds.
@@ -72,6 +91,7 @@ fn refusal_in(error: &ClientError) -> Option<&ErrorBody> {
         ClientError::Server(body) => Some(body),
         ClientError::SubscriptionEnded { error, .. } => Some(error),
         ClientError::GaveUp { cause, .. }
+        | ClientError::HeldUp { cause, .. }
         | ClientError::Behind(cause)
         | ClientError::Undelivered { cause, .. } => refusal_in(cause),
         _ => None,
@@ -87,7 +107,7 @@ fn advice(body: &ErrorBody) -> &'static str {
         (_, Retry::Later) => "try the same again later",
         (_, Retry::Refresh) => "try again",
         (Fault::Environment, Retry::No) => "the server's machine is at fault: see its log",
-        (Fault::Caller | Fault::Peer, Retry::No) => "the same request will fail again: change it",
+        (Fault::Caller | Fault::Peer, Retry::No) => "as things are, the same request fails again",
     }
 }
 
@@ -111,7 +131,35 @@ mod tests {
             failure.sentence.contains("there is no topic orders"),
             "{failure}"
         );
-        assert!(failure.sentence.contains("change it"), "{failure}");
+        assert!(failure.sentence.contains("fails again"), "{failure}");
+    }
+
+    #[test]
+    fn a_server_is_a_host_and_a_port() {
+        for whole in [
+            "127.0.0.1:7470",
+            "localhost:1",
+            "[::1]:7470",
+            "a.example:65535",
+        ] {
+            assert_eq!(parse_server(whole), Ok(whole.to_owned()));
+        }
+        for part in ["foo", "127.0.0.1", ":7470", "foo:", "foo:70000", "::1", ""] {
+            let sentence = parse_server(part).expect_err(part);
+            assert!(sentence.contains("HOST:PORT"), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_that_held_something_up_until_its_time_was_over_is_the_servers() {
+        let full = ErrorBody::new(ErrorCode::DiskFull, "the disk is nearly full");
+        let failure = failure(&ClientError::HeldUp {
+            what: "a batch was not acknowledged",
+            cause: Box::new(ClientError::Server(full)),
+        });
+        assert_eq!(failure.status, ExitStatus::Server);
+        assert!(failure.sentence.contains("disk_full"), "{failure}");
+        assert!(failure.sentence.contains("later"), "{failure}");
     }
 
     #[test]

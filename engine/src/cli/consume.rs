@@ -3,28 +3,29 @@
 mod damage;
 mod ends;
 mod places;
+mod reading;
 mod start;
 
 use std::io::{self, BufWriter, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
-use gannet_wire::batch::Records;
 use gannet_wire::client::blocking::{Client, Consumer};
 use gannet_wire::client::{ClientError, ConsumerConfig, Delivery};
 use gannet_wire::frame::{PartitionDescription, Start, TopicDescription};
 use gannet_wire::{Offset, PartitionIndex};
 
 use self::damage::Damage;
-use self::ends::Ends;
-use self::places::Places;
+use self::reading::Reading;
 use super::connect::ServerArgs;
 use super::exit::{ExitStatus, Failure};
+use super::output;
+use super::waiting::Waiting;
 
 /// Writes each record's value and a newline to the standard output.
 ///
-/// Ends at the durable end that the topic had at the start, unless told to follow. Ends as well at records that are damaged on the server's disk,
-/// unless told to go on behind them.
+/// Ends at the durable end that the topic had at the start, unless told to follow. A partition that is damaged on the server's disk is given up
+/// there, unless told to go on behind it; the others are read to their end.
 #[derive(Debug, Args)]
 pub(super) struct ConsumeArgs {
     /// Name of the topic
@@ -33,15 +34,15 @@ pub(super) struct ConsumeArgs {
     #[arg(long, value_name = "PLACE", default_value = "earliest", value_parser = start::parse)]
     from: Start,
     /// Only this partition [default: all, each in its order]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     partition: Option<u32>,
     /// Goes on with what is published from now on
     #[arg(long)]
     follow: bool,
     /// Ends after so many records
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     count: Option<u64>,
-    /// Says what is damaged on the server's disk and goes on behind it, instead of ending there; the exit status is 20 then
+    /// Says what is damaged on the server's disk and goes on behind it, instead of giving up that partition; the exit status is 20 then
     #[arg(long)]
     skip_damaged: bool,
     #[command(flatten)]
@@ -49,71 +50,49 @@ pub(super) struct ConsumeArgs {
 }
 
 const OUTPUT_BUFFER_BYTES: usize = 256 * 1024;
-/// How long one wait for records lasts before the next begins. Nothing depends on it.
-const WAIT: Duration = Duration::from_secs(60);
+/// How long one wait for records lasts before it is looked whether something stands in their way.
+const WAIT: Duration = Duration::from_millis(500);
 
 pub(super) fn run(args: ConsumeArgs) -> Result<ExitStatus, Failure> {
     let client = args.server.connect()?;
     let topic = client
         .describe_topic(&args.topic)
-        .map_err(|error| args.server.failure(&error))?;
-    let reaches = args.reaches(&client, &topic)?;
-    let mut places = Places::new(&reaches);
-    let mut ends = (!args.follow).then(|| Ends::new(reaches));
-    let mut left = args.count.unwrap_or(u64::MAX);
-    let mut skipped = false;
-    let done =
-        |ends: &Option<Ends>, left: u64| left == 0 || ends.as_ref().is_some_and(Ends::all_reached);
-    if done(&ends, left) {
+        .map_err(|error| args.failure(&error))?;
+    let mut reading = Reading::new(&args.reaches(&client, &topic)?, args.follow, args.count);
+    if reading.is_done() {
         return Ok(ExitStatus::Success);
     }
-    let mut consumer = args.consumer(&client, &topic, &places, &ends)?;
+    let mut consumer = args.consumer(&client, &topic, &reading)?;
+    let mut waiting = Waiting::new(args.server.name());
     let mut out = BufWriter::with_capacity(OUTPUT_BUFFER_BYTES, io::stdout().lock());
     let written = loop {
-        let delivery = match next_delivery(&mut consumer, &mut out) {
-            Ok(Some(delivery)) => delivery,
-            Ok(None) => continue,
+        match next_delivery(&mut consumer, &mut waiting, &mut out) {
+            Ok(Some(delivery)) => {
+                if let Err(error) = reading.write(&delivery, &mut out) {
+                    break Err(error);
+                }
+            }
+            Ok(None) => {}
             Err(End::Output(error)) => break Err(error),
             Err(End::Client(error)) => {
                 // What came before it is worth having.
-                let flushed = out.flush();
-                let Some(damage) = Damage::of(&error).filter(|_| args.skip_damaged) else {
-                    return Err(args.server.failure(&error));
-                };
-                if let Err(error) = flushed {
+                if let Err(error) = out.flush() {
                     break Err(error);
                 }
-                skipped = true;
-                damage.say();
-                places.go_on(damage.partition, damage.to);
-                if let Some(ends) = &mut ends {
-                    ends.advance(damage.partition, damage.to);
+                let goes_on_behind = args.handle_failure(&error, &mut reading)?;
+                if goes_on_behind && !reading.is_done() {
+                    consumer = args.consumer(&client, &topic, &reading)?;
                 }
-                if done(&ends, left) {
-                    break Ok(());
-                }
-                consumer = args.consumer(&client, &topic, &places, &ends)?;
-                continue;
             }
-        };
-        places.go_on(delivery.partition, delivery.position());
-        if let Err(error) = write_records(
-            delivery.partition,
-            &delivery.records,
-            delivery.skip_before,
-            &mut ends,
-            &mut left,
-            &mut out,
-        ) {
-            break Err(error);
         }
-        if done(&ends, left) {
+        if reading.is_done() {
             break out.flush();
         }
     };
-    match super::quiet_when_the_reader_left(written)? {
-        ExitStatus::Success if skipped => Ok(ExitStatus::Damaged),
-        status => Ok(status),
+    let status = super::quiet_when_the_reader_left(written)?;
+    match reading.verdict(&topic.name)? {
+        ExitStatus::Success => Ok(status),
+        other => Ok(other),
     }
 }
 
@@ -123,45 +102,64 @@ enum End {
 }
 
 /// What is there already, else what comes within a while; before waiting, what was written leaves the buffer.
-fn next_delivery(consumer: &mut Consumer, out: &mut impl Write) -> Result<Option<Delivery>, End> {
+fn next_delivery(
+    consumer: &mut Consumer,
+    waiting: &mut Waiting,
+    out: &mut impl Write,
+) -> Result<Option<Delivery>, End> {
     if let Some(delivery) = consumer.next(Duration::ZERO).map_err(End::Client)? {
         return Ok(Some(delivery));
     }
     out.flush().map_err(End::Output)?;
-    consumer.next(WAIT).map_err(End::Client)
-}
-
-/// The values of a batch of `partition` from `begin` on, each with a newline, as far as they were asked for. A null value is an
-/// empty line.
-fn write_records(
-    partition: PartitionIndex,
-    records: &Records,
-    begin: Offset,
-    ends: &mut Option<Ends>,
-    left: &mut u64,
-    out: &mut impl Write,
-) -> io::Result<()> {
-    for (offset, record) in records.iter() {
-        if *left == 0 {
-            return Ok(());
-        }
-        let wanted = offset >= begin
-            && ends
-                .as_ref()
-                .is_none_or(|ends| ends.includes(partition, offset));
-        if wanted {
-            out.write_all(record.value.unwrap_or_default())?;
-            out.write_all(b"\n")?;
-            *left -= 1;
-        }
+    if output::reader_left(&io::stdout()) {
+        return Err(End::Output(io::ErrorKind::BrokenPipe.into()));
     }
-    if let Some(ends) = ends {
-        ends.advance(partition, records.next_offset());
+    let came = consumer.next(WAIT).map_err(End::Client);
+    if let Some(sentence) = waiting.look(consumer.obstacle().as_ref(), Instant::now()) {
+        super::complain(&sentence);
     }
-    Ok(())
+    came
 }
 
 impl ConsumeArgs {
+    /// Says what damage withholds, and tells whether to go on behind it. Everything else that was wanted and does not come ends the reading.
+    fn handle_failure(&self, error: &ClientError, reading: &mut Reading) -> Result<bool, Failure> {
+        let Some(damage) = Damage::of(error) else {
+            return Err(self.failure(error));
+        };
+        // What lies behind the end of this reading is not its matter.
+        if !reading.wants(damage.partition) {
+            return Ok(false);
+        }
+        if let (true, Some((from, behind))) = (self.skip_damaged, damage.range) {
+            super::complain(&format!(
+                "topic {}: offsets {from} to {behind} of partition {} are damaged on the server's disk and left out; reading goes on at {behind}",
+                self.topic, damage.partition
+            ));
+            reading.skip_to(damage.partition, behind);
+            return Ok(true);
+        }
+        let mut sentence = self.failure(error).sentence;
+        if let Some((_, behind)) = damage.range {
+            sentence.push_str(&format!(
+                "; to read only what lies behind it: --partition {} --from {behind}",
+                damage.partition
+            ));
+        }
+        super::complain(&sentence);
+        reading.give_up(damage.partition);
+        Ok(false)
+    }
+
+    /// With the topic's name, which a subscription does not know.
+    fn failure(&self, error: &ClientError) -> Failure {
+        let mut failure = self.server.failure(error);
+        if matches!(error, ClientError::SubscriptionEnded { .. }) {
+            failure.sentence = format!("topic {}: {}", self.topic, failure.sentence);
+        }
+        failure
+    }
+
     /// Where each partition asked for begins and ends, as it is now.
     fn reaches(
         &self,
@@ -181,13 +179,11 @@ impl ConsumeArgs {
         &self,
         client: &Client,
         topic: &TopicDescription,
-        places: &Places,
-        ends: &Option<Ends>,
+        reading: &Reading,
     ) -> Result<Consumer, Failure> {
-        let starts = places.starts(ends.as_ref().map(Ends::unfinished));
         client
-            .consumer_at(topic, &starts, ConsumerConfig::default())
-            .map_err(|error| self.server.failure(&error))
+            .consumer_at(topic, &reading.starts(), ConsumerConfig::default())
+            .map_err(|error| self.failure(&error))
     }
 
     fn partitions_of<'a>(
@@ -227,11 +223,16 @@ impl ConsumeArgs {
             Start::Offset(_) | Start::Timestamp(_) => client
                 .lookup_offset(topic.topic, partition.partition, self.from)
                 .map(|found| found.offset)
-                .map_err(|error| self.server.failure(&error)),
+                .map_err(|error| {
+                    let failure = self.server.failure(&error);
+                    Failure::new(
+                        failure.status,
+                        format!(
+                            "topic {}, partition {}: {}",
+                            topic.name, partition.partition, failure.sentence
+                        ),
+                    )
+                }),
         }
     }
 }
-
-#[cfg(test)]
-#[path = "consume_tests.rs"]
-mod tests;

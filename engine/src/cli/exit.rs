@@ -35,7 +35,8 @@ pub enum ExitStatus {
     /// A shard panicked, and the server with it: a bug. The rim ends the process itself, since nothing of a shard's state can be
     /// trusted then.
     ShardPanicked = 70,
-    /// A second signal ended the server before it had stopped cleanly: the next start replays its journal.
+    /// A signal ended the program before it was done. The server takes the first one as the order to stop: a second one ends it before it has
+    /// stopped cleanly, and the next start replays its journal.
     Interrupted = 130,
 }
 
@@ -83,7 +84,9 @@ impl ExitStatus {
             Self::Damaged => "what was examined is damaged",
             Self::StorageFailed => "a write or a sync failed while serving",
             Self::ShardPanicked => "a shard panicked",
-            Self::Interrupted => "ended by a second signal, before a clean stop",
+            Self::Interrupted => {
+                "ended by a signal; the server by a second one, before a clean stop"
+            }
         }
     }
 
@@ -190,5 +193,9 @@ mod tests {
         let missing = crate::control::Config::load(Some("/nonexistent/gannet.toml".as_ref()), [])
             .expect_err("no file");
         assert_eq!(Failure::from(missing).status, ExitStatus::Environment);
+        let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::io::Write::write_all(&mut file, b"shards = 1 # \xff").expect("memory");
+        let no_text = crate::control::Config::load(Some(file.path()), []).expect_err("no text");
+        assert_eq!(Failure::from(no_text).status, ExitStatus::Configuration);
     }
 }

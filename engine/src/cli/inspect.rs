@@ -13,7 +13,7 @@ use super::examine::file::StoredFile;
 use super::examine::journal::{JournalScan, verdict_of};
 use super::examine::segment::{Seen, Walk};
 use super::exit::{ExitStatus, Failure};
-use super::table::bytes_text;
+use super::table::{bytes_text, counted};
 use crate::limits::DISK_BLOCK_BYTES;
 use crate::storage::Lsn;
 use crate::storage::commit::{Entry, EntryKind};
@@ -182,12 +182,12 @@ fn write_found(found: &Found, entries: bool, out: &mut impl Write) -> io::Result
             let identity = &head.identity;
             writeln!(
                 out,
-                "{:>12}  commit {}  durable {}  {} bytes  {} entries  {}",
+                "{:>12}  commit {}  durable {}  {} bytes  {}  {}",
                 identity.position,
                 identity.lsn,
                 identity.durable_lsn,
                 head.commit_bytes,
-                directory.len(),
+                counted(directory.len(), "entry", "entries"),
                 time_text(identity.append_time),
             )?;
             if entries {

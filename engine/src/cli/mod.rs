@@ -9,11 +9,13 @@ mod consume;
 mod examine;
 mod exit;
 mod inspect;
+mod output;
 mod publish;
 mod serve;
 mod signals;
 mod table;
 mod topic;
+mod waiting;
 
 use std::io;
 use std::process::ExitCode;

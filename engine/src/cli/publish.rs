@@ -3,19 +3,23 @@
 mod lines;
 
 use std::io;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use gannet_wire::PartitionIndex;
-use gannet_wire::batch::Compression;
+use gannet_wire::batch::{BatchError, Compression};
 use gannet_wire::client::blocking::Producer;
-use gannet_wire::client::{DeliveryReport, ProducerConfig};
+use gannet_wire::client::{ClientError, DeliveryReport, ProducerConfig};
 use gannet_wire::limits::BATCH_BYTES_MAX;
 
 use self::lines::{LineError, Lines};
 use super::connect::ServerArgs;
 use super::exit::{ExitStatus, Failure};
+use super::signals::StopSignals;
 use super::topic::DurabilityArg;
+use super::waiting::Waiting;
 use crate::control::config::{parse_bytes, parse_milliseconds};
 
 /// Publishes each line of the standard input as a record, byte for byte, without its newline.
@@ -30,7 +34,7 @@ pub(super) struct PublishArgs {
     #[arg(long)]
     key: Option<String>,
     /// Partition of every record [default: by the key's hash, else in turn]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     partition: Option<u32>,
     /// When a record is acknowledged [default: the topic's]
     #[arg(long, value_enum)]
@@ -63,49 +67,84 @@ const RECORDS_PER_TALLY: u64 = 1024;
 /// Every record has a token, since only what has one is reported; which one does not matter here.
 const TOKEN: u64 = 0;
 
+/// How often the watching thread looks whether something stands in the way.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// What is under way: one thread sends, another one watches.
+struct Publishing {
+    producer: Producer,
+    topic: String,
+    tally: Mutex<Tally>,
+}
+
 pub(super) fn run(args: PublishArgs) -> Result<ExitStatus, Failure> {
+    let publishing = Arc::new(OnceLock::new());
+    watch(&publishing, Waiting::new(args.server.name()))?;
     let client = args.server.connect()?;
     let producer = client
         .producer(&args.topic, args.producer_config())
         .map_err(|error| args.server.failure(&error))?;
-    let mut tally = Tally::default();
-    let sent = send_lines(&args, &producer, &mut tally);
+    args.check_partition(producer.partition_count())?;
+    publish(
+        &args,
+        publishing.get_or_init(|| Publishing {
+            producer,
+            topic: args.topic.clone(),
+            tally: Mutex::default(),
+        }),
+    )
+}
+
+fn publish(args: &PublishArgs, publishing: &Publishing) -> Result<ExitStatus, Failure> {
+    let sent = send_lines(args, publishing);
     // What was sent before a failure may still be acknowledged: wait for it, so that the numbers are true.
-    let flushed = producer.flush();
-    tally.take_reports(&producer);
-    super::complain(&tally.sentence(&args.topic));
+    let flushed = publishing.producer.flush();
+    let mut sentence = publishing.sentence();
+    if !matches!(sent, Ok(Input::Whole)) {
+        sentence.push_str("; the rest of the input was not sent");
+    }
+    super::complain(&sentence);
     sent?;
+    let tally = publishing.tally();
     match flushed {
         Ok(()) if tally.acked == tally.sent => Ok(ExitStatus::Success),
         Ok(()) => Err(Failure::new(
             ExitStatus::NotAcked,
             "not every record was acknowledged; those that were not may or may not be stored",
         )),
-        Err(error) => {
-            let failure = args.server.failure(&error);
-            Err(Failure::new(ExitStatus::NotAcked, failure.sentence))
-        }
+        Err(error) => Err(args.not_acked(&error)),
     }
 }
 
-fn send_lines(args: &PublishArgs, producer: &Producer, tally: &mut Tally) -> Result<(), Failure> {
+/// How far the input was sent.
+enum Input {
+    Whole,
+    /// To where a record failed: what follows it would be out of place.
+    Cut,
+}
+
+fn send_lines(args: &PublishArgs, publishing: &Publishing) -> Result<Input, Failure> {
     let partition = args.partition.map(PartitionIndex);
     let key = args.key.as_deref().map(str::as_bytes);
     let mut lines = Lines::new(io::stdin().lock(), BATCH_BYTES_MAX as usize);
+    let mut number = 0_u64;
     while let Some(line) = lines.next().map_err(input_failure)? {
-        producer
+        number += 1;
+        publishing
+            .producer
             .send_with(partition, key, Some(line), &[], None, TOKEN)
-            .map_err(|error| args.server.failure(&error))?;
+            .map_err(|error| args.send_failure(number, &error))?;
+        let mut tally = publishing.tally();
         tally.sent += 1;
         if tally.sent.is_multiple_of(RECORDS_PER_TALLY) {
-            tally.take_reports(producer);
+            tally.take_reports(&publishing.producer);
             if tally.failed > 0 {
-                // What follows a lost record would be out of place: the flush says why it was lost.
-                break;
+                // The flush says why.
+                return Ok(Input::Cut);
             }
         }
     }
-    Ok(())
+    Ok(Input::Whole)
 }
 
 fn input_failure(error: LineError) -> Failure {
@@ -118,7 +157,7 @@ fn input_failure(error: LineError) -> Failure {
             line,
             line_bytes_max,
         } => Failure::new(
-            ExitStatus::Usage,
+            ExitStatus::NotAcked,
             format!(
                 "line {line} of the input has more than {line_bytes_max} bytes, more than any record can have: split it"
             ),
@@ -126,7 +165,93 @@ fn input_failure(error: LineError) -> Failure {
     }
 }
 
+/// In a thread of its own, to the end of the program: says why it waits, and how far it came when a signal ends it.
+fn watch(publishing: &Arc<OnceLock<Publishing>>, mut waiting: Waiting) -> Result<(), Failure> {
+    let failed = |error| {
+        Failure::new(
+            ExitStatus::Environment,
+            format!("signals could not be set up: {error}"),
+        )
+    };
+    let signals = StopSignals::block().map_err(failed)?;
+    let publishing = Arc::clone(publishing);
+    let watching = move || {
+        while let Ok(signal) = signals.wait_for(LOOK_EVERY) {
+            let publishing = publishing.get();
+            if let Some(signal) = signal {
+                if let Some(publishing) = publishing {
+                    super::complain(&format!(
+                        "{signal}: {}; what was not may or may not be stored",
+                        publishing.sentence()
+                    ));
+                }
+                std::process::exit(ExitStatus::Interrupted.code().into());
+            }
+            let obstacle = publishing.and_then(|publishing| publishing.producer.obstacle());
+            if let Some(sentence) = waiting.look(obstacle.as_ref(), Instant::now()) {
+                super::complain(&sentence);
+            }
+        }
+    };
+    thread::Builder::new()
+        .name("gannet-watch".to_owned())
+        .spawn(watching)
+        .map_err(failed)?;
+    Ok(())
+}
+
+impl Publishing {
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        // Whoever panicked with it left it whole: it is only counted up.
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many records were sent and acknowledged by now.
+    fn sentence(&self) -> String {
+        let mut tally = self.tally();
+        tally.take_reports(&self.producer);
+        tally.sentence(&self.topic)
+    }
+}
+
 impl PublishArgs {
+    /// Before anything is read.
+    fn check_partition(&self, partitions: u32) -> Result<(), Failure> {
+        match self.partition {
+            Some(partition) if partition >= partitions => Err(Failure::new(
+                ExitStatus::Usage,
+                format!(
+                    "the topic {} has no partition {partition}: it has {partitions}, counted from 0",
+                    self.topic
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn send_failure(&self, line: u64, error: &ClientError) -> Failure {
+        let ClientError::Record(BatchError::TooLarge { size, limit, .. }) = error else {
+            return self.not_acked(error);
+        };
+        let compression = match self.compression {
+            CompressionArg::None => "",
+            CompressionArg::Lz4 | CompressionArg::Zstd => {
+                "; compression does not help, since a batch has to fit without it"
+            }
+        };
+        Failure::new(
+            ExitStatus::NotAcked,
+            format!(
+                "line {line} of the input makes a batch of {size} bytes by itself, and the server takes {limit}: split it, or raise the server's network.batch_bytes_max{compression}"
+            ),
+        )
+    }
+
+    fn not_acked(&self, error: &ClientError) -> Failure {
+        let failure = self.server.failure(error);
+        Failure::new(ExitStatus::NotAcked, failure.sentence)
+    }
+
     fn producer_config(&self) -> ProducerConfig {
         ProducerConfig {
             batch_bytes: self.batch_bytes,

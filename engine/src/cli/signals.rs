@@ -1,4 +1,5 @@
-//! SIGTERM and SIGINT, waited for by one thread and blocked in all others: a shard's wait on its ring is never interrupted.
+//! SIGTERM and SIGINT, waited for by one thread and blocked in all others: a shard's wait on its ring is never interrupted, and a
+//! publishing command can say how far it came.
 
 #![allow(
     unsafe_code,
@@ -7,8 +8,9 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::time::Duration;
 
-/// The signals that end the broker, blocked in this thread and in every thread started by it from now on.
+/// The signals that end the program, blocked in this thread and in every thread started by it from now on.
 pub(super) struct StopSignals(libc::sigset_t);
 
 impl StopSignals {
@@ -38,10 +40,38 @@ impl StopSignals {
         // SAFETY: the set was initialized by `block`, and the number is written to a variable that outlives the call.
         let refused = unsafe { libc::sigwait(&raw const self.0, &raw mut signal) };
         match (refused, signal) {
-            (0, libc::SIGTERM) => Ok("SIGTERM"),
-            (0, _) => Ok("SIGINT"),
+            (0, signal) => Ok(name_of(signal)),
             (error, _) => Err(io::Error::from_raw_os_error(error)),
         }
+    }
+}
+
+impl StopSignals {
+    /// Waits for one of them for a while; `None` when none came.
+    pub(super) fn wait_for(&self, timeout: Duration) -> io::Result<Option<&'static str>> {
+        let timeout = libc::timespec {
+            tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+            tv_nsec: timeout.subsec_nanos().into(),
+        };
+        // SAFETY: the set was initialized by `block`, the timeout outlives the call, and a null pointer for the particulars is allowed.
+        let signal = unsafe {
+            libc::sigtimedwait(&raw const self.0, std::ptr::null_mut(), &raw const timeout)
+        };
+        if signal >= 0 {
+            return Ok(Some(name_of(signal)));
+        }
+        let error = io::Error::last_os_error();
+        match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(None),
+            _ => Err(error),
+        }
+    }
+}
+
+fn name_of(signal: libc::c_int) -> &'static str {
+    match signal {
+        libc::SIGTERM => "SIGTERM",
+        _ => "SIGINT",
     }
 }
 
@@ -62,5 +92,21 @@ mod tests {
         .join()
         .expect("the thread lives");
         assert_eq!(name, "SIGTERM");
+    }
+
+    #[test]
+    fn a_wait_for_a_while_ends_without_a_signal_or_with_one() {
+        let waited = std::thread::spawn(|| {
+            let signals = StopSignals::block().expect("blocked");
+            let none = signals.wait_for(Duration::from_millis(1)).expect("waited");
+            // SAFETY: it sends a signal, which is blocked, to the calling thread.
+            let sent = unsafe { libc::pthread_kill(libc::pthread_self(), libc::SIGINT) };
+            assert_eq!(sent, 0);
+            let one = signals.wait_for(Duration::from_secs(60)).expect("waited");
+            (none, one)
+        })
+        .join()
+        .expect("the thread lives");
+        assert_eq!(waited, (None, Some("SIGINT")));
     }
 }

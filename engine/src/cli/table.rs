@@ -81,6 +81,11 @@ pub(super) fn milliseconds_text(milliseconds: u64) -> String {
     format!("{milliseconds} ms")
 }
 
+/// `1 entry`, `2 entries`.
+pub(super) fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,6 +113,12 @@ mod tests {
         assert_eq!(bytes_text(1023), "1023 B");
         assert_eq!(bytes_text(1536), "1.5 KiB");
         assert_eq!(bytes_text(3 << 40), "3.0 TiB");
+    }
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!(counted(1, "entry", "entries"), "1 entry");
+        assert_eq!(counted(0, "entry", "entries"), "0 entries");
     }
 
     #[test]

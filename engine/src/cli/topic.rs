@@ -35,7 +35,7 @@ struct CreateArgs {
     /// Name of the topic
     name: String,
     /// How many partitions it has, for ever
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(TOPIC_PARTITIONS_MAX)))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=i64::from(TOPIC_PARTITIONS_MAX)))]
     partitions: Option<u32>,
     /// When a publish that does not ask otherwise is acknowledged
     #[arg(long, value_enum)]

@@ -30,6 +30,7 @@ pub const PORT_DEFAULT: u16 = 7470;
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Address of the native protocol.
+    #[serde(with = "values::address")]
     pub listen: SocketAddr,
     /// Everything the broker stores is below it.
     pub data_dir: PathBuf,

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::thread;
 
 use gannet_engine::control::Config;
-use gannet_engine::control::config::Auto;
+use gannet_engine::control::config::{ConfigError, Layers};
 use gannet_engine::{Engine, EngineError, StartError};
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use tracing_subscriber::EnvFilter;
@@ -27,6 +27,9 @@ pub enum HostError {
     /// The parent ended first.
     #[error("the process that started this broker is gone")]
     Orphaned,
+    /// The engine's configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The engine.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -52,13 +55,15 @@ pub fn host(options: &HostOptions) -> Result<(), HostError> {
         return Err(HostError::Orphaned);
     }
     log_to_stderr();
+    let mut layers = Layers::default();
+    if let Some(shards) = options.shards {
+        // As a flag, so that a refusal names it.
+        layers.flag("--shards", "shards", &shards.to_string())?;
+    }
     let config = Config {
         listen: options.listen,
         data_dir: options.data_dir.clone(),
-        shards: options
-            .shards
-            .map_or(Auto::Auto, |shards| Auto::Fixed(shards.get())),
-        ..Config::default()
+        ..layers.build()?
     };
     let engine = Engine::start(config)?;
     let (stopper, address) = (engine.stopper(), engine.local_addr());

@@ -127,11 +127,18 @@ impl<'a, C: Connect> Run<'a, C> {
             self.publish_alone()?;
         }
         self.run_phases()?;
+        // What was measured and verified by now is a result, whatever fails from here on.
         if self.plan.kill && !self.has_failed() {
-            self.kill_under_load()?;
+            let killed = self.kill_under_load();
+            self.outcome
+                .failures
+                .extend(killed.err().map(|error| error.to_string()));
         }
         if self.plan.reread && !self.has_failed() {
-            self.reread()?;
+            let reread = self.reread();
+            self.outcome
+                .failures
+                .extend(reread.err().map(|error| error.to_string()));
         }
         let ledgers = self.producers.iter().map(ProducerWorker::ledger);
         for ledger in ledgers {
@@ -167,7 +174,13 @@ impl<'a, C: Connect> Run<'a, C> {
         // What another run left in the topic is passed over, by beginning behind it and by its run's number.
         let mut inlets = self.inlets(consumers, From::Now)?;
         for phase in &self.plan.phases {
-            self.run_phase(phase, &mut workers, &mut inlets)?;
+            match self.run_phase(phase, &mut workers, &mut inlets) {
+                // The phases before it have results.
+                Err(error) if !self.outcome.phases.is_empty() => {
+                    self.outcome.failures.push(error.to_string());
+                }
+                done => done?,
+            }
             if self.has_failed() {
                 break;
             }

@@ -18,6 +18,8 @@ type Log = Arc<Mutex<Vec<Vec<Vec<u8>>>>>;
 struct Memory {
     log: Log,
     partitions: u32,
+    /// Nobody can read from the start.
+    is_gone: bool,
 }
 
 struct MemoryOutlet {
@@ -53,6 +55,9 @@ impl Connect for Memory {
     }
 
     fn inlet(&self, partitions: Vec<u32>, from: From) -> Result<MemoryInlet, PortError> {
+        if self.is_gone && from == From::Start {
+            return Err(PortError("the broker is gone".to_owned()));
+        }
         let log = self.log.lock().unwrap();
         let position = |partition: u32| match from {
             From::Start => 0,
@@ -144,6 +149,7 @@ fn memory(partitions: u32) -> Memory {
     Memory {
         log: Arc::new(Mutex::new(vec![Vec::new(); partitions as usize])),
         partitions,
+        is_gone: false,
     }
 }
 
@@ -215,6 +221,21 @@ fn without_consumers_everything_is_read_afterwards() {
     );
     assert_eq!(outcome.phases[0].consume.records, 0);
     assert_eq!(outcome.reread.unwrap().flow.records, 200);
+}
+
+#[test]
+fn what_was_measured_is_a_result_although_the_broker_goes_before_everything_is_read() {
+    let gone = Memory {
+        is_gone: true,
+        ..memory(2)
+    };
+    let outcome = run(
+        &gone,
+        &["--rate", "1000", "--duration", "200ms", "--reread"],
+    );
+    assert_eq!((outcome.acked, outcome.phases.len()), (200, 1));
+    let failures = failures(&outcome, Durability::Durable);
+    assert!(failures[0].contains("the broker is gone"), "{failures:?}");
 }
 
 #[test]

@@ -55,6 +55,7 @@ fn report() -> Report {
             record_bytes: 1000,
             durability: Durability::Durable,
             shards: None,
+            ..Settings::default()
         },
         machine: Machine {
             cores: 2,
@@ -73,7 +74,7 @@ fn report() -> Report {
             ..KillReport::default()
         }),
         limits: Some(LimitsReport {
-            publish_alone_ratio: 1.25,
+            publish_alone_ratio: Some(1.25),
             ..LimitsReport::default()
         }),
         passed: true,

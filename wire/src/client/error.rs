@@ -27,7 +27,7 @@ pub enum ClientError {
     #[error("the connection is lost: {0}")]
     ConnectionLost(String),
     /// No connection could be made for as long as the configuration allows.
-    #[error("gave up after {} ms without a connection: {cause}", .after.as_millis())]
+    #[error("gave up after {:.1} s without a connection: {cause}", .after.as_secs_f64())]
     GaveUp {
         /// How long it was tried.
         after: Duration,
@@ -59,7 +59,7 @@ pub enum ClientError {
         error: BatchError,
     },
     /// The server ended a subscription; no more comes from this partition.
-    #[error("the subscription to partition {partition} ended at offset {position:?}: {error}")]
+    #[error("the subscription to partition {partition} ended{}: {error}", at_offset(*.position))]
     SubscriptionEnded {
         /// The partition.
         partition: PartitionIndex,
@@ -71,6 +71,14 @@ pub enum ClientError {
     /// It took longer than the configuration allows. What was sent may or may not have taken effect.
     #[error("timed out: {0}")]
     TimedOut(&'static str),
+    /// The same, with what stood in the way when the time was up: the server's last refusal, or why there was no connection.
+    #[error("timed out: {what}; what stood in the way: {cause}")]
+    HeldUp {
+        /// What did not happen in time.
+        what: &'static str,
+        /// What stood in the way.
+        cause: Box<ClientError>,
+    },
     /// The batch was given up because one before it in the partition failed; it was not stored unless the connection
     /// was lost with it under way.
     #[error("given up behind a failed batch: {0}")]
@@ -91,12 +99,27 @@ pub enum ClientError {
     Closed,
 }
 
+fn at_offset(position: Option<Offset>) -> String {
+    position.map_or_else(String::new, |offset| format!(" at offset {offset}"))
+}
+
 impl ClientError {
     pub(crate) fn io(doing: &'static str, error: &io::Error) -> Self {
         Self::Io {
             doing,
             kind: error.kind(),
             message: error.to_string(),
+        }
+    }
+
+    /// Something did not happen in time, with this obstacle in the way if there was one.
+    pub(crate) fn timed_out(what: &'static str, obstacle: Option<Self>) -> Self {
+        match obstacle {
+            Some(cause) => Self::HeldUp {
+                what,
+                cause: Box::new(cause),
+            },
+            None => Self::TimedOut(what),
         }
     }
 
@@ -128,9 +151,10 @@ impl ClientError {
             Self::Server(body) | Self::SubscriptionEnded { error: body, .. } => body.fault,
             Self::Frame(_) | Self::Protocol(_) | Self::BatchDamaged { .. } => Fault::Peer,
             Self::Record(_) | Self::InvalidArgument(_) | Self::Closed => Fault::Caller,
-            Self::Behind(cause) | Self::GaveUp { cause, .. } | Self::Undelivered { cause, .. } => {
-                cause.fault()
-            }
+            Self::Behind(cause)
+            | Self::GaveUp { cause, .. }
+            | Self::HeldUp { cause, .. }
+            | Self::Undelivered { cause, .. } => cause.fault(),
         }
     }
 }

@@ -134,6 +134,8 @@ pub(crate) struct Hub {
     looked_at: Mutex<Instant>,
     has_given_up: AtomicBool,
     given_up: Mutex<Option<ClientError>>,
+    /// Why there is no connection, while there is none.
+    outage: Mutex<Option<ClientError>>,
     closed: AtomicBool,
     /// Wakes the writer.
     writer: Box<dyn Bell>,
@@ -159,6 +161,7 @@ impl Hub {
             looked_at: Mutex::new(now),
             has_given_up: AtomicBool::new(false),
             given_up: Mutex::new(None),
+            outage: Mutex::new(None),
             closed: AtomicBool::new(false),
             writer,
         }
@@ -384,10 +387,11 @@ impl Hub {
     /// Timeouts, ended pauses, identities. Over all lanes, a few times a second at most.
     fn look_at_lanes(&self, now: Instant) {
         let mut attention = false;
+        let outage = locked(&self.outage).clone();
         for slot in self.all_lanes() {
             let mut settlement = Settlement::default();
             let mut lane = locked(&slot.lane);
-            lane.handle_timeout(now, &mut settlement);
+            lane.handle_timeout(outage.as_ref(), now, &mut settlement);
             self.dispatch(&mut lane, now);
             self.ask_identity(&mut lane, &slot, now);
             attention |= lane.needs_attention();
@@ -406,6 +410,7 @@ impl Hub {
     /// A connection stands: lanes may send.
     pub(crate) fn handle_connect(&self, now: Instant) {
         self.has_given_up.store(false, Ordering::SeqCst);
+        *locked(&self.outage) = None;
         {
             let mut outbox = locked(&self.outbox);
             outbox.generation += 1;
@@ -438,6 +443,17 @@ impl Hub {
             lane.handle_disconnect(now, &mut settlement);
             slot.producer.enter(settlement);
         }
+    }
+
+    /// The connection broke, or another could not be made, for this reason.
+    pub(crate) fn handle_outage(&self, why: ClientError) {
+        *locked(&self.outage) = Some(why);
+    }
+
+    /// What keeps the lane's batches from being acknowledged at this moment.
+    pub(crate) fn obstacle(&self, slot: &LaneSlot) -> Option<ClientError> {
+        let outage = locked(&self.outage).clone();
+        outage.or_else(|| locked(&slot.lane).obstacle())
     }
 
     /// There has been no connection for too long.

@@ -87,6 +87,8 @@ pub(crate) struct Lane {
     /// Refused for now; in order.
     refused: VecDeque<Batch>,
     hold_until: Option<Instant>,
+    /// The last refusal for now, until something is acknowledged again.
+    refusal: Option<ErrorBody>,
     next_ordinal: u64,
     sealed_at: Option<Instant>,
     sealed_bytes: usize,
@@ -106,6 +108,7 @@ impl Lane {
             in_flight: VecDeque::new(),
             refused: VecDeque::new(),
             hold_until: None,
+            refusal: None,
             next_ordinal: 1,
             sealed_at: None,
             sealed_bytes: 0,
@@ -270,6 +273,7 @@ impl Lane {
             durability: ack.durability,
             duplicate: ack.duplicate,
         };
+        self.refusal = None;
         self.settle(batch, Ok(delivered), now, into);
         self.answered(now);
     }
@@ -284,6 +288,7 @@ impl Lane {
         if correlation == self.config.lane.identity_correlation() {
             self.identity_asked = false;
             self.hold_until = Some(now + self.config.retry_pause);
+            self.refusal = Some(error);
             return;
         }
         let Some(batch) = self.take_in_flight(correlation) else {
@@ -313,7 +318,12 @@ impl Lane {
             // Such an error does not say whether the batch was stored.
             let in_doubt = batch.in_doubt || error.retry == Retry::Refresh && !forgotten;
             self.refused.insert(at, Batch { in_doubt, ..batch });
+            // A gap is what the refusal of the batch before it left.
+            if error.code != ErrorCode::SequenceGap {
+                self.refusal = Some(error);
+            }
         } else {
+            self.refusal = None;
             let cause = ClientError::Server(error);
             self.settle(batch, Err(cause.clone()), now, into);
             if idempotent {
@@ -375,14 +385,26 @@ impl Lane {
         self.fail_waiting(cause, now, into);
         self.mode = Mode::Flowing;
         self.hold_until = None;
+        self.refusal = None;
         if !matches!(self.identity, Identity::Anonymous) {
             self.identity = Identity::Missing;
             self.identity_asked = false;
         }
     }
 
-    /// Fails what has waited longer than `delivery_timeout`, and, so that no hole is left, everything behind it.
-    pub(crate) fn handle_timeout(&mut self, now: Instant, into: &mut Settlement) {
+    /// What keeps the lane's batches from being acknowledged, as far as the server said.
+    pub(crate) fn obstacle(&self) -> Option<ClientError> {
+        self.refusal.clone().map(ClientError::Server)
+    }
+
+    /// Fails what has waited longer than `delivery_timeout`, and, so that no hole is left, everything behind it. `outage`: why there is no
+    /// connection, when there is none.
+    pub(crate) fn handle_timeout(
+        &mut self,
+        outage: Option<&ClientError>,
+        now: Instant,
+        into: &mut Settlement,
+    ) {
         let oldest = [
             self.in_flight.front(),
             self.refused.front(),
@@ -394,11 +416,9 @@ impl Lane {
         .chain(self.filling.as_ref().map(|filling| filling.since))
         .min();
         if oldest.is_some_and(|oldest| now >= oldest + self.config.delivery_timeout) {
-            self.give_up(
-                &ClientError::TimedOut("a batch was not acknowledged"),
-                now,
-                into,
-            );
+            let obstacle = outage.cloned().or_else(|| self.obstacle());
+            let cause = ClientError::timed_out("a batch was not acknowledged", obstacle);
+            self.give_up(&cause, now, into);
         }
     }
 

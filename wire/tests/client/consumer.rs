@@ -1,6 +1,6 @@
 //! Consumers: starts, order, reconnecting, credit, endings.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gannet_wire::client::blocking::{Client, Consumer};
 use gannet_wire::client::{
@@ -464,6 +464,32 @@ fn a_consumer_over_several_shards_gives_up_when_there_is_no_connection_for_too_l
             matches!(error, ClientError::GaveUp { .. }),
             "{shard}: {error:?}"
         );
+    }
+}
+
+#[test]
+fn why_nothing_comes_can_be_asked_until_there_is_a_connection_again() {
+    for shards in [1, 2] {
+        let broker = Broker::start(Options {
+            shards,
+            ..Options::default()
+        });
+        broker.create("t", u32::from(shards));
+        let client = Client::connect(broker.address, quick()).unwrap();
+        let mut consumer = consume(&client, Start::Earliest);
+        assert_eq!(consumer.obstacle(), None);
+        broker.state().refuses_connections = true;
+        broker.hang_up();
+        let deadline = Instant::now() + SOON;
+        while consumer.obstacle().is_none() {
+            assert!(consumer.next(Duration::from_millis(1)).unwrap().is_none());
+            assert!(Instant::now() < deadline, "nothing stands in the way");
+        }
+        broker.state().refuses_connections = false;
+        while consumer.obstacle().is_some() {
+            assert!(consumer.next(Duration::from_millis(1)).unwrap().is_none());
+            assert!(Instant::now() < deadline, "it does not come back");
+        }
     }
 }
 

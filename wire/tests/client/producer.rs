@@ -553,3 +553,69 @@ fn a_record_not_acknowledged_in_time_fails() {
     };
     assert!(matches!(*cause, ClientError::TimedOut(_)), "{cause:?}");
 }
+
+#[test]
+fn a_record_refused_until_its_time_is_up_fails_with_the_last_refusal() {
+    let broker = Broker::start(Options::default());
+    let refused = (1..100_000).map(|publish| (publish, Fate::Refuse(ErrorCode::DiskFull)));
+    broker.state().fates.extend(refused);
+    let config = ProducerConfig {
+        delivery_timeout: Duration::from_millis(200),
+        ..one_by_one()
+    };
+    let producer = open(&broker, 1, config);
+    send(&producer, 0..1);
+    let error = producer.flush().unwrap_err();
+    let ClientError::Undelivered { records: 1, cause } = &error else {
+        panic!("{error:?}")
+    };
+    let ClientError::HeldUp { cause, .. } = &**cause else {
+        panic!("{error:?}")
+    };
+    assert!(
+        matches!(&**cause, ClientError::Server(body) if body.code == ErrorCode::DiskFull),
+        "{error:?}"
+    );
+    assert!(error.to_string().contains("disk_full"), "{error}");
+}
+
+#[test]
+fn what_stands_in_the_way_can_be_asked_until_it_is_gone() {
+    let broker = Broker::start(Options::default());
+    let refused = (1..100_000).map(|publish| (publish, Fate::Refuse(ErrorCode::DiskFull)));
+    broker.state().fates.extend(refused);
+    let producer = open(&broker, 1, one_by_one());
+    assert_eq!(producer.obstacle(), None);
+    send(&producer, 0..1);
+    let refusal = await_obstacle(&producer);
+    assert!(
+        matches!(&refusal, ClientError::Server(body) if body.code == ErrorCode::DiskFull),
+        "{refusal:?}"
+    );
+    broker.state().fates.clear();
+    producer.flush().unwrap();
+    assert_eq!(producer.obstacle(), None);
+
+    broker.state().refuses_connections = true;
+    broker.hang_up();
+    let outage = await_obstacle(&producer);
+    assert!(
+        matches!(outage, ClientError::ConnectionLost(_)),
+        "{outage:?}"
+    );
+    broker.state().refuses_connections = false;
+    send(&producer, 1..2);
+    producer.flush().unwrap();
+    assert_eq!(producer.obstacle(), None);
+}
+
+fn await_obstacle(producer: &Producer) -> ClientError {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(obstacle) = producer.obstacle() {
+            return obstacle;
+        }
+        assert!(Instant::now() < deadline, "nothing stands in the way");
+        thread::yield_now();
+    }
+}

@@ -1,17 +1,14 @@
 //! Records that the server withholds because they are damaged on its disk.
 
-use std::io::{self, Write};
-
 use gannet_wire::client::ClientError;
 use gannet_wire::{ErrorCode, Offset, PartitionIndex};
 
-/// A range that cannot be read.
+/// Damage at which reading a partition ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Damage {
     pub(super) partition: PartitionIndex,
-    pub(super) from: Offset,
-    /// Where reading can go on.
-    pub(super) to: Offset,
+    /// What cannot be read, and where reading can go on, if it can.
+    pub(super) range: Option<(Offset, Offset)>,
 }
 
 impl Damage {
@@ -23,29 +20,11 @@ impl Damage {
         else {
             return None;
         };
-        let (from, to) = error
-            .range
-            .filter(|_| error.code == ErrorCode::RangeFenced)?;
-        // A range that leads nowhere would be asked for again and again.
-        (from < to).then_some(Self {
+        (error.code == ErrorCode::RangeFenced).then_some(Self {
             partition: *partition,
-            from,
-            to,
+            // A range that leads nowhere would be asked for again and again.
+            range: error.range.filter(|(from, to)| from < to),
         })
-    }
-
-    /// Tells the user, who asked to go on.
-    pub(super) fn say(&self) {
-        let Self {
-            partition,
-            from,
-            to,
-        } = self;
-        // Who closed the standard error does not want to hear it.
-        let _ = writeln!(
-            io::stderr(),
-            "gannet: offsets {from} to {to} of partition {partition} are damaged on the server's disk and left out; reading goes on at {to}"
-        );
     }
 }
 
@@ -63,21 +42,30 @@ mod tests {
         }
     }
 
+    fn range_of(error: &ClientError) -> Option<(Offset, Offset)> {
+        Damage::of(error).and_then(|damage| damage.range)
+    }
+
     #[test]
     fn a_fenced_range_says_where_reading_can_go_on() {
         let damage = Damage::of(&ended(ErrorCode::RangeFenced, 5, 8));
         let expected = Damage {
             partition: PartitionIndex(2),
-            from: Offset(5),
-            to: Offset(8),
+            range: Some((Offset(5), Offset(8))),
         };
         assert_eq!(damage, Some(expected));
     }
 
     #[test]
+    fn a_range_that_leads_nowhere_is_damage_behind_which_nothing_can_be_read() {
+        let nowhere = ended(ErrorCode::RangeFenced, 8, 8);
+        assert!(Damage::of(&nowhere).is_some());
+        assert_eq!(range_of(&nowhere), None);
+    }
+
+    #[test]
     fn no_other_ending_is_passed_over() {
         assert_eq!(Damage::of(&ended(ErrorCode::OffsetOutOfRange, 5, 8)), None);
-        assert_eq!(Damage::of(&ended(ErrorCode::RangeFenced, 8, 8)), None);
         assert_eq!(Damage::of(&ClientError::Closed), None);
     }
 }

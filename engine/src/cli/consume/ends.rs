@@ -36,6 +36,11 @@ impl Ends {
         self.0.get(&partition).is_some_and(|end| offset < *end)
     }
 
+    /// No more comes of a partition.
+    pub(super) fn give_up(&mut self, partition: PartitionIndex) {
+        self.0.remove(&partition);
+    }
+
     /// Everything of a partition below `next_offset` was read.
     pub(super) fn advance(&mut self, partition: PartitionIndex, next_offset: Offset) {
         if self
@@ -70,6 +75,13 @@ mod tests {
         assert_eq!(ends.unfinished(), [ZERO]);
         ends.advance(ZERO, Offset(7));
         assert!(ends.all_reached());
+    }
+
+    #[test]
+    fn a_partition_of_which_no_more_comes_is_not_waited_for() {
+        let mut ends = Ends::new([(ZERO, Offset(0), Offset(5)), (ONE, Offset(0), Offset(1))]);
+        ends.give_up(ZERO);
+        assert_eq!(ends.unfinished(), [ONE]);
     }
 
     #[test]

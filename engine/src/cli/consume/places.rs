@@ -20,9 +20,20 @@ impl Places {
         )
     }
 
+    pub(super) fn are_none(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Everything of a partition before `offset` is dealt with.
     pub(super) fn go_on(&mut self, partition: PartitionIndex, offset: Offset) {
-        self.0.insert(partition, offset);
+        if let Some(place) = self.0.get_mut(&partition) {
+            *place = offset;
+        }
+    }
+
+    /// No more is wanted of a partition.
+    pub(super) fn give_up(&mut self, partition: PartitionIndex) {
+        self.0.remove(&partition);
     }
 
     /// Where to begin in those of `only`, or in all.

@@ -41,9 +41,9 @@ impl Config {
                 && !range.contains(value)
             {
                 let reason = if value < range.start() {
-                    format!("it is at least {} {}", range.start(), key.unit)
+                    format!("the least is {} ({})", range.start(), key.unit)
                 } else {
-                    format!("it is at most {} {}", range.end(), key.unit)
+                    format!("the most is {} ({})", range.end(), key.unit)
                 };
                 return Err(ConfigError::Value {
                     key: key.name,

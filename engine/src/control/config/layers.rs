@@ -124,9 +124,13 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let mut layers = Layers::default();
         if let Some(path) = file {
-            let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+            let bytes = std::fs::read(path).map_err(|source| ConfigError::Unreadable {
                 path: path.to_owned(),
                 source,
+            })?;
+            let text = String::from_utf8(bytes).map_err(|error| ConfigError::Syntax {
+                place: path.display().to_string(),
+                reason: format!("{}", error.utf8_error()),
             })?;
             layers.file(path, &text)?;
         }

@@ -335,3 +335,17 @@ fn a_written_configuration_reads_back_the_same() {
         config.to_table()
     );
 }
+
+#[test]
+fn a_name_to_listen_on_is_refused_with_what_can_be_written() {
+    let refusal = refusal("listen = \"localhost:7470\"");
+    for words in ["`listen`", "127.0.0.1:7470", "not looked up"] {
+        assert!(refusal.contains(words), "{refusal}");
+    }
+}
+
+#[test]
+fn a_number_below_its_range_is_refused_with_the_least() {
+    let refusal = refusal("shards = 0");
+    assert!(refusal.contains("the least is 1 (cores)"), "{refusal}");
+}

@@ -276,6 +276,29 @@ pub(super) mod auto_cores {
     }
 }
 
+pub(super) mod address {
+    use std::net::SocketAddr;
+
+    use super::*;
+
+    pub(crate) fn serialize<S: Serializer>(
+        value: &SocketAddr,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        value.serialize(serializer)
+    }
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<SocketAddr, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(|_| {
+            de::Error::custom(
+                "it is not an address and a port, such as 127.0.0.1:7470 or [::]:7470 (a name is not looked up)",
+            )
+        })
+    }
+}
+
 pub(super) mod durability {
     use super::*;
 

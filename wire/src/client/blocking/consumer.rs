@@ -2,9 +2,9 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use super::link::Link;
 use crate::client::config::{Backoff, ClientConfig, ConsumerConfig};
 use crate::client::damage::Damage;
 use crate::client::error::ClientError;
+use crate::client::hub::locked;
 use crate::client::subscription::Delivery;
 use crate::client::subscriptions::Subscriptions;
 use crate::frame::{Frame, Start, TopicDescription};
@@ -30,7 +31,12 @@ use crate::ids::{Offset, PartitionIndex, ShardIndex};
 pub struct Consumer {
     source: Source,
     positions: HashMap<PartitionIndex, Offset>,
+    /// One for each shard.
+    obstacles: Vec<Arc<Obstacle>>,
 }
+
+/// Why a shard cannot be read at this moment; `None` while it can.
+type Obstacle = Mutex<Option<ClientError>>;
 
 enum Source {
     /// Read by the calling thread.
@@ -66,6 +72,7 @@ impl Consumer {
                 endings: VecDeque::new(),
                 outage: Outage::new(&client.inner.config),
                 damage: Damage::new(&client.inner.config.reconnect),
+                obstacle: Arc::default(),
             })
             .collect();
         for reader in &mut readers {
@@ -75,6 +82,10 @@ impl Consumer {
         for reader in &mut readers {
             reader.begin(deadline)?;
         }
+        let obstacles = readers
+            .iter()
+            .map(|reader| Arc::clone(&reader.obstacle))
+            .collect();
         let source = match readers.len() {
             1 => Source::Shard(Box::new(readers.remove(0))),
             _ => Source::spawn(readers)?,
@@ -82,6 +93,7 @@ impl Consumer {
         Ok(Self {
             source,
             positions: HashMap::new(),
+            obstacles,
         })
     }
 
@@ -107,6 +119,13 @@ impl Consumer {
                 .insert(delivery.partition, delivery.position());
         }
         Ok(delivery)
+    }
+
+    /// Why nothing more comes at this moment: what became of the connection to a shard, until the next one serves. `None` while nothing is in the way.
+    /// The consumer tries again by itself; who waits can tell why.
+    #[must_use]
+    pub fn obstacle(&self) -> Option<ClientError> {
+        self.obstacles.iter().find_map(|one| locked(one).clone())
     }
 
     /// The offset behind the last record delivered of each partition that delivered any: what to commit once they are
@@ -179,6 +198,7 @@ struct ShardReader {
     /// Over all calls: each may be far shorter than an outage.
     outage: Outage,
     damage: Damage,
+    obstacle: Arc<Obstacle>,
 }
 
 impl ShardReader {
@@ -228,6 +248,7 @@ impl ShardReader {
                 Ok(Some(frame)) => {
                     // It serves: the outage is over.
                     self.outage = Outage::new(&self.config);
+                    *locked(&self.obstacle) = None;
                     if let Err(error) = self.subscriptions.handle_frame(frame) {
                         if !matches!(error, ClientError::SubscriptionEnded { .. }) {
                             // What was left of the frame is gone with the connection, and asked for again.
@@ -239,6 +260,7 @@ impl ShardReader {
                 Ok(None) => return Ok(None),
                 Err(error) if error.is_of_connection() => {
                     self.disconnect();
+                    *locked(&self.obstacle) = Some(error.clone());
                     if !self.outage.handle_failure(error, deadline)? {
                         return Ok(None);
                     }

@@ -182,6 +182,15 @@ impl Producer {
         self.books.books().reports_lost()
     }
 
+    /// What keeps records from being acknowledged at this moment: why there is no connection, or what the server last refused for now, such as a full
+    /// disk. `None` while nothing is in the way. Meanwhile the producer tries again by itself; who waits can tell why.
+    #[must_use]
+    pub fn obstacle(&self) -> Option<ClientError> {
+        self.partitions
+            .iter()
+            .find_map(|partition| partition.connection.hub.obstacle(&partition.slot))
+    }
+
     /// Bytes of batches that were not acknowledged yet.
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {
@@ -205,7 +214,10 @@ impl Producer {
         let deadline = now + self.delivery_timeout + FLUSH_GRACE;
         for (partition, ordinal) in self.partitions.iter().zip(last) {
             if !self.wait_until(deadline, || partition.slot.is_settled(ordinal)) {
-                return Err(ClientError::TimedOut("not everything was acknowledged"));
+                return Err(ClientError::timed_out(
+                    "not everything was acknowledged",
+                    self.obstacle(),
+                ));
             }
         }
         self.books.books().take_failure()
@@ -266,7 +278,10 @@ impl Producer {
         if sent {
             outcome
         } else {
-            Err(ClientError::TimedOut("there was no room for the record"))
+            Err(ClientError::timed_out(
+                "there was no room for the record",
+                target.connection.hub.obstacle(&target.slot),
+            ))
         }
     }
 

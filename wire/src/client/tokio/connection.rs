@@ -125,7 +125,7 @@ impl Reader {
         let mut link = Some(link);
         while let Some(connected) = link.take() {
             let connected_at = Instant::now();
-            self.read_to_the_end(connected).await;
+            hub.handle_outage(self.read_to_the_end(connected).await);
             locked(&self.shared.wire).take();
             hub.handle_disconnect(Instant::now());
             link = self.reconnect(connected_at).await;
@@ -134,25 +134,25 @@ impl Reader {
         hub.give_up(&ClientError::Closed, Instant::now());
     }
 
-    /// Reads until the connection ends, for whatever reason: what to do then is always the same.
-    async fn read_to_the_end(&self, mut link: Link) {
+    /// Reads until the connection ends, and says why: what to do then is always the same.
+    async fn read_to_the_end(&self, mut link: Link) -> ClientError {
         let mut out = BytesMut::new();
         loop {
             loop {
                 match link.poll(&mut out) {
                     Ok(Some(frame)) => {
-                        if self.shared.hub.handle_frame(frame, Instant::now()).is_err() {
-                            return;
+                        if let Err(error) = self.shared.hub.handle_frame(frame, Instant::now()) {
+                            return error;
                         }
                     }
                     Ok(None) => break,
-                    Err(_) => return,
+                    Err(error) => return error,
                 }
             }
             // Written by the writer: a reader that waits for the socket to take more could wait for itself.
             self.shared.hub.queue_control(out.split());
-            if link.read(None).await.is_err() {
-                return;
+            if let Err(error) = link.read(None).await {
+                return error;
             }
         }
     }
@@ -174,6 +174,7 @@ impl Reader {
                 }
                 Err(failure) => failure,
             };
+            hub.handle_outage(failure.clone());
             let after = lost_at.elapsed();
             if !given_up && after >= self.config.reconnect.give_up_after {
                 given_up = true;

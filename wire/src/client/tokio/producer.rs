@@ -166,6 +166,15 @@ impl Producer {
         .await
     }
 
+    /// What keeps records from being acknowledged at this moment: why there is no connection, or what the server last refused for now, such as a full
+    /// disk. `None` while nothing is in the way. Meanwhile the producer tries again by itself; who waits can tell why.
+    #[must_use]
+    pub fn obstacle(&self) -> Option<ClientError> {
+        self.partitions
+            .iter()
+            .find_map(|partition| partition.connection.hub.obstacle(&partition.slot))
+    }
+
     /// Reports that were dropped because nobody fetched them.
     #[must_use]
     pub fn reports_lost(&self) -> u64 {
@@ -190,7 +199,10 @@ impl Producer {
                 .wait_until(deadline, || partition.slot.is_settled(ordinal))
                 .await
             {
-                return Err(ClientError::TimedOut("not everything was acknowledged"));
+                return Err(ClientError::timed_out(
+                    "not everything was acknowledged",
+                    self.obstacle(),
+                ));
             }
         }
         self.books.books().take_failure()
@@ -227,7 +239,10 @@ impl Producer {
                 })
                 .await;
             if !done {
-                return Err(ClientError::TimedOut("there was no room for the record"));
+                return Err(ClientError::timed_out(
+                    "there was no room for the record",
+                    hub.obstacle(&target.slot),
+                ));
             }
             sent = outcome?;
         }

@@ -66,3 +66,60 @@ fn without_following_what_came_after_the_start_is_left_out_and_the_end_is_reache
     assert_eq!(written(&records, 0, &mut ends, &mut left), "a\nb\n");
     assert!(ends.is_some_and(|ends| ends.all_reached()));
 }
+
+const ONE: PartitionIndex = PartitionIndex(1);
+const REACHES: [(PartitionIndex, Offset, Offset); 2] =
+    [(ZERO, Offset(0), Offset(9)), (ONE, Offset(0), Offset(5))];
+
+#[test]
+fn damage_is_left_out_and_told_by_the_status() {
+    let mut reading = Reading::new(&REACHES, false, None);
+    reading.skip_to(ZERO, Offset(4));
+    assert_eq!(
+        reading.starts(),
+        [
+            (ZERO, Start::Offset(Offset(4))),
+            (ONE, Start::Offset(Offset(0)))
+        ]
+    );
+    reading.skip_to(ONE, Offset(5));
+    assert_eq!(reading.starts(), [(ZERO, Start::Offset(Offset(4)))]);
+    reading.skip_to(ZERO, Offset(9));
+    assert!(reading.is_done());
+    assert_eq!(reading.verdict("t").expect("read"), ExitStatus::Damaged);
+}
+
+#[test]
+fn a_partition_that_was_given_up_is_not_read_again_and_told_in_the_end() {
+    for follow in [false, true] {
+        let mut reading = Reading::new(&REACHES, follow, None);
+        reading.give_up(ONE);
+        assert!(!reading.wants(ONE));
+        assert_eq!(reading.starts(), [(ZERO, Start::Offset(Offset(0)))]);
+        // Damage elsewhere that is skipped does not make up for it.
+        reading.skip_to(ZERO, Offset(3));
+        assert!(!reading.is_done());
+        let failure = reading.verdict("t").expect_err("one is not read");
+        assert_eq!(failure.status, ExitStatus::Server);
+        assert!(failure.sentence.contains("partitions: 1"), "{failure}");
+    }
+}
+
+#[test]
+fn a_follower_ends_when_every_partition_was_given_up() {
+    let mut reading = Reading::new(&REACHES, true, None);
+    reading.give_up(ZERO);
+    assert!(!reading.is_done());
+    reading.give_up(ONE);
+    assert!(reading.is_done());
+}
+
+#[test]
+fn a_partition_that_was_read_to_its_end_is_wanted_no_more_unless_followed() {
+    for follow in [false, true] {
+        let mut reading = Reading::new(&REACHES, follow, None);
+        reading.skip_to(ONE, Offset(5));
+        assert_eq!(reading.wants(ONE), follow);
+        assert!(reading.wants(ZERO));
+    }
+}
