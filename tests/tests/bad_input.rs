@@ -420,6 +420,29 @@ fn a_batch_over_the_servers_limit_is_refused_and_the_largest_is_taken() {
 }
 
 #[test]
+fn a_small_batch_that_decompresses_to_more_than_the_server_takes_is_refused() {
+    let dir = data_dir();
+    let (server, topic) = server_with_a_topic(dir.path());
+    let mut peer = RawPeer::greeted(server.address());
+    let of_bytes = |value_bytes: usize| {
+        let mut builder = BatchBuilder::new(BatchLimits {
+            batch_bytes_max: gannet_wire::limits::BATCH_BYTES_MAX,
+            ..BatchLimits::default()
+        });
+        builder
+            .push(Timestamp(1), None, Some(&vec![b'x'; value_bytes]), &[])
+            .expect("it fits");
+        builder.build(Compression::Lz4, None).to_vec()
+    };
+    let larger = of_bytes(5 << 20);
+    assert!(larger.len() < 64 << 10, "{}", larger.len());
+    let error = peer.refusal(&publish_to(topic, 0, larger));
+    assert_refused(&error, ErrorCode::BatchTooLarge);
+    let taken = peer.ask(&publish_to(topic, 0, of_bytes(3 << 20)));
+    assert!(matches!(taken, Some(Message::PublishAcks(_))), "{taken:?}");
+}
+
+#[test]
 fn topics_partitions_offsets_and_groups_that_are_not_there_are_the_callers_typed_errors() {
     let dir = data_dir();
     let (server, topic) = server_with_a_topic(dir.path());
