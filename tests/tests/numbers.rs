@@ -31,6 +31,7 @@ fn figure(report: &Value, pointer: &str) -> f64 {
 fn a_tiny_run_has_a_figure_for_every_row_and_removes_what_it_wrote() {
     let dir = data_dir();
     let data = dir.path().join("data");
+    std::fs::create_dir(&data).expect("the directory for the data");
     let file = dir.path().join("report.json");
     let mut command = Command::new(numbers_program());
     command
@@ -64,7 +65,7 @@ fn a_tiny_run_has_a_figure_for_every_row_and_removes_what_it_wrote() {
     }
     assert_eq!(report["failures"], Value::Array(Vec::new()));
     let left = std::fs::read_dir(&data)
-        .expect("the directory was made")
+        .expect("the directory is still there")
         .count();
     assert_eq!(left, 0, "something was left in the directory for the data");
 }
