@@ -51,35 +51,75 @@ mod disk {
 
     use super::*;
 
+    /// Large enough to take the disk some time.
+    const WRITE_BLOCKS: usize = 256;
+
     #[test]
     fn an_executor_does_not_end_before_the_reads_and_writes_it_began() {
-        use std::sync::Arc;
-        use std::sync::atomic::{AtomicUsize, Ordering};
-
-        let ended = Arc::new(AtomicUsize::new(0));
-        let counted = ended.clone();
-        on_disk(async move |disk, dir| {
-            let file = disk.open(&dir.join("file"), OpenMode::CreateNew).await;
+        let dir = temp_dir();
+        let path = dir.path().join("file");
+        let created = path.clone();
+        let executor = start_executor(config(), move || async move {
+            let disk = UringDisk;
+            let file = disk.open(&created, OpenMode::CreateNew).await;
             let file = Rc::new(file.unwrap());
             for number in 0..32 {
-                let (file, counted) = (file.clone(), counted.clone());
-                let buffer = filled(&disk, 1, 256);
+                let file = file.clone();
+                let buffer = filled(&disk, 1, WRITE_BLOCKS);
                 UringSpawn.spawn(async move {
-                    let written = file.write_at(number * 256 * BLOCK, &buffer).await;
-                    written.unwrap();
-                    counted.fetch_add(1, Ordering::SeqCst);
+                    let position = number * WRITE_BLOCKS as u64 * BLOCK;
+                    file.write_at(position, &buffer).await.unwrap();
                 });
             }
             // One turn of the others: all are begun, and nobody waits for them. For one of them nobody even wants to.
             gannet_engine::io::local::yield_once().await;
-            let last = filled(&disk, 1, 256);
-            let mut unwanted = Box::pin(file.write_at(32 * 256 * BLOCK, &last));
-            let pending = std::future::poll_fn(|context| {
-                std::task::Poll::Ready(unwanted.as_mut().poll(context).is_pending())
-            });
-            assert!(pending.await);
+            let last = filled(&disk, 1, WRITE_BLOCKS);
+            let mut unwanted = Box::pin(file.write_at(32 * WRITE_BLOCKS as u64 * BLOCK, &last));
+            assert!(begun(unwanted.as_mut()).await);
         });
-        assert_eq!(ended.load(Ordering::SeqCst), 32);
+        executor.unwrap().join().unwrap();
+        // The last first, before the disk has the time to make up for it.
+        let file = std::fs::File::open(path).unwrap();
+        for number in (0..33).rev() {
+            let mut written = vec![0; WRITE_BLOCKS * BLOCK_BYTES];
+            let position = number * WRITE_BLOCKS as u64 * BLOCK;
+            std::os::unix::fs::FileExt::read_exact_at(&file, &mut written, position).unwrap();
+            assert!(written.iter().all(|byte| *byte == 1), "write {number}");
+        }
+    }
+
+    #[test]
+    fn an_executor_ends_although_nobody_looks_at_what_was_begun() {
+        let dir = temp_dir();
+        let path = dir.path().join("file");
+        let executor = start_executor(config(), move || async move {
+            let disk = UringDisk;
+            let file = disk.open(&path, OpenMode::CreateNew).await.unwrap();
+            // As what was read ahead is kept by a cache, and that by a task that waits for something else.
+            UringSpawn.spawn(async move {
+                let buffer = filled(&disk, 1, 1);
+                let mut kept = Box::pin(file.write_at(0, &buffer));
+                assert!(begun(kept.as_mut()).await);
+                std::future::pending::<()>().await;
+                drop(kept);
+            });
+            gannet_engine::io::local::yield_once().await;
+        })
+        .unwrap();
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        while !executor.is_finished() {
+            assert!(std::time::Instant::now() < deadline, "it does not end");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        executor.join().unwrap();
+    }
+
+    /// Looks at an operation once, which begins it; whether it is under way now.
+    async fn begun<F: Future>(mut operation: std::pin::Pin<&mut F>) -> bool {
+        std::future::poll_fn(|context| {
+            std::task::Poll::Ready(operation.as_mut().poll(context).is_pending())
+        })
+        .await
     }
 
     #[test]
