@@ -39,9 +39,9 @@ pub struct Options {
     /// How long each figure is measured.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
     pub seconds: Duration,
-    /// How much is stored before the broker is killed, started again and read from.
-    #[arg(long, value_name = "BYTES", default_value = "1GiB", value_parser = parse_bytes)]
-    pub stored: u64,
+    /// How much is stored before the broker is killed and started again. Several amounts, as in 1GiB,5GiB,10GiB: a kill and a start at each; what is stored in the end is read.
+    #[arg(long, value_name = "BYTES", default_value = "1GiB", value_delimiter = ',', value_parser = parse_bytes)]
+    pub stored: Vec<u64>,
     /// How many partitions stand for many.
     #[arg(long, default_value_t = 10_000)]
     pub partitions: u32,
@@ -73,7 +73,7 @@ pub struct Options {
 pub struct Scale {
     /// How long a figure is measured, in milliseconds.
     pub row_ms: u64,
-    /// How much is stored before the kill.
+    /// How much is stored before the last kill.
     pub stored_bytes: u64,
     /// How many partitions stand for many.
     pub partitions: u32,
@@ -92,7 +92,7 @@ impl Scale {
                 row_ms: u64::try_from(options.seconds.as_millis())
                     .unwrap_or(u64::MAX)
                     .max(ROW_MS_MIN),
-                stored_bytes: options.stored,
+                stored_bytes: options.stored.iter().copied().max().unwrap_or(0),
                 partitions: options.partitions.max(1),
                 bytes_max: options.bytes_max,
             }
@@ -103,6 +103,21 @@ impl Scale {
             bytes_max: asked.bytes_max.min(room),
             ..asked
         }
+    }
+
+    /// How much is stored before each kill, rising to [`Scale::stored_bytes`].
+    #[must_use]
+    pub fn stored_steps(&self, options: &Options) -> Vec<u64> {
+        let mut steps: Vec<u64> = options
+            .stored
+            .iter()
+            .copied()
+            .filter(|bytes| *bytes < self.stored_bytes)
+            .chain([self.stored_bytes])
+            .collect();
+        steps.sort_unstable();
+        steps.dedup();
+        steps
     }
 
     /// How long a figure is measured.
@@ -135,6 +150,22 @@ mod tests {
     fn a_tiny_run_overrides_what_else_is_asked_for() {
         let tiny = scale(&["--tiny", "--seconds", "1h", "--stored", "1GiB"], u64::MAX);
         assert_eq!(tiny, Scale::TINY);
+    }
+
+    #[test]
+    fn the_broker_is_killed_once_at_each_amount_in_rising_order() {
+        let steps = |arguments: &[&str]| {
+            let line =
+                CommandLine::try_parse_from([&["gannet-numbers"], arguments].concat()).unwrap();
+            Scale::new(&line.options, u64::MAX).stored_steps(&line.options)
+        };
+        let gib = 1 << 30;
+        assert_eq!(
+            steps(&["--stored", "5GiB,1GiB,10GiB,1GiB"]),
+            [gib, 5 * gib, 10 * gib]
+        );
+        assert_eq!(steps(&[]), [gib]);
+        assert_eq!(steps(&["--tiny"]), [Scale::TINY.stored_bytes]);
     }
 
     #[test]

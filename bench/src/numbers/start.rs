@@ -1,4 +1,4 @@
-//! Rows about starting after `kill -9`: with next to nothing stored, and with much.
+//! Rows about starting after `kill -9`: with next to nothing stored, and with much, or with ever more.
 
 use std::time::{Duration, Instant};
 
@@ -29,17 +29,25 @@ pub(super) struct Stored {
     pub(super) rows: Vec<Row>,
 }
 
-/// Stores, kills, starts again and stops. The directory stays.
+/// Stores, kills and starts again, with ever more, and stops. The directory stays.
 pub(super) fn after_kill(bench: &mut Workbench<'_>) -> Result<Stored, NumbersError> {
     let mut broker = bench.start(STORED)?;
     let little = store(bench, &mut broker, LITTLE_BYTES)?;
     let little_ms = kill_and_start(bench, &mut broker)?;
-    let more = bench.scale.stored_bytes.saturating_sub(little);
-    let bytes = little + store(bench, &mut broker, more)?;
-    let much_ms = kill_and_start(bench, &mut broker)?;
+    let mut bytes = little;
+    let mut rows = Vec::new();
+    for step in bench.scale.stored_steps(bench.options) {
+        bytes += store(bench, &mut broker, step.saturating_sub(bytes))?;
+        let much_ms = kill_and_start(bench, &mut broker)?;
+        rows.extend(start_rows(bytes, much_ms, little_ms)?);
+    }
     bench.stop(broker)?;
+    Ok(Stored { bytes, rows })
+}
+
+fn start_rows(bytes: u64, much_ms: f64, little_ms: f64) -> Result<[Row; 2], NumbersError> {
     let stored_gib = bytes as f64 / GIB;
-    let rows = vec![
+    Ok([
         Row::new(
             format!("start after kill -9 with {stored_gib:.2} GiB stored"),
             (much_ms / 1e3, "s"),
@@ -55,8 +63,7 @@ pub(super) fn after_kill(bench: &mut Workbench<'_>) -> Result<Stored, NumbersErr
             Bar::Reported,
             [("much_ms", much_ms), ("little_ms", little_ms)],
         )?,
-    ];
-    Ok(Stored { bytes, rows })
+    ])
 }
 
 /// Publishes so many bytes, as fast as it goes; gives how many it were.
