@@ -26,6 +26,13 @@ const WARM_UP_MAX: Duration = Duration::from_secs(1);
 #[error("{0}")]
 pub struct PlanError(String);
 
+impl PlanError {
+    /// What makes no sense: a sentence.
+    pub(crate) fn new(sentence: String) -> Self {
+        Self(sentence)
+    }
+}
+
 impl From<Fault> for PlanError {
     /// The scenario was sound when it was read, so what is wrong was said on the command line.
     fn from(fault: Fault) -> Self {
@@ -77,6 +84,8 @@ pub struct PhasePlan {
     pub warm_up: Duration,
     /// Ends the phase early.
     pub bytes_max: Option<u64>,
+    /// At a fixed rate: for how long after its end what was due before is still sent. Without, all of it is, however long that takes.
+    pub overrun_max: Option<Duration>,
     /// How the client makes batches.
     pub batching: Batching,
 }
@@ -333,6 +342,7 @@ fn phase(
         duration,
         warm_up,
         bytes_max,
+        overrun_max: None,
         batching,
     })
 }

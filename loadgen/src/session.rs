@@ -77,85 +77,175 @@ fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> SessionError {
 /// # Errors
 /// [`SessionError`] when there is nothing to report.
 pub fn session(options: &Options) -> Result<Report, SessionError> {
-    options.check_driver()?;
-    let mut plan = Plan::new(options)?;
-    let seed = options.seed.unwrap_or_else(random);
-    let mut progress = ProgressLine::new();
-    progress.step(format!("seed {seed}"));
-    let removed = RemovedWhenInterrupted::default();
-    end_when_interrupted(removed.clone()).map_err(io_error("watching for Ctrl-C"))?;
-
-    let needs_place = options.server.is_none() || plan.limits;
-    let place = needs_place
-        .then(|| Place::choose(options, &removed))
-        .transpose()?;
-    // Before the broker runs: the limits are the idle machine's.
-    let limits = match &place {
-        Some(place) if plan.limits => Some(measure_limits(place.path(), &mut progress)?),
-        _ => None,
-    };
-    let (mut broker, server) = match (&options.server, &place) {
-        (None, Some(place)) => {
-            plan.fit_into(place.filesystem.free_bytes)?;
-            plan.check_records(Config::default().network.batch_bytes_max)?;
-            progress.step("starting a broker");
-            let broker = OwnBroker::start(
-                place.path(),
-                options.shards.map(Into::into),
-                removed.clone(),
-            )?;
-            let server = broker.address().to_string();
-            (Some(broker), server)
-        }
-        (server, _) => (None, server.clone().unwrap_or_default()),
-    };
-    let run = (random() & u64::from(u32::MAX)) as u32;
-    let topic = options
-        .topic
-        .clone()
-        .unwrap_or_else(|| format!("loadgen-{run:08x}"));
-    let target = Target {
-        server: &server,
-        topic: &topic,
-        plan: &plan,
-        amqp_queue: options.amqp_queue,
-    };
-    let bench = Bench {
-        target,
-        // The directory of a broker of our own goes whole.
-        leaves_topic: options.topic.is_some() || broker.is_some(),
-        progress: &mut progress,
-        run,
-        seed,
-    };
-    let ran = bench.run(options.driver, broker.as_mut())?;
-    let settings = Settings {
-        server: server.clone(),
-        own_broker: broker.is_some(),
-        topic,
-        durability: (options.driver == DriverKind::Native).then_some(plan.durability),
-        durability_label: options.durability_label.clone(),
-        shards: options.shards.map(|shards| u32::from(shards.get())),
-        ..plan.settings(ran.partitions)
-    };
-    let mut outcome = ran.outcome;
-    if let Some(broker) = broker {
-        progress.step("stopping the broker");
-        outcome.failures.extend(stop(broker));
-    }
-    progress.finish();
-    let filesystem = place
-        .as_ref()
-        .filter(|_| settings.own_broker)
-        .map(|place| place.filesystem.to_string());
-    if let Some(place) = place {
-        place.remove(&removed)?;
-    }
-
-    let mut report = report(options, outcome, settings, filesystem, seed, limits);
-    report.notes.extend(options.driver.notes(&plan));
-    report.notes.extend(ran.left_behind);
+    let plan = Plan::new(options)?;
+    let mut session = Session::open(options, &plan)?;
+    let mut report = session.run(&plan)?;
+    report.fail(session.close()?);
     Ok(report)
+}
+
+/// A broker, its own or another's, on which runs can be made one after the other.
+pub struct Session<'a> {
+    options: &'a Options,
+    progress: ProgressLine,
+    removed: RemovedWhenInterrupted,
+    place: Option<Place>,
+    broker: Option<OwnBroker>,
+    server: String,
+    seed: u64,
+    limits: Option<LimitsReport>,
+    topics: Topics,
+}
+
+/// What becomes of the topics of runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Topics {
+    /// They go with the directory of the broker.
+    Stay,
+    /// Each is deleted after its run.
+    AreDeleted,
+}
+
+impl<'a> Session<'a> {
+    /// Measures the limits of the machine if that is asked for, and starts a broker unless there is one. The plan is one that is going to be run.
+    ///
+    /// # Errors
+    /// [`SessionError`].
+    pub fn open(options: &'a Options, plan: &Plan) -> Result<Self, SessionError> {
+        options.check_driver()?;
+        let seed = options.seed.unwrap_or_else(random);
+        let mut progress = ProgressLine::new();
+        progress.step(format!("seed {seed}"));
+        let removed = RemovedWhenInterrupted::default();
+        end_when_interrupted(removed.clone()).map_err(io_error("watching for Ctrl-C"))?;
+
+        let needs_place = options.server.is_none() || plan.limits;
+        let place = needs_place
+            .then(|| Place::choose(options, &removed))
+            .transpose()?;
+        // Before the broker runs: the limits are the idle machine's.
+        let limits = match &place {
+            Some(place) if plan.limits => Some(measure_limits(place.path(), &mut progress)?),
+            _ => None,
+        };
+        let (broker, server) = match (&options.server, &place) {
+            (None, Some(place)) => {
+                plan.clone().fit_into(place.filesystem.free_bytes)?;
+                plan.check_records(Config::default().network.batch_bytes_max)?;
+                progress.step("starting a broker");
+                let broker = OwnBroker::start(
+                    place.path(),
+                    options.shards.map(Into::into),
+                    removed.clone(),
+                )?;
+                let server = broker.address().to_string();
+                (Some(broker), server)
+            }
+            (server, _) => (None, server.clone().unwrap_or_default()),
+        };
+        Ok(Self {
+            options,
+            progress,
+            removed,
+            place,
+            topics: if broker.is_some() {
+                Topics::Stay
+            } else {
+                Topics::AreDeleted
+            },
+            broker,
+            server,
+            seed,
+            limits,
+        })
+    }
+
+    /// The same session, in which the topic of each run is deleted after it, unless the options name it: many runs leave no more behind than one.
+    #[must_use]
+    pub fn with_topics_deleted(self) -> Self {
+        Self {
+            topics: Topics::AreDeleted,
+            ..self
+        }
+    }
+
+    /// Where it says what it does.
+    pub fn progress(&mut self) -> &mut ProgressLine {
+        &mut self.progress
+    }
+
+    /// Makes a run, in a topic of its own unless the options name one.
+    ///
+    /// # Errors
+    /// [`SessionError`] when there is nothing to report.
+    pub fn run(&mut self, plan: &Plan) -> Result<Report, SessionError> {
+        let options = self.options;
+        let mut plan = plan.clone();
+        if let Some(place) = self.place.as_ref().filter(|_| self.broker.is_some()) {
+            let filesystem = Filesystem::of(place.path()).map_err(io_error("looking for room"))?;
+            plan.fit_into(filesystem.free_bytes)?;
+        }
+        let run = (random() & u64::from(u32::MAX)) as u32;
+        let topic = options
+            .topic
+            .clone()
+            .unwrap_or_else(|| format!("loadgen-{run:08x}"));
+        let target = Target {
+            server: &self.server,
+            topic: &topic,
+            plan: &plan,
+            amqp_queue: options.amqp_queue,
+        };
+        let bench = Bench {
+            target,
+            leaves_topic: options.topic.is_some() || self.topics == Topics::Stay,
+            progress: &mut self.progress,
+            run,
+            seed: self.seed,
+        };
+        let ran = bench.run(options.driver, self.broker.as_mut())?;
+        let own_broker = self.broker.is_some();
+        let settings = Settings {
+            server: self.server.clone(),
+            own_broker,
+            topic,
+            durability: (options.driver == DriverKind::Native).then_some(plan.durability),
+            durability_label: options.durability_label.clone(),
+            shards: options.shards.map(|shards| u32::from(shards.get())),
+            ..plan.settings(ran.partitions)
+        };
+        let place = self.place.as_ref().filter(|_| own_broker);
+        let filesystem = place.map(|place| place.filesystem.to_string());
+        let limits = self.limits.clone();
+        let mut report = report(
+            options,
+            ran.outcome,
+            settings,
+            filesystem,
+            self.seed,
+            limits,
+        );
+        report.notes.extend(options.driver.notes(&plan));
+        report.notes.extend(ran.left_behind);
+        Ok(report)
+    }
+
+    /// Stops the broker that was started, and removes its directory. Gives what was not as it should be: a sentence each.
+    ///
+    /// # Errors
+    /// [`SessionError`] when the directory stays.
+    pub fn close(mut self) -> Result<Vec<String>, SessionError> {
+        let mut failures = Vec::new();
+        if let Some(broker) = self.broker.take() {
+            self.progress.step("stopping the broker");
+            failures = stop(broker);
+        }
+        self.progress.finish();
+        if let Some(place) = self.place.take() {
+            place.remove(&self.removed)?;
+        }
+        Ok(failures)
+    }
 }
 
 /// What a run needs, whatever its driver.
@@ -324,7 +414,7 @@ fn report(
         label: options.label.clone().unwrap_or_else(|| driver.to_string()),
         seed,
         settings,
-        notes: notes(&outcome.phases, machine.cores),
+        notes: notes(&outcome.phases),
         machine,
         limits: limits
             .map(|limits| with_publishes(limits, outcome.publish_alone, &last, durability)),
@@ -352,9 +442,9 @@ fn with_publishes(
     let least = limits.ping_pong_us.p50 + limits.sync_write_us.p50;
     let ratio = |of: f64, to: f64| if to > 0.0 { of / to } else { 0.0 };
     LimitsReport {
-        publish_alone_us: alone,
         publish_alone_ratio: (durability == Some(Durability::Durable))
             .then(|| ratio(alone.p50, least)),
+        publish_alone_us: alone,
         publish_to_disk_ratio: ratio(last.publish.flow.mb_per_s, limits.write_mb_per_s),
         ..limits
     }

@@ -198,6 +198,9 @@ fn write_phase(text: &mut String, phase: &PhaseReport, settings: &Settings) -> s
         "; machine {:.0} % busy",
         generator.machine_busy * 100.0
     )?;
+    if let Some(reason) = &phase.limited_by_generator {
+        writeln!(text, "  limited by the generator: {reason}")?;
+    }
     match phase.publish.durability {
         Some(durability) => writeln!(text, "  acks say    {durability}")?,
         None if phase.publish.flow.records == 0 => writeln!(text, "  acks        none")?,

@@ -111,8 +111,12 @@ impl<'a> Workbench<'a> {
         load: &Load,
     ) -> Result<Loaded, NumbersError> {
         let loaded = self.load(broker, load)?;
-        let notes = notes(std::slice::from_ref(&loaded.phase), cores());
-        self.notes.extend(notes);
+        let phase = &loaded.phase;
+        self.notes.extend(notes(std::slice::from_ref(phase)));
+        let limited = phase.limited_by_generator.as_ref();
+        self.notes.extend(
+            limited.map(|reason| format!("{}: limited by the generator: {reason}", phase.name)),
+        );
         Ok(loaded)
     }
 
@@ -175,6 +179,7 @@ impl<'a> Workbench<'a> {
             duration: self.scale.row(),
             warm_up: (self.scale.row() / 4).min(WARM_UP_MAX),
             bytes_max: self.scale.bytes_max,
+            overrun_max: None,
             batching: whole_batches(batch_bytes),
         }
     }
@@ -198,6 +203,7 @@ impl Load {
                 duration: self.duration,
                 warm_up: self.warm_up,
                 bytes_max: Some(self.bytes_max),
+                overrun_max: None,
                 batching: self.batching,
             }],
             producers: self.producers,

@@ -115,9 +115,9 @@ impl Scale {
     }
 }
 
-/// From zero, or from below it when there are negative values, to a tick at or above the largest.
+/// From a tick at or below the lowest value to one at or above the highest, zero among them.
 fn linear(low: f64, high: f64) -> Layout {
-    let low = low.min(0.0);
+    let (low, high) = (low.min(0.0), high.max(0.0));
     let span = if high > low { high - low } else { 1.0 };
     let step = round_step(span / TICKS);
     let from = (low / step).floor();
@@ -279,6 +279,12 @@ mod tests {
             texts(&layout),
             ["0", "50,000", "100,000", "150,000", "200,000", "250,000"]
         );
+    }
+
+    #[test]
+    fn an_even_axis_reaches_zero_from_below_too() {
+        let layout = Axis::linear("").layout([-40.0, -10.0]);
+        assert_eq!(texts(&layout), ["-40", "-30", "-20", "-10", "0"]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The steps of a run: phases, the kill, the reading of everything, and what they add up to.
 
+mod generator;
 mod kill;
 mod phase;
 mod reread;
@@ -19,6 +20,7 @@ use crate::verify::{Filler, Findings, RecordShape, Verifier};
 use crate::worker::port::{Connect, From, PortError};
 use crate::worker::{ConsumerWorker, ProducerWorker};
 
+pub use generator::limited_by_generator;
 pub use verdict::{failures, notes};
 
 /// How long consumers wait for what was acknowledged before it counts as lost.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
-use super::{DRAIN_IDLE_MAX, Run, RunError, client_error, goals};
+use super::{DRAIN_IDLE_MAX, Run, RunError, client_error, goals, limited_by_generator};
 use crate::latency::{LatencyHistogram, nanoseconds};
 use crate::options::Rate;
 use crate::plan::PhasePlan;
@@ -55,7 +55,8 @@ impl<C: Connect> Run<'_, C> {
             nanoseconds(plan.warm_up),
             nanoseconds(plan.duration),
             plan.bytes_max,
-        );
+        )
+        .with_overrun_max(plan.overrun_max.map(nanoseconds));
         let records_in_turn = plan.batching.records_in_turn(self.plan.record_bytes());
         let goal_of: Vec<OnceLock<u64>> = consumers.iter().map(|_| OnceLock::new()).collect();
         let mut producers = std::mem::take(&mut self.producers);
@@ -239,7 +240,7 @@ fn report(
         .iter()
         .filter_map(|published| published.waiting)
         .collect();
-    PhaseReport {
+    let mut report = PhaseReport {
         name: plan.name.to_owned(),
         rate: match plan.rate {
             Rate::PerSecond(rate) => Some(rate),
@@ -263,11 +264,15 @@ fn report(
         broker: samples.broker(publish.records_per_s),
         generator: GeneratorReport {
             late_us: merged(published.iter().map(|published| &published.late)).summary(),
+            late_own_us: merged(published.iter().map(|published| &published.late_own)).summary(),
             producers_waiting: (!waiting.is_empty())
                 .then(|| waiting.iter().sum::<f64>() / waiting.len() as f64),
             ..samples.generator()
         },
-    }
+        limited_by_generator: None,
+    };
+    report.limited_by_generator = limited_by_generator(&report);
+    report
 }
 
 fn merged<'a>(histograms: impl Iterator<Item = &'a LatencyHistogram>) -> LatencyHistogram {

@@ -15,6 +15,7 @@ fn phase(rate: Option<u64>) -> PhaseReport {
         p99: 900.0,
         p99_9: 1_500.0,
         max: 12_000.0,
+        curve: Vec::new(),
     };
     PhaseReport {
         name: "paced".to_owned(),
@@ -216,4 +217,12 @@ fn the_json_is_read_back() {
     let text = serde_json::to_string(&report()).unwrap();
     let back: Report = serde_json::from_str(&text).unwrap();
     assert_eq!(render(&back), render(&report()));
+}
+
+#[test]
+fn a_number_that_the_generator_limited_says_so_beside_it() {
+    let mut report = report();
+    assert!(!render(&report).contains("limited by the generator"));
+    report.phases[1].limited_by_generator = Some("it was asleep".to_owned());
+    assert!(render(&report).contains("limited by the generator: it was asleep"));
 }

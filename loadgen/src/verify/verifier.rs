@@ -11,6 +11,7 @@ use super::shape::{Key, RecordShape};
 
 /// What was wrong; all zero in a sound run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Findings {
     /// Records acknowledged but never delivered.
     pub lost: u64,

@@ -10,7 +10,7 @@ use crate::latency::LatencyHistogram;
 use crate::ledger::Ledger;
 use crate::options::Rate;
 use crate::report::Durability;
-use crate::schedule::Schedule;
+use crate::schedule::{OwnLateness, Schedule};
 use crate::usage;
 use crate::verify::{Filler, Key, RecordHead, RecordShape};
 
@@ -47,6 +47,8 @@ pub struct PublishedPhase {
     pub latency: LatencyHistogram,
     /// How late records were handed to the client.
     pub late: LatencyHistogram,
+    /// How late they were by this thread's own doing.
+    pub late_own: LatencyHistogram,
     /// The lowest durability that an answer stated.
     pub durability: Option<Durability>,
     /// The share of the time this thread had nothing to do.
@@ -137,6 +139,7 @@ impl<O: Outlet> Sending<'_, O> {
             self.worker.producers,
             self.worker.producer,
         );
+        let mut own_lateness = OwnLateness::default();
         let mut since_answers = 0;
         for index in 0.. {
             let intended_ns = schedule.intended_ns(index);
@@ -148,9 +151,11 @@ impl<O: Outlet> Sending<'_, O> {
                     .clock
                     .sleep_until_ns(intended_ns.min(now_ns + SLEEP_NS_MAX));
                 now_ns = self.phase.clock.now_ns();
+                own_lateness.woke(now_ns);
             }
             // What is due before the end is sent, however late: else a stall near the end would not show.
             let sent = intended_ns < self.phase.end_ns
+                && now_ns < self.phase.send_until_ns
                 && !self.phase.aborted()
                 && self.phase.take_bytes(self.worker.bytes_of_next(1), now_ns)
                 && self.send(self.worker.next_partition, intended_ns);
@@ -161,6 +166,7 @@ impl<O: Outlet> Sending<'_, O> {
                 self.published
                     .late
                     .record(now_ns.saturating_sub(intended_ns));
+                self.published.late_own.record(own_lateness.of(intended_ns));
             }
             self.worker.turn();
             since_answers += 1;

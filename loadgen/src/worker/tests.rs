@@ -355,6 +355,32 @@ fn a_broker_that_drops_a_key_is_found_out() {
 }
 
 #[test]
+fn what_is_too_late_for_the_phase_is_not_sent_any_more() {
+    let mut sending = sending(Some((0, Duration::from_millis(300))));
+    let phase = SharedPhase::new(RunClock::start(), 0, 0, 200_000_000, None);
+    let phase = phase.with_overrun_max(Some(0));
+    let published = sending
+        .0
+        .run_phase(&phase, Rate::PerSecond(1000), 10, &mut sending.1);
+    assert!(published.failures.is_empty(), "{:?}", published.failures);
+    assert!(
+        sending.0.ledger().sent_total() <= 1,
+        "199 were due while the first was held back"
+    );
+}
+
+/// A producer, and a client that stalls as it is told.
+fn sending(stall: Option<(u64, Duration)>) -> (ProducerWorker, MemoryOutlet) {
+    let shape = Arc::new(RecordShape::new(RecordSizes::Fixed(100), 0, 2, 1));
+    let filler = Arc::new(Filler::new(1, shape.bytes_max()));
+    let outlet = MemoryOutlet {
+        stall,
+        ..MemoryOutlet::new(&Stored::default(), Fault::None)
+    };
+    (ProducerWorker::new(7, 0, 1, filler, shape), outlet)
+}
+
+#[test]
 fn a_stall_shows_in_the_latency_of_every_record_due_during_it() {
     let stall = Duration::from_millis(100);
     let outcome = run_at(

@@ -43,6 +43,7 @@ pub(super) fn measure(
                 duration: *duration,
                 warm_up: WARM_UP.min(*duration / 4),
                 bytes_max: None,
+                overrun_max: None,
                 batching,
             })
             .collect(),
