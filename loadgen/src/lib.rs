@@ -30,6 +30,7 @@ pub mod scenario;
 pub mod schedule;
 pub mod session;
 pub mod sizes;
+pub mod sweep;
 pub mod table;
 pub mod units;
 pub mod usage;

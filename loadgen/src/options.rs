@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::driver::{AmqpQueue, DriverError, DriverKind};
 use crate::report::Durability;
 use crate::scenario::{Scenario, ScenarioError};
+use crate::sweep::options::SweepOptions;
 use crate::units::{parse_bytes, parse_duration};
 
 /// Publishes to a Gannet broker and consumes from it, measures both, and checks that every record came out once, unchanged, in order.
@@ -19,7 +20,7 @@ use crate::units::{parse_bytes, parse_duration};
 ///
 /// The exit status is 0 when every record came out as it should, 1 when any did not, 2 when the run could not be made or its report not be written, 130 when interrupted.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 110)]
+#[command(version, max_term_width = 110, args_conflicts_with_subcommands = true)]
 pub struct CommandLine {
     /// What to do other than a run.
     #[command(subcommand)]
@@ -29,9 +30,14 @@ pub struct CommandLine {
     pub options: Options,
 }
 
-/// What this program does other than a run; for itself only.
+/// What this program does other than a run.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Makes runs at rising rates until the broker does not keep up, and finds the rate at which that begins: latency against load.
+    ///
+    /// Each step is a run of its own in a topic of its own, on the same broker, and verifies every record. A rate that fails is tried once more before it counts as too high. --report
+    /// writes all steps as JSON, in the fields that loadgen/src/sweep/report.rs documents.
+    Sweep(Box<SweepOptions>),
     /// Hosts a broker until the parent ends it or dies.
     #[command(hide = true, name = crate::broker::HOST_COMMAND)]
     HostBroker(HostOptions),
