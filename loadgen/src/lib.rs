@@ -14,6 +14,7 @@
 
 pub mod broker;
 pub mod clock;
+pub mod comparison;
 pub mod driver;
 pub mod filesystem;
 pub mod latency;

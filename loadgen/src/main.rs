@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use gannet_loadgen::broker;
+use gannet_loadgen::comparison::compare;
 use gannet_loadgen::options::{Command, CommandLine};
 use gannet_loadgen::report_file::ReportFile;
 use gannet_loadgen::session::session;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
                 report,
             })
         }),
+        Some(Command::Report(options)) => compare(options).map(|()| true).map_err(Into::into),
         None => shown(line.options.report.as_deref(), || {
             let report = session(&line.options)?;
             Ok(Shown {

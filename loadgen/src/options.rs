@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::comparison::CompareOptions;
 use crate::driver::{AmqpQueue, DriverError, DriverKind};
 use crate::report::Durability;
 use crate::scenario::{Scenario, ScenarioError};
@@ -36,8 +37,10 @@ pub enum Command {
     /// Makes runs at rising rates until the broker does not keep up, and finds the rate at which that begins: latency against load.
     ///
     /// Each step is a run of its own in a topic of its own, on the same broker, and verifies every record. A rate that fails is tried once more before it counts as too high. --report
-    /// writes all steps as JSON, in the fields that loadgen/src/sweep/report.rs documents.
+    /// writes all steps as JSON, in the fields that loadgen/src/sweep/report.rs documents; `gannet-loadgen report` draws them.
     Sweep(Box<SweepOptions>),
+    /// Draws the reports of runs and sweeps on one page: every figure, latency by percentile, throughput, latency against load.
+    Report(CompareOptions),
     /// Hosts a broker until the parent ends it or dies.
     #[command(hide = true, name = crate::broker::HOST_COMMAND)]
     HostBroker(HostOptions),

@@ -226,3 +226,84 @@ fn a_run_against_no_broker_says_so_by_its_status() {
     assert!(said.contains("127.0.0.1:1"), "{said}");
     assert!(!said.contains("panicked"), "{said}");
 }
+
+#[test]
+fn a_sweep_verifies_every_record_at_each_rate_and_says_how_it_ended() {
+    // The subcommand's options come behind its name.
+    let report = report_of(&[
+        "sweep",
+        "--from",
+        "200",
+        "--to",
+        "400",
+        "--duration",
+        "500ms",
+        "--budget",
+        "20s",
+        "--shards",
+        "1",
+        "--label",
+        "small",
+    ]);
+    assert_eq!(report.pointer("/passed"), Some(&true.into()), "{report:#}");
+    assert_eq!(report.pointer("/label"), Some(&"small".into()));
+    let steps = report.pointer("/sweep").and_then(|sweep| sweep.as_array());
+    let steps = steps.expect("it has steps");
+    let first = steps.first().expect("the first step is made in any case");
+    assert_eq!(number(first, "/offered_records_per_s"), 200.0);
+    for step in steps {
+        let run = step.pointer("/report").expect("each step is a run");
+        assert_nothing_wrong(run);
+        assert!(number(step, "/achieved_records_per_s") > 0.0);
+        let curve = run.pointer("/publish/latency_us/curve");
+        assert!(
+            curve.is_some_and(|curve| !curve[0][0].is_null()),
+            "{step:#}"
+        );
+    }
+    // What a busy machine makes of the rates is not judged.
+    let end = report.pointer("/end").and_then(|end| end.as_str());
+    assert!(
+        ["reached_highest", "found", "budget", "nothing_kept_up"].contains(&end.unwrap_or("none")),
+        "{end:?}"
+    );
+}
+
+#[test]
+fn reports_become_a_page_with_their_labels_and_plots() {
+    let dir = data_dir();
+    let (run, page) = (dir.path().join("run.json"), dir.path().join("race.html"));
+    let mut command = Command::new(load_generator());
+    command
+        .args(["--rate", "1000", "--duration", "500ms", "--shards", "1"])
+        .args(["--label", "mine & <others>", "--data-dir"])
+        .arg(dir.path())
+        .arg("--report")
+        .arg(&run);
+    let (status, said) = ends(command);
+    assert_eq!(status.code(), Some(0), "{said}");
+    let mut command = Command::new(load_generator());
+    command.arg("report").arg(&run).arg("-o").arg(&page);
+    let (status, said) = ends(command);
+    assert_eq!(status.code(), Some(0), "{said}");
+    let html = std::fs::read_to_string(&page).expect("the page was written");
+    assert!(html.contains("mine &amp; &lt;others&gt;"));
+    assert_eq!(
+        html.matches("<svg").count(),
+        2,
+        "publish and end-to-end latency"
+    );
+}
+
+#[test]
+fn what_is_no_report_makes_no_page() {
+    let dir = data_dir();
+    let (wrong, page) = (dir.path().join("wrong.json"), dir.path().join("race.html"));
+    std::fs::write(&wrong, "{\"phases\": 5}").expect("it is written");
+    let mut command = Command::new(load_generator());
+    command.arg("report").arg(&wrong).arg("-o").arg(&page);
+    let (status, said) = ends(command);
+    assert_eq!(status.code(), Some(2), "{said}");
+    assert!(said.contains("wrong.json is no report"), "{said}");
+    assert!(!page.exists());
+}
