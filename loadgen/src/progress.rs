@@ -16,6 +16,7 @@ pub const TICK: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct ProgressLine {
     bar: Option<ProgressBar>,
+    whole: String,
     step: String,
     began: Instant,
     last_line: Instant,
@@ -35,6 +36,7 @@ impl ProgressLine {
         });
         Self {
             bar,
+            whole: String::new(),
             step: String::new(),
             began: Instant::now(),
             last_line: Instant::now(),
@@ -42,9 +44,14 @@ impl ProgressLine {
         }
     }
 
+    /// What the steps from now on are a part of, to stand before each of them.
+    pub fn within(&mut self, whole: String) {
+        self.whole = whole;
+    }
+
     /// Says what is done now.
     pub fn step(&mut self, step: impl Into<String>) {
-        self.step = step.into();
+        self.step = format!("{}{}", self.whole, step.into());
         self.began = Instant::now();
         self.last_line = self.began;
         self.last = None;

@@ -1,4 +1,5 @@
-//! The result of a run, as `--report FILE.json` writes it. Every field is documented here; fields are added, never renamed.
+//! The result of a run, as `--report FILE.json` writes it. Every field is documented here; fields are added, never renamed, and one that a report
+//! of another version does not have is read as empty or zero.
 //!
 //! MB are 10^6 bytes and count record values alone, without keys, headers and framing. Latencies are in microseconds.
 
@@ -7,7 +8,9 @@ use std::fmt;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use crate::driver::DriverKind;
 use crate::latency::LatencySummary;
+use crate::sizes::RecordSizes;
 use crate::verify::Findings;
 
 /// What an acknowledgement means.
@@ -33,10 +36,17 @@ impl fmt::Display for Durability {
 }
 
 /// A whole run. Its last phase's figures stand at the top level too (`publish`, `consume`, `end_to_end`, ...), since most readers of a report want one phase.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Report {
     /// The version of the generator.
     pub version: String,
+    /// The name of the scenario; absent without `--scenario`.
+    pub scenario: Option<String>,
+    /// The client library: `native`, `kafka`, `amqp` or `nats`.
+    pub driver: DriverKind,
+    /// What the run is to be called, from `--label`; else the driver's name.
+    pub label: String,
     /// What filled the records; `--seed` gives the same again.
     pub seed: u64,
     /// What was asked for.
@@ -51,6 +61,8 @@ pub struct Report {
     /// What was wrong with the records: `lost`, `duplicated`, `reordered`, `corrupt`. Over the whole run, the reading after the kill included.
     #[serde(flatten)]
     pub findings: Findings,
+    /// The same for each group of consumers; empty unless there are several.
+    pub group_findings: Vec<Findings>,
     /// Records sent that were never acknowledged.
     pub unacked: u64,
     /// Records sent in the whole run, warm-up included.
@@ -71,8 +83,17 @@ pub struct Report {
     pub notes: Vec<String>,
 }
 
+impl Report {
+    /// Adds what went wrong, if anything did.
+    pub fn fail(&mut self, failures: Vec<String>) {
+        self.passed &= failures.is_empty();
+        self.failures.extend(failures);
+    }
+}
+
 /// What was asked for.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Settings {
     /// The address of the broker.
     pub server: String,
@@ -86,10 +107,18 @@ pub struct Settings {
     pub producers: u32,
     /// Consumers, each with a thread and connections of its own.
     pub consumers: u32,
-    /// The bytes of each record's value.
+    /// How many groups of that many consumers, each of which gets every record.
+    pub fan_out: u32,
+    /// The bytes of a record's value; of the mean record, when they differ.
     pub record_bytes: u64,
-    /// The durability asked for.
-    pub durability: Durability,
+    /// The bytes of each record's value, as a scenario writes them.
+    pub record_size: RecordSizes,
+    /// Distinct keys; 0 for records without.
+    pub keys: u32,
+    /// The durability asked for; absent with drivers that cannot ask: there it is the broker's configuration.
+    pub durability: Option<Durability>,
+    /// What an acknowledgement means, as the caller says with `--durability-label`; absent when the caller does not.
+    pub durability_label: Option<String>,
     /// The broker's shards, when asked for.
     pub shards: Option<u32>,
     /// The largest batch the client makes of records.
@@ -110,6 +139,7 @@ pub struct Settings {
 
 /// Where it ran.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Machine {
     /// Cores that this process may use.
     pub cores: u32,
@@ -121,6 +151,7 @@ pub struct Machine {
 
 /// One phase.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct PhaseReport {
     /// `paced`, `saturated` or `single`.
     pub name: String,
@@ -134,14 +165,19 @@ pub struct PhaseReport {
     pub consume: FlowReport,
     /// From when a record should have been sent until a consumer had it.
     pub end_to_end: EndToEndReport,
+    /// The consuming side of each group of consumers; empty unless there are several, of which `consume` and `end_to_end` are all together.
+    pub groups: Vec<GroupReport>,
     /// What the broker used; absent for a broker that was not started by this run.
     pub broker: Option<BrokerReport>,
     /// What the generator used and how well it kept its schedule.
     pub generator: GeneratorReport,
+    /// Why the figures of this phase may be the generator's more than the broker's: a sentence; absent when nothing says so.
+    pub limited_by_generator: Option<String>,
 }
 
 /// Records and bytes over time.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct FlowReport {
     /// Records in the measured time.
     pub records: u64,
@@ -152,21 +188,27 @@ pub struct FlowReport {
 }
 
 impl FlowReport {
-    /// That many records in that time.
+    /// That many records of that size in that time.
     #[must_use]
     pub fn new(records: u64, record_bytes: u64, seconds: f64) -> Self {
+        Self::of_bytes(records, records.saturating_mul(record_bytes), seconds)
+    }
+
+    /// That many records of so many bytes together, in that time.
+    #[must_use]
+    pub fn of_bytes(records: u64, bytes: u64, seconds: f64) -> Self {
         let seconds = seconds.max(1e-9);
-        let records_per_s = records as f64 / seconds;
         Self {
             records,
-            records_per_s,
-            mb_per_s: records_per_s * record_bytes as f64 / 1e6,
+            records_per_s: records as f64 / seconds,
+            mb_per_s: bytes as f64 / seconds / 1e6,
         }
     }
 }
 
 /// The publishing side of a phase.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct PublishReport {
     /// What was acknowledged in the measured time.
     #[serde(flatten)]
@@ -174,12 +216,23 @@ pub struct PublishReport {
     /// From when a record should have been sent until its acknowledgement was there. At a fixed rate it should have been sent by the schedule, whatever held it up; as fast as possible,
     /// when the generator handed it to the client.
     pub latency_us: LatencySummary,
-    /// The lowest durability any acknowledgement stated; absent when there was none.
+    /// The lowest durability any acknowledgement stated; absent when none did: other brokers' acknowledgements do not say.
     pub durability: Option<Durability>,
 }
 
+/// The consuming side of one group of consumers.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GroupReport {
+    /// What it was given in the measured time.
+    pub consume: FlowReport,
+    /// From when a record should have been sent until the group had it.
+    pub end_to_end: EndToEndReport,
+}
+
 /// From sender to receiver.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct EndToEndReport {
     /// From when a record should have been sent until a consumer had it.
     pub latency_us: LatencySummary,
@@ -187,6 +240,7 @@ pub struct EndToEndReport {
 
 /// What the broker's process used in the measured time.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct BrokerReport {
     /// Cores' worth of CPU.
     pub cpu_cores: f64,
@@ -199,12 +253,15 @@ pub struct BrokerReport {
 }
 
 /// What the generator used in the measured time, and whether it limited the figures.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct GeneratorReport {
     /// Cores' worth of CPU.
     pub cpu_cores: f64,
     /// How late records were handed to the client, against the schedule. Empty when there was none.
     pub late_us: LatencySummary,
+    /// How late they were because a producer's thread woke up late, or not for a while: the part of `late_us` that neither the broker nor the client's back-pressure can have caused.
+    pub late_own_us: LatencySummary,
     /// The share of the producers' time (0 to 1) in which they had nothing to do but wait: for the schedule, or for the broker to take more. Near 0 as fast as possible means that the
     /// generator was the limit. Absent where the kernel does not count it.
     pub producers_waiting: Option<f64>,
@@ -214,6 +271,7 @@ pub struct GeneratorReport {
 
 /// The whole log read again from its start.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct RereadReport {
     /// How fast.
     #[serde(flatten)]
@@ -224,8 +282,9 @@ pub struct RereadReport {
 
 /// The broker killed (`kill -9`) under load, started again on the same directory.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct KillReport {
-    /// Bytes of records acknowledged when it was killed.
+    /// Bytes of records acknowledged when it was killed; by the mean record, when they differ.
     pub stored_bytes: u64,
     /// Records in flight when it was killed: sent, not acknowledged.
     pub in_flight: u64,
@@ -236,7 +295,8 @@ pub struct KillReport {
 }
 
 /// The limits of the machine.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct LimitsReport {
     /// 64 bytes to and fro over a loopback TCP connection between two threads.
     pub ping_pong_us: LatencySummary,
@@ -246,8 +306,8 @@ pub struct LimitsReport {
     pub write_mb_per_s: f64,
     /// One record of the run's size published with none other in flight, as the caller sees it.
     pub publish_alone_us: LatencySummary,
-    /// The p50 of `publish_alone_us` over the sum of the p50 of `ping_pong_us` and `sync_write_us`; absent when `accepted` was asked for, which waits for
-    /// no write.
+    /// The p50 of `publish_alone_us` over the sum of the p50 of `ping_pong_us` and `sync_write_us`; absent unless `durable` was asked for: nothing else waits
+    /// for a write.
     pub publish_alone_ratio: Option<f64>,
     /// The last phase's publish throughput over `write_mb_per_s`.
     pub publish_to_disk_ratio: f64,

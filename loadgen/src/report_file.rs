@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::report::Report;
+use serde::Serialize;
 
 /// A file that waits for its report. Unless one is written, a file that was there stays as it was and one that was not is removed.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl ReportFile {
     ///
     /// # Errors
     /// [`ReportFileError`].
-    pub fn write(mut self, report: &Report) -> Result<(), ReportFileError> {
+    pub fn write(mut self, report: &impl Serialize) -> Result<(), ReportFileError> {
         self.is_new = false;
         // Pipes and terminals have no length.
         if self

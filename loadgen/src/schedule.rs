@@ -40,6 +40,29 @@ impl Schedule {
     }
 }
 
+/// How much of a record's lateness is the sender's own.
+///
+/// A sender is behind its schedule because it woke up late, or because the client or the broker held it back. What was due before it woke is late by its own doing, up to the time at
+/// which it woke; whatever comes on top is not.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OwnLateness {
+    woke_ns: u64,
+}
+
+impl OwnLateness {
+    /// The sender slept, having nothing to do, and is awake again.
+    pub fn woke(&mut self, now_ns: u64) {
+        self.woke_ns = now_ns;
+    }
+
+    /// The sender's own part of the lateness of a record, in nanoseconds.
+    #[must_use]
+    #[inline]
+    pub fn of(&self, intended_ns: u64) -> u64 {
+        self.woke_ns.saturating_sub(intended_ns)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -61,6 +84,16 @@ mod tests {
         assert_eq!(
             schedule.intended_ns(3_000_000_000),
             1_000_000_000_000_000_000
+        );
+    }
+
+    #[test]
+    fn what_was_due_while_the_sender_slept_too_long_is_late_by_its_own_doing() {
+        let mut lateness = OwnLateness::default();
+        lateness.woke(1_500);
+        assert_eq!(
+            [1_000, 1_400, 1_500, 1_600].map(|due| lateness.of(due)),
+            [500, 100, 0, 0]
         );
     }
 

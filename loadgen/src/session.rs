@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gannet_engine::control::Config;
-use gannet_wire::client::ClientError;
 use tempfile::TempDir;
 
 use crate::broker::{BrokerError, OwnBroker, RemovedWhenInterrupted, end_when_interrupted};
-use crate::client::WireConnect;
+use crate::driver::native::WireConnect;
+use crate::driver::{Driver, DriverError, DriverKind, Target};
 use crate::filesystem::{Filesystem, NoRealDisk, choose_directory};
 use crate::latency::LatencySummary;
 use crate::measure::{DiskError, ping_pong, sync_write_latency, write_bandwidth};
@@ -19,6 +19,7 @@ use crate::plan::{Plan, PlanError};
 use crate::progress::ProgressLine;
 use crate::report::{Durability, LimitsReport, Machine, PhaseReport, Report, Settings};
 use crate::run::{Outcome, Run, RunError, failures, notes};
+use crate::worker::port::PortError;
 
 /// How long each latency limit is measured.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -31,6 +32,9 @@ pub enum SessionError {
     /// The options make no run.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// The driver makes no such run.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
     /// There is nowhere to put the data.
     #[error(transparent)]
     Directory(#[from] NoRealDisk),
@@ -43,7 +47,7 @@ pub enum SessionError {
         /// Its address.
         server: String,
         /// What the client says.
-        source: ClientError,
+        source: PortError,
     },
     /// The run.
     #[error(transparent)]
@@ -73,97 +77,232 @@ fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> SessionError {
 /// # Errors
 /// [`SessionError`] when there is nothing to report.
 pub fn session(options: &Options) -> Result<Report, SessionError> {
-    let mut plan = Plan::new(options)?;
-    let seed = options.seed.unwrap_or_else(random);
-    let mut progress = ProgressLine::new();
-    progress.step(format!("seed {seed}"));
-    let removed = RemovedWhenInterrupted::default();
-    end_when_interrupted(removed.clone()).map_err(io_error("watching for Ctrl-C"))?;
-
-    let needs_place = options.server.is_none() || plan.limits;
-    let place = needs_place
-        .then(|| Place::choose(options, &removed))
-        .transpose()?;
-    // Before the broker runs: the limits are the idle machine's.
-    let limits = match &place {
-        Some(place) if plan.limits => Some(measure_limits(place.path(), &mut progress)?),
-        _ => None,
-    };
-    let (mut broker, server) = match (&options.server, &place) {
-        (None, Some(place)) => {
-            plan.fit_into(place.filesystem.free_bytes)?;
-            plan.check_records(Config::default().network.batch_bytes_max)?;
-            progress.step("starting a broker");
-            let broker = OwnBroker::start(
-                place.path(),
-                options.shards.map(Into::into),
-                removed.clone(),
-            )?;
-            let server = broker.address().to_string();
-            (Some(broker), server)
-        }
-        (server, _) => (None, server.clone().unwrap_or_default()),
-    };
-    let run = (random() & u64::from(u32::MAX)) as u32;
-    let topic = options
-        .topic
-        .clone()
-        .unwrap_or_else(|| format!("loadgen-{run:08x}"));
-    let client_error = |source| SessionError::Client {
-        server: server.clone(),
-        source,
-    };
-    let batch_bytes_max = WireConnect::batch_bytes_max(&server).map_err(client_error)?;
-    plan.check_records(batch_bytes_max)?;
-    let connect = WireConnect::open(&server, &topic, plan.partitions, plan.durability)
-        .map_err(client_error)?;
-    let partitions = crate::worker::port::Connect::partitions(&connect);
-    let settings = Settings {
-        server: server.clone(),
-        own_broker: broker.is_some(),
-        topic,
-        partitions,
-        producers: plan.producers,
-        consumers: plan.consumers,
-        record_bytes: plan.record_bytes as u64,
-        durability: plan.durability,
-        shards: options.shards.map(|shards| u32::from(shards.get())),
-        ..plan.settings(partitions)
-    };
-
-    let mut outcome =
-        Run::new(&plan, &connect, broker.as_mut(), &mut progress, run, seed).execute()?;
-    // What the run found counts, whatever becomes of its topic.
-    let left_behind = if options.server.is_some() && options.topic.is_none() {
-        delete_topic(&connect, &settings.topic)
-    } else {
-        None
-    };
-    drop(connect);
-    if let Some(broker) = broker {
-        progress.step("stopping the broker");
-        outcome.failures.extend(stop(broker));
-    }
-    progress.finish();
-    let filesystem = place
-        .as_ref()
-        .filter(|_| settings.own_broker)
-        .map(|place| place.filesystem.to_string());
-    if let Some(place) = place {
-        place.remove(&removed)?;
-    }
-
-    let mut report = report(outcome, settings, filesystem, seed, limits);
-    report.notes.extend(left_behind);
+    let plan = Plan::new(options)?;
+    let mut session = Session::open(options, &plan)?;
+    let mut report = session.run(&plan)?;
+    report.fail(session.close()?);
     Ok(report)
 }
 
-/// What is to be said when the run's topic stays behind.
-fn delete_topic(connect: &WireConnect, topic: &str) -> Option<String> {
-    let error = connect.delete_topic().err()?;
-    Some(format!(
-        "the topic {topic} stays on the broker, since it could not be deleted ({error}): gannet topic delete {topic}"
-    ))
+/// A broker, its own or another's, on which runs can be made one after the other.
+pub struct Session<'a> {
+    options: &'a Options,
+    progress: ProgressLine,
+    removed: RemovedWhenInterrupted,
+    place: Option<Place>,
+    broker: Option<OwnBroker>,
+    server: String,
+    seed: u64,
+    limits: Option<LimitsReport>,
+    topics: Topics,
+}
+
+/// What becomes of the topics of runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Topics {
+    /// They go with the directory of the broker.
+    Stay,
+    /// Each is deleted after its run.
+    AreDeleted,
+}
+
+impl<'a> Session<'a> {
+    /// Measures the limits of the machine if that is asked for, and starts a broker unless there is one. The plan is one that is going to be run.
+    ///
+    /// # Errors
+    /// [`SessionError`].
+    pub fn open(options: &'a Options, plan: &Plan) -> Result<Self, SessionError> {
+        options.check_driver()?;
+        let seed = options.seed.unwrap_or_else(random);
+        let mut progress = ProgressLine::new();
+        progress.step(format!("seed {seed}"));
+        let removed = RemovedWhenInterrupted::default();
+        end_when_interrupted(removed.clone()).map_err(io_error("watching for Ctrl-C"))?;
+
+        let needs_place = options.server.is_none() || plan.limits;
+        let place = needs_place
+            .then(|| Place::choose(options, &removed))
+            .transpose()?;
+        // Before the broker runs: the limits are the idle machine's.
+        let limits = match &place {
+            Some(place) if plan.limits => Some(measure_limits(place.path(), &mut progress)?),
+            _ => None,
+        };
+        let (broker, server) = match (&options.server, &place) {
+            (None, Some(place)) => {
+                plan.clone().fit_into(place.filesystem.free_bytes)?;
+                plan.check_records(Config::default().network.batch_bytes_max)?;
+                progress.step("starting a broker");
+                let broker = OwnBroker::start(
+                    place.path(),
+                    options.shards.map(Into::into),
+                    removed.clone(),
+                )?;
+                let server = broker.address().to_string();
+                (Some(broker), server)
+            }
+            (server, _) => (None, server.clone().unwrap_or_default()),
+        };
+        Ok(Self {
+            options,
+            progress,
+            removed,
+            place,
+            topics: if broker.is_some() {
+                Topics::Stay
+            } else {
+                Topics::AreDeleted
+            },
+            broker,
+            server,
+            seed,
+            limits,
+        })
+    }
+
+    /// The same session, in which the topic of each run is deleted after it, unless the options name it: many runs leave no more behind than one.
+    #[must_use]
+    pub fn with_topics_deleted(self) -> Self {
+        Self {
+            topics: Topics::AreDeleted,
+            ..self
+        }
+    }
+
+    /// Where it says what it does.
+    pub fn progress(&mut self) -> &mut ProgressLine {
+        &mut self.progress
+    }
+
+    /// Makes a run, in a topic of its own unless the options name one.
+    ///
+    /// # Errors
+    /// [`SessionError`] when there is nothing to report.
+    pub fn run(&mut self, plan: &Plan) -> Result<Report, SessionError> {
+        let options = self.options;
+        let mut plan = plan.clone();
+        if let Some(place) = self.place.as_ref().filter(|_| self.broker.is_some()) {
+            let filesystem = Filesystem::of(place.path()).map_err(io_error("looking for room"))?;
+            plan.fit_into(filesystem.free_bytes)?;
+        }
+        let run = (random() & u64::from(u32::MAX)) as u32;
+        let topic = options
+            .topic
+            .clone()
+            .unwrap_or_else(|| format!("loadgen-{run:08x}"));
+        let target = Target {
+            server: &self.server,
+            topic: &topic,
+            plan: &plan,
+            amqp_queue: options.amqp_queue,
+        };
+        let bench = Bench {
+            target,
+            leaves_topic: options.topic.is_some() || self.topics == Topics::Stay,
+            progress: &mut self.progress,
+            run,
+            seed: self.seed,
+        };
+        let ran = bench.run(options.driver, self.broker.as_mut())?;
+        let own_broker = self.broker.is_some();
+        let settings = Settings {
+            server: self.server.clone(),
+            own_broker,
+            topic,
+            durability: (options.driver == DriverKind::Native).then_some(plan.durability),
+            durability_label: options.durability_label.clone(),
+            shards: options.shards.map(|shards| u32::from(shards.get())),
+            ..plan.settings(ran.partitions)
+        };
+        let place = self.place.as_ref().filter(|_| own_broker);
+        let filesystem = place.map(|place| place.filesystem.to_string());
+        let limits = self.limits.clone();
+        let mut report = report(
+            options,
+            ran.outcome,
+            settings,
+            filesystem,
+            self.seed,
+            limits,
+        );
+        report.notes.extend(options.driver.notes(&plan));
+        report.notes.extend(ran.left_behind);
+        Ok(report)
+    }
+
+    /// Stops the broker that was started, and removes its directory. Gives what was not as it should be: a sentence each.
+    ///
+    /// # Errors
+    /// [`SessionError`] when the directory stays.
+    pub fn close(mut self) -> Result<Vec<String>, SessionError> {
+        let mut failures = Vec::new();
+        if let Some(broker) = self.broker.take() {
+            self.progress.step("stopping the broker");
+            failures = stop(broker);
+        }
+        self.progress.finish();
+        if let Some(place) = self.place.take() {
+            place.remove(&self.removed)?;
+        }
+        Ok(failures)
+    }
+}
+
+/// What a run needs, whatever its driver.
+struct Bench<'a> {
+    target: Target<'a>,
+    leaves_topic: bool,
+    progress: &'a mut ProgressLine,
+    run: u32,
+    seed: u64,
+}
+
+/// What a run came to.
+struct Ran {
+    outcome: Outcome,
+    partitions: u32,
+    /// That the run's topic stays behind: a sentence.
+    left_behind: Option<String>,
+}
+
+impl Bench<'_> {
+    fn run(self, driver: DriverKind, broker: Option<&mut OwnBroker>) -> Result<Ran, SessionError> {
+        match driver {
+            DriverKind::Native => self.run_by::<WireConnect>(broker),
+            other => Err(DriverError::NotBuilt(other).into()),
+        }
+    }
+
+    fn run_by<D: Driver>(self, broker: Option<&mut OwnBroker>) -> Result<Ran, SessionError> {
+        let Target {
+            server,
+            topic,
+            plan,
+            ..
+        } = self.target;
+        let connect = D::connect(&self.target).map_err(|source| SessionError::Client {
+            server: server.to_owned(),
+            source,
+        })?;
+        let outcome =
+            Run::new(plan, &connect, broker, self.progress, self.run, self.seed).execute()?;
+        // What the run found counts, whatever becomes of its topic.
+        let left_behind = if self.leaves_topic {
+            None
+        } else {
+            connect.delete_topic().err().map(|error| {
+                format!(
+                    "the topic {topic} stays on the broker, since it could not be deleted ({error}): {}",
+                    D::DELETE_HINT.replace("TOPIC", topic)
+                )
+            })
+        };
+        Ok(Ran {
+            outcome,
+            partitions: connect.partitions(),
+            left_behind,
+        })
+    }
 }
 
 /// Stops the broker; gives what was not as it should be.
@@ -245,6 +384,7 @@ fn measure_limits(
 }
 
 fn report(
+    options: &Options,
     outcome: Outcome,
     settings: Settings,
     filesystem: Option<String>,
@@ -260,19 +400,28 @@ fn report(
         filesystem,
     };
     let durability = settings.durability;
-    let failures = failures(&outcome, durability);
+    // Of a broker that cannot be asked for one, any is enough.
+    let failures = failures(&outcome, durability.unwrap_or(Durability::Accepted));
     let last: PhaseReport = outcome.phases.last().cloned().unwrap_or_default();
+    let driver = options.driver;
     Report {
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        scenario: options
+            .scenario
+            .as_ref()
+            .map(|scenario| scenario.name.clone()),
+        driver,
+        label: options.label.clone().unwrap_or_else(|| driver.to_string()),
         seed,
         settings,
-        notes: notes(&outcome.phases, machine.cores),
+        notes: notes(&outcome.phases),
         machine,
         limits: limits
             .map(|limits| with_publishes(limits, outcome.publish_alone, &last, durability)),
         last,
         phases: outcome.phases,
         findings: outcome.findings,
+        group_findings: outcome.group_findings,
         unacked: outcome.unacked,
         sent: outcome.sent,
         acked: outcome.acked,
@@ -287,14 +436,15 @@ fn with_publishes(
     limits: LimitsReport,
     alone: Option<LatencySummary>,
     last: &PhaseReport,
-    durability: Durability,
+    durability: Option<Durability>,
 ) -> LimitsReport {
     let alone = alone.unwrap_or_default();
     let least = limits.ping_pong_us.p50 + limits.sync_write_us.p50;
     let ratio = |of: f64, to: f64| if to > 0.0 { of / to } else { 0.0 };
     LimitsReport {
+        publish_alone_ratio: (durability == Some(Durability::Durable))
+            .then(|| ratio(alone.p50, least)),
         publish_alone_us: alone,
-        publish_alone_ratio: (durability == Durability::Durable).then(|| ratio(alone.p50, least)),
         publish_to_disk_ratio: ratio(last.publish.flow.mb_per_s, limits.write_mb_per_s),
         ..limits
     }

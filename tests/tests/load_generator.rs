@@ -79,6 +79,45 @@ fn a_saturated_run_verifies_every_record_across_a_kill_of_its_broker() {
 }
 
 #[test]
+fn a_scenario_runs_as_its_file_says_and_a_flag_counts_before_its_key() {
+    let dir = data_dir();
+    let file = dir.path().join("mixed-and-shared.toml");
+    let scenario = r#"
+        producers = 2
+        consumers = 2
+        partitions = 3
+        record_size = { choices = [{ size = 100, weight = 9 }, { size = "10KiB", weight = 1 }] }
+        keys = 10
+        rate = 100
+        fan_out = 2
+        duration = "1s"
+        warm_up = "0s"
+    "#;
+    std::fs::write(&file, scenario).expect("the directory takes a file");
+    let file = file.to_str().expect("a path in UTF-8");
+    let report = report_of(&["--scenario", file, "--rate", "500", "--shards", "1"]);
+    assert_nothing_wrong(&report);
+    for (pointer, value) in [
+        ("/scenario", "mixed-and-shared".into()),
+        ("/driver", "native".into()),
+        ("/label", "native".into()),
+        ("/settings/partitions", 3.into()),
+        ("/settings/fan_out", 2.into()),
+        ("/settings/keys", 10.into()),
+        ("/settings/record_bytes", 1114.into()),
+        ("/rate", 500.into()),
+        ("/sent", 500.into()),
+    ] {
+        assert_eq!(report.pointer(pointer), Some(&value), "{pointer}");
+    }
+    for group in ["/groups/0", "/groups/1"] {
+        let counted = format!("{group}/end_to_end/latency_us/count");
+        assert_eq!(number(&report, &counted), 500.0, "{counted}");
+    }
+    assert_eq!(report.pointer("/group_findings/1/lost"), Some(&0.into()));
+}
+
+#[test]
 fn a_run_against_a_broker_that_is_killed_and_started_again_ends_with_a_verdict() {
     let (dir, report_dir) = (data_dir(), data_dir());
     let file = report_dir.path().join("report.json");
@@ -149,6 +188,29 @@ fn what_makes_no_run_is_said_before_a_broker_is_started() {
 }
 
 #[test]
+fn a_scenario_that_is_none_is_refused_with_its_file_its_line_and_what_there_is() {
+    let dir = data_dir();
+    let file = dir.path().join("wrong.toml");
+    std::fs::write(&file, "prodcers = 2\n").expect("the directory takes a file");
+    let mut command = Command::new(load_generator());
+    command.arg("--scenario").arg(&file);
+    let (status, said) = ends(command);
+    assert_eq!(status.code(), Some(2), "{said}");
+    for words in ["wrong.toml, line 1", "prodcers", "`producers`"] {
+        assert!(said.contains(words), "{said}");
+    }
+}
+
+#[test]
+fn a_driver_that_is_not_built_says_how_it_is() {
+    let mut command = Command::new(load_generator());
+    command.args(["--driver", "kafka", "--server", "127.0.0.1:1"]);
+    let (status, said) = ends(command);
+    assert_eq!(status.code(), Some(2), "{said}");
+    assert!(said.contains("--features kafka"), "{said}");
+}
+
+#[test]
 fn a_run_against_no_broker_says_so_by_its_status() {
     let mut command = Command::new(load_generator());
     command.args([
@@ -163,4 +225,85 @@ fn a_run_against_no_broker_says_so_by_its_status() {
     assert_eq!(status.code(), Some(2), "{said}");
     assert!(said.contains("127.0.0.1:1"), "{said}");
     assert!(!said.contains("panicked"), "{said}");
+}
+
+#[test]
+fn a_sweep_verifies_every_record_at_each_rate_and_says_how_it_ended() {
+    // The subcommand's options come behind its name.
+    let report = report_of(&[
+        "sweep",
+        "--from",
+        "200",
+        "--to",
+        "400",
+        "--duration",
+        "500ms",
+        "--budget",
+        "20s",
+        "--shards",
+        "1",
+        "--label",
+        "small",
+    ]);
+    assert_eq!(report.pointer("/passed"), Some(&true.into()), "{report:#}");
+    assert_eq!(report.pointer("/label"), Some(&"small".into()));
+    let steps = report.pointer("/sweep").and_then(|sweep| sweep.as_array());
+    let steps = steps.expect("it has steps");
+    let first = steps.first().expect("the first step is made in any case");
+    assert_eq!(number(first, "/offered_records_per_s"), 200.0);
+    for step in steps {
+        let run = step.pointer("/report").expect("each step is a run");
+        assert_nothing_wrong(run);
+        assert!(number(step, "/achieved_records_per_s") > 0.0);
+        let curve = run.pointer("/publish/latency_us/curve");
+        assert!(
+            curve.is_some_and(|curve| !curve[0][0].is_null()),
+            "{step:#}"
+        );
+    }
+    // What a busy machine makes of the rates is not judged.
+    let end = report.pointer("/end").and_then(|end| end.as_str());
+    assert!(
+        ["reached_highest", "found", "budget", "nothing_kept_up"].contains(&end.unwrap_or("none")),
+        "{end:?}"
+    );
+}
+
+#[test]
+fn reports_become_a_page_with_their_labels_and_plots() {
+    let dir = data_dir();
+    let (run, page) = (dir.path().join("run.json"), dir.path().join("race.html"));
+    let mut command = Command::new(load_generator());
+    command
+        .args(["--rate", "1000", "--duration", "500ms", "--shards", "1"])
+        .args(["--label", "mine & <others>", "--data-dir"])
+        .arg(dir.path())
+        .arg("--report")
+        .arg(&run);
+    let (status, said) = ends(command);
+    assert_eq!(status.code(), Some(0), "{said}");
+    let mut command = Command::new(load_generator());
+    command.arg("report").arg(&run).arg("-o").arg(&page);
+    let (status, said) = ends(command);
+    assert_eq!(status.code(), Some(0), "{said}");
+    let html = std::fs::read_to_string(&page).expect("the page was written");
+    assert!(html.contains("mine &amp; &lt;others&gt;"));
+    assert_eq!(
+        html.matches("<svg").count(),
+        2,
+        "publish and end-to-end latency"
+    );
+}
+
+#[test]
+fn what_is_no_report_makes_no_page() {
+    let dir = data_dir();
+    let (wrong, page) = (dir.path().join("wrong.json"), dir.path().join("race.html"));
+    std::fs::write(&wrong, "{\"phases\": 5}").expect("it is written");
+    let mut command = Command::new(load_generator());
+    command.arg("report").arg(&wrong).arg("-o").arg(&page);
+    let (status, said) = ends(command);
+    assert_eq!(status.code(), Some(2), "{said}");
+    assert!(said.contains("wrong.json is no report"), "{said}");
+    assert!(!page.exists());
 }

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gannet_loadgen::broker::{OwnBroker, RemovedWhenInterrupted};
-use gannet_loadgen::client::WireConnect;
+use gannet_loadgen::driver::native::WireConnect;
 use gannet_loadgen::options::Rate;
 use gannet_loadgen::plan::{Batching, PhasePlan, Plan};
 use gannet_loadgen::progress::ProgressLine;
 use gannet_loadgen::report::{Durability, PhaseReport};
 use gannet_loadgen::run::{Run, failures, notes};
+use gannet_loadgen::sizes::RecordSizes;
 
 use super::options::{Options, Scale};
 use super::row::NoFigure;
@@ -110,8 +111,12 @@ impl<'a> Workbench<'a> {
         load: &Load,
     ) -> Result<Loaded, NumbersError> {
         let loaded = self.load(broker, load)?;
-        let notes = notes(std::slice::from_ref(&loaded.phase), cores());
-        self.notes.extend(notes);
+        let phase = &loaded.phase;
+        self.notes.extend(notes(std::slice::from_ref(phase)));
+        let limited = phase.limited_by_generator.as_ref();
+        self.notes.extend(
+            limited.map(|reason| format!("{}: limited by the generator: {reason}", phase.name)),
+        );
         Ok(loaded)
     }
 
@@ -174,6 +179,7 @@ impl<'a> Workbench<'a> {
             duration: self.scale.row(),
             warm_up: (self.scale.row() / 4).min(WARM_UP_MAX),
             bytes_max: self.scale.bytes_max,
+            overrun_max: None,
             batching: whole_batches(batch_bytes),
         }
     }
@@ -197,12 +203,15 @@ impl Load {
                 duration: self.duration,
                 warm_up: self.warm_up,
                 bytes_max: Some(self.bytes_max),
+                overrun_max: None,
                 batching: self.batching,
             }],
             producers: self.producers,
             consumers: self.consumers,
             partitions: self.partitions,
-            record_bytes: RECORD_BYTES,
+            record_sizes: RecordSizes::Fixed(RECORD_BYTES),
+            keys: 0,
+            fan_out: 1,
             durability: Durability::Durable,
             kill: false,
             reread: false,

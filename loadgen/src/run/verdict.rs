@@ -1,16 +1,9 @@
 //! What the figures mean: what fails a run, and what a reader should know.
 
 use super::Outcome;
+use super::generator::is_late;
 use crate::report::{Durability, PhaseReport};
 use crate::units::{grouped, micros};
-
-/// Producers that wait less than this share of the time, sending as fast as it goes, are the limit themselves.
-const WAITING_MIN: f64 = 0.05;
-/// From this share on the machine counts as full.
-const BUSY: f64 = 0.95;
-/// Lateness that explains less than this share of a latency is not worth a note.
-const LATE_SHARE: f64 = 0.25;
-const LATE_US: f64 = 500.0;
 
 /// Why the run did not pass: a sentence each. None when it did.
 #[must_use]
@@ -49,48 +42,28 @@ pub fn failures(outcome: &Outcome, asked: Durability) -> Vec<String> {
     failures
 }
 
-/// What a reader of the figures should know: a sentence each.
+/// What a reader of the figures should know: a sentence each. What the generator did to them stands with the phase.
 #[must_use]
-pub fn notes(phases: &[PhaseReport], cores: u32) -> Vec<String> {
+pub fn notes(phases: &[PhaseReport]) -> Vec<String> {
     let mut notes = Vec::new();
     for phase in phases {
         let name = &phase.name;
+        let Some(rate) = phase.rate else { continue };
         let generator = &phase.generator;
-        match phase.rate {
-            Some(rate) => {
-                let late = generator.late_us.p99;
-                let latency = phase.publish.latency_us.p99;
-                if late > LATE_US && late > latency * LATE_SHARE {
-                    notes.push(format!(
-                        "{name}: 1 % of the records left {} late or more, against a publish p99 of {}: a part of the latency is the generator's, or the broker held it back",
-                        micros(late),
-                        micros(latency),
-                    ));
-                }
-                let reached = phase.publish.flow.records_per_s;
-                if reached < rate as f64 * 0.98 {
-                    notes.push(format!(
-                        "{name}: {} records/s were asked for and {} reached",
-                        grouped(rate),
-                        grouped(reached as u64)
-                    ));
-                }
-            }
-            None => {
-                if generator
-                    .producers_waiting
-                    .is_some_and(|waiting| waiting < WAITING_MIN)
-                {
-                    notes.push(format!(
-                        "{name}: the producers never waited for the broker, so the generator may be the limit: try more of them (--producers)"
-                    ));
-                }
-            }
-        }
-        if generator.machine_busy > BUSY {
+        let (late, latency) = (generator.late_us.p99, phase.publish.latency_us.p99);
+        if is_late(late, latency) && !is_late(generator.late_own_us.p99, latency) {
             notes.push(format!(
-                "{name}: all {cores} core(s) of the machine were busy; the generator used {:.2} of them, which the broker would have had on a machine of its own",
-                generator.cpu_cores
+                "{name}: 1 % of the records left {} late or more, against a publish p99 of {}: the broker held the producers back",
+                micros(late),
+                micros(latency),
+            ));
+        }
+        let reached = phase.publish.flow.records_per_s;
+        if reached < rate as f64 * 0.98 {
+            notes.push(format!(
+                "{name}: {} records/s were asked for and {} reached",
+                grouped(rate),
+                grouped(reached as u64)
             ));
         }
     }
@@ -186,16 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_generator_that_never_waited_is_named_as_the_limit() {
-        let mut phase = PhaseReport::default();
-        phase.generator.producers_waiting = Some(0.01);
-        assert!(notes(&[phase.clone()], 2)[0].contains("--producers"));
-        phase.generator.producers_waiting = Some(0.5);
-        assert!(notes(&[phase], 2).is_empty());
-    }
-
-    #[test]
-    fn a_late_generator_is_named() {
+    fn a_broker_that_held_the_producers_back_is_named() {
         let mut phase = PhaseReport {
             rate: Some(100),
             ..PhaseReport::default()
@@ -203,8 +167,23 @@ mod tests {
         phase.publish.flow.records_per_s = 100.0;
         phase.publish.latency_us.p99 = 2_000.0;
         phase.generator.late_us.p99 = 1_500.0;
-        assert_eq!(notes(&[phase.clone()], 2).len(), 1);
+        assert_eq!(notes(&[phase.clone()]).len(), 1);
+        phase.generator.late_own_us.p99 = 1_500.0;
+        assert!(notes(&[phase.clone()]).is_empty(), "it was not the broker");
+        phase.generator.late_own_us.p99 = 0.0;
         phase.generator.late_us.p99 = 100.0;
-        assert!(notes(&[phase], 2).is_empty());
+        assert!(notes(&[phase]).is_empty());
+    }
+
+    #[test]
+    fn a_rate_that_was_not_reached_is_named() {
+        let mut phase = PhaseReport {
+            rate: Some(1_000),
+            ..PhaseReport::default()
+        };
+        phase.publish.flow.records_per_s = 900.0;
+        assert!(notes(&[phase.clone()])[0].contains("900 reached"));
+        phase.publish.flow.records_per_s = 990.0;
+        assert!(notes(&[phase]).is_empty());
     }
 }

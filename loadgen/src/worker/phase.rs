@@ -17,6 +17,8 @@ pub struct SharedPhase {
     pub measure_from_ns: u64,
     /// When sending ends at the latest.
     pub end_ns: u64,
+    /// When not even what was due before the end is sent any more.
+    pub send_until_ns: u64,
     /// How far the workers are.
     pub progress: Progress,
     stopped_ns: AtomicU64,
@@ -50,10 +52,22 @@ impl SharedPhase {
             start_ns,
             measure_from_ns: start_ns.saturating_add(warm_up_ns),
             end_ns: start_ns.saturating_add(duration_ns),
+            send_until_ns: u64::MAX,
             progress: Progress::default(),
             stopped_ns: AtomicU64::new(RUNNING),
             bytes_left: AtomicU64::new(bytes_max.unwrap_or(u64::MAX)),
             aborted: AtomicBool::new(false),
+        }
+    }
+
+    /// The same phase, in which what is due is sent until so long after the end, and no longer.
+    #[must_use]
+    pub fn with_overrun_max(self, overrun_max_ns: Option<u64>) -> Self {
+        let send_until_ns =
+            overrun_max_ns.map_or(u64::MAX, |overrun| self.end_ns.saturating_add(overrun));
+        Self {
+            send_until_ns,
+            ..self
         }
     }
 
