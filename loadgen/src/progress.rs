@@ -16,6 +16,8 @@ pub const TICK: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct ProgressLine {
     bar: Option<ProgressBar>,
+    /// Of what all steps are part; empty when they are all there is.
+    whole: String,
     step: String,
     began: Instant,
     last_line: Instant,
@@ -35,6 +37,7 @@ impl ProgressLine {
         });
         Self {
             bar,
+            whole: String::new(),
             step: String::new(),
             began: Instant::now(),
             last_line: Instant::now(),
@@ -42,9 +45,19 @@ impl ProgressLine {
         }
     }
 
+    /// Says of what the steps from now on are part.
+    pub fn whole(&mut self, whole: impl Into<String>) {
+        self.whole = whole.into();
+    }
+
     /// Says what is done now.
     pub fn step(&mut self, step: impl Into<String>) {
-        self.step = step.into();
+        let step = step.into();
+        self.step = if self.whole.is_empty() {
+            step
+        } else {
+            format!("{}: {step}", self.whole)
+        };
         self.began = Instant::now();
         self.last_line = self.began;
         self.last = None;

@@ -7,7 +7,9 @@ mod settings;
 
 pub use child::{BrokerError, OwnBroker};
 pub use host::{HostError, host};
-pub use interrupt::{RemovedWhenInterrupted, end_when_interrupted};
+pub use interrupt::{
+    Interrupted, RemovedWhenInterrupted, end_when_interrupted, told_when_interrupted,
+};
 pub use settings::BrokerSettings;
 
 /// The hidden subcommand with which this program hosts a broker.

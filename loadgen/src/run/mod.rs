@@ -2,6 +2,7 @@
 
 mod kill;
 mod phase;
+mod referee;
 mod reread;
 mod verdict;
 
@@ -19,6 +20,7 @@ use crate::verify::{Filler, Findings, Verifier};
 use crate::worker::port::{Connect, From, PortError};
 use crate::worker::{ConsumerWorker, ProducerWorker};
 
+pub use referee::{Referee, Seen};
 pub use verdict::{failures, notes};
 
 /// How long consumers wait for what was acknowledged before it counts as lost.
@@ -79,6 +81,7 @@ pub struct Run<'a, C> {
     run: u32,
     filler: Arc<Filler>,
     producers: Vec<ProducerWorker>,
+    referee: Option<Referee<'a>>,
     outcome: Outcome,
 }
 
@@ -114,8 +117,16 @@ impl<'a, C: Connect> Run<'a, C> {
             run,
             filler,
             producers,
+            referee: None,
             outcome: Outcome::default(),
         }
+    }
+
+    /// Has its phases watched by one who may end them early. What was sent until then is acknowledged, consumed and verified as always.
+    #[must_use]
+    pub fn watched_by(mut self, referee: Referee<'a>) -> Self {
+        self.referee = Some(referee);
+        self
     }
 
     /// Does all of it.

@@ -149,7 +149,7 @@ impl<O: Outlet> Sending<'_, O> {
                 now_ns = self.phase.clock.now_ns();
             }
             // What is due before the end is sent, however late: else a stall near the end would not show.
-            let sent = intended_ns < self.phase.end_ns
+            let sent = intended_ns < self.phase.sends_until_ns()
                 && !self.phase.aborted()
                 && self.phase.take_bytes(record_bytes, now_ns)
                 && self.send(self.worker.next_partition, intended_ns);
@@ -243,7 +243,9 @@ impl<O: Outlet> Sending<'_, O> {
             answer.result.is_ok(),
             |intended_ns, count| {
                 if phase.is_measured(intended_ns) {
-                    latency.record_many(answered_ns.saturating_sub(intended_ns), count);
+                    let latency_ns = answered_ns.saturating_sub(intended_ns);
+                    latency.record_many(latency_ns, count);
+                    phase.count_published(latency_ns, count);
                 }
             },
         );
