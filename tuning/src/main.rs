@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use gannet_tuning::facts::Facts;
-use gannet_tuning::{advice, explain};
+use gannet_tuning::{advice, explain, table};
 
 /// Measures what this machine gives to a Gannet broker, and explains a configuration.
 #[derive(Debug, Parser)]
@@ -56,7 +56,7 @@ fn run(command: Command) -> Result<String, Box<dyn std::error::Error>> {
     match command {
         Command::Probe { data_dir, seconds } => {
             let facts = Facts::probe(&data_dir, Duration::from_secs(seconds))?;
-            let mut text = advice::table(&facts);
+            let mut text = table(&facts);
             for sentence in advice::limits(&facts) {
                 text.push_str("\n- ");
                 text.push_str(&sentence);
