@@ -16,6 +16,7 @@ pub const TICK: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct ProgressLine {
     bar: Option<ProgressBar>,
+    /// Of what all steps are part; empty when they are all there is.
     whole: String,
     step: String,
     began: Instant,
@@ -44,14 +45,19 @@ impl ProgressLine {
         }
     }
 
-    /// What the steps from now on are a part of, to stand before each of them.
-    pub fn within(&mut self, whole: String) {
-        self.whole = whole;
+    /// Says of what the steps from now on are part.
+    pub fn whole(&mut self, whole: impl Into<String>) {
+        self.whole = whole.into();
     }
 
     /// Says what is done now.
     pub fn step(&mut self, step: impl Into<String>) {
-        self.step = format!("{}{}", self.whole, step.into());
+        let step = step.into();
+        self.step = if self.whole.is_empty() {
+            step
+        } else {
+            format!("{}: {step}", self.whole)
+        };
         self.began = Instant::now();
         self.last_line = self.began;
         self.last = None;

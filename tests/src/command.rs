@@ -29,14 +29,25 @@ impl RunningCommand {
     /// When it cannot be started.
     #[must_use]
     pub fn start(server: SocketAddr, arguments: &[&str]) -> Self {
-        let mut child = Command::new(gannet())
+        let mut command = Command::new(gannet());
+        command
             .args(arguments)
-            .env("GANNET_SERVER", server.to_string())
+            .env("GANNET_SERVER", server.to_string());
+        Self::run(command)
+    }
+
+    /// Starts any other program.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn run(mut command: Command) -> Self {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .expect("gannet can be started");
+            .expect("the command can be started");
         let stderr = child.stderr.take().expect("stderr is piped");
         let mut stdout = child.stdout.take().expect("stdout is piped");
         let (saying, lines) = channel();

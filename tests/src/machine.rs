@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::program::gannet;
@@ -85,14 +85,7 @@ impl TestUser {
             return None;
         };
         let user = Self { home };
-        // The build may lie where only its owner can go.
-        std::fs::copy(gannet(), user.program()).expect("a program can be copied");
-        if as_root() {
-            for path in [user.home.path(), &user.program()] {
-                std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY))
-                    .expect("root gives away what it has");
-            }
-        }
+        user.own(user.home.path());
         let private = std::fs::Permissions::from_mode(0o700);
         std::fs::set_permissions(user.home.path(), private).expect("a directory's owner may");
         Some(user)
@@ -104,13 +97,26 @@ impl TestUser {
         self.home.path()
     }
 
-    fn program(&self) -> PathBuf {
-        self.home.path().join("gannet")
+    fn own(&self, path: &Path) {
+        if as_root() {
+            std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY))
+                .expect("root gives away what it has");
+        }
     }
 
-    /// The user's `gannet serve` on a free port, with a data directory at home.
+    /// A program as that user runs it.
+    ///
+    /// # Panics
+    /// When it cannot be copied to where the user can reach it.
     #[must_use]
-    pub fn serve(&self) -> Command {
+    pub fn run(&self, program: &Path) -> Command {
+        // The build may lie where only its owner can go.
+        let own = self
+            .home
+            .path()
+            .join(program.file_name().expect("a program has a name"));
+        std::fs::copy(program, &own).expect("a program can be copied");
+        self.own(&own);
         let mut command = Command::new("prlimit");
         command.args(["--memlock=8388608:8388608", "--nofile=1024:1024", "--"]);
         if as_root() {
@@ -124,8 +130,15 @@ impl TestUser {
                 "--",
             ]);
         }
+        command.arg(own);
         command
-            .arg(self.program())
+    }
+
+    /// The user's `gannet serve` on a free port, with a data directory at home.
+    #[must_use]
+    pub fn serve(&self) -> Command {
+        let mut command = self.run(&gannet());
+        command
             .args(["serve", "--shards", "2", "--set", "runtime.pin=false"])
             .arg("--data-dir")
             .arg(self.home.path().join("data"))

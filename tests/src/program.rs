@@ -42,6 +42,17 @@ pub fn numbers_program() -> PathBuf {
     built(&BUILT, "gannet-bench", "gannet-numbers", &sources)
 }
 
+/// The program `gannet-tune` of this build, as [`gannet`].
+///
+/// # Panics
+/// When it cannot be built.
+#[must_use]
+pub fn tuner() -> PathBuf {
+    static BUILT: Once = Once::new();
+    let sources = ["wire", "engine", "loadgen", "tuning"];
+    built(&BUILT, "gannet-tuning", "gannet-tune", &sources)
+}
+
 /// Cargo is asked only when it is needed: for one package it chooses other features of the dependencies than for the whole
 /// workspace, and would make them all again.
 fn built(once: &Once, package: &str, name: &str, sources: &[&str]) -> PathBuf {
@@ -152,16 +163,25 @@ pub fn client(server: SocketAddr, arguments: &[&str], input: &[u8]) -> Output {
 /// # Panics
 /// When it does not end.
 #[must_use]
-pub fn ends(mut command: Command) -> (ExitStatus, String) {
+pub fn ends(command: Command) -> (ExitStatus, String) {
+    let output = prints(command);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status, said)
+}
+
+/// The same with what it printed.
+///
+/// # Panics
+/// When it does not end.
+#[must_use]
+pub fn prints(mut command: Command) -> Output {
     let child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .expect("the command can be started");
-    let output = outcome(child);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    (output.status, said)
+    outcome(child)
 }
 
 /// Reads what a child says until it ends.

@@ -11,73 +11,8 @@ use crate::ring::Ring;
 const MEMLOCK_BYTES: u64 = 8 << 20;
 /// With fewer, connections and open segments are cut.
 const DESCRIPTORS: u64 = 4096;
-
-/// The facts, a line each.
-#[must_use]
-pub fn table(facts: &Facts) -> String {
-    let mut text = String::new();
-    write_table(&mut text, facts).expect("writing to a string does not fail");
-    text
-}
-
-fn write_table(text: &mut String, facts: &Facts) -> std::fmt::Result {
-    let memlock = facts
-        .memlock_bytes
-        .map_or_else(|| "unlimited".to_owned(), bytes);
-    let ring = match facts.ring {
-        Ring::Available => "available".to_owned(),
-        refused => format!("not available ({refused:?})"),
-    };
-    writeln!(text, "kernel            {}", facts.kernel)?;
-    writeln!(
-        text,
-        "cores             {} usable, {} physical",
-        facts.machine.cores.len(),
-        facts.physical_cores()
-    )?;
-    writeln!(
-        text,
-        "memory            {}",
-        bytes(facts.machine.memory_bytes)
-    )?;
-    writeln!(text, "locked memory     {memlock}")?;
-    writeln!(
-        text,
-        "descriptors       {}",
-        grouped(facts.machine.descriptors_max)
-    )?;
-    writeln!(text, "io_uring          {ring}")?;
-    if let Some(governor) = &facts.governor {
-        writeln!(text, "frequency         governor {governor}")?;
-    }
-    writeln!(
-        text,
-        "data directory    {} on {}, {} free",
-        facts.data_dir.display(),
-        facts.filesystem,
-        bytes(facts.filesystem.free_bytes)
-    )?;
-    if let Some(disk) = &facts.disk {
-        writeln!(
-            text,
-            "synced write      4 KiB O_DIRECT + O_DSYNC: p50 {}, p99 {}, longest {}",
-            micros(disk.sync_write_us.p50),
-            micros(disk.sync_write_us.p99),
-            micros(disk.sync_write_us.max)
-        )?;
-        writeln!(
-            text,
-            "sequential write  {:.0} MB/s",
-            disk.write_bytes_per_s / 1e6
-        )?;
-    }
-    writeln!(
-        text,
-        "loopback TCP      64 B to and fro: p50 {}, p99 {}",
-        micros(facts.ping_pong_us.p50),
-        micros(facts.ping_pong_us.p99)
-    )
-}
+/// So many times the writes of one after the other are worth having several at once.
+const DEPTH_HELPS: f64 = 1.5;
 
 /// What limits a broker here, the gravest first.
 #[must_use]
@@ -87,7 +22,15 @@ pub fn limits(facts: &Facts) -> Vec<String> {
     sentences.extend(memory_filesystem(facts));
     sentences.extend(latency(facts));
     sentences.extend(facts.disk.as_ref().map(bandwidth));
+    sentences.extend(facts.disk.as_ref().and_then(depth));
+    sentences.extend(scheduler(facts));
+    sentences.extend(cache(facts));
+    sentences.extend(mount(facts));
     sentences.extend(cores(facts));
+    sentences.extend(nodes(facts));
+    sentences.extend(interrupts(facts));
+    sentences.extend(completions(facts));
+    sentences.extend(huge_pages(facts));
     sentences.extend(locked_memory(facts));
     sentences.extend(descriptors(facts));
     sentences.extend(governor(facts));
@@ -155,6 +98,119 @@ fn bandwidth(disk: &Disk) -> String {
     )
 }
 
+fn depth(disk: &Disk) -> Option<String> {
+    let of = |depth: u32| {
+        let smallest = disk.sync_writes.iter().map(|of| of.block_bytes).min()?;
+        disk.sync_writes
+            .iter()
+            .find(|of| of.block_bytes == smallest && of.depth == depth)
+    };
+    let most = disk.sync_writes.iter().map(|of| of.depth).max()?;
+    let (one, many) = (of(1)?, of(most)?);
+    let times = many.writes_per_s / one.writes_per_s.max(1e-3);
+    Some(if times < DEPTH_HELPS {
+        format!(
+            "{most} small synced writes at once make only {times:.1} times as many a second as one after the other: this disk takes them in turns, and more journal.commits_in_flight_max gain little."
+        )
+    } else {
+        format!(
+            "{most} small synced writes at once make {times:.1} times as many a second as one after the other: several commits in flight (journal.commits_in_flight_max) and several shards are worth trying."
+        )
+    })
+}
+
+fn scheduler(facts: &Facts) -> Option<String> {
+    let queue = facts.queue.as_ref()?;
+    let scheduler = queue.scheduler.as_deref().filter(|name| *name != "none")?;
+    (queue.rotational == Some(false)).then(|| {
+        format!(
+            "Requests to {} go through the scheduler {scheduler}, which gains nothing on a disk without turning parts: compare with none. Only root can set it: echo none > \
+             /sys/block/{}/queue/scheduler.",
+            queue.device, queue.device
+        )
+    })
+}
+
+fn cache(facts: &Facts) -> Option<String> {
+    let queue = facts.queue.as_ref()?;
+    match queue.write_back {
+        Some(true) => Some(format!(
+            "{} keeps writes in a cache of its own, which each synced write must flush: that is most of what one takes. A device that survives a power cut with its cache says write through, and is \
+             faster.",
+            queue.device
+        )),
+        Some(false) | None => None,
+    }
+}
+
+fn mount(facts: &Facts) -> Option<String> {
+    let mount = facts.mount.as_ref()?;
+    let remount = |what: &str| {
+        format!(
+            "Only root can change it: mount -o remount,{what} {}.",
+            mount.point
+        )
+    };
+    if mount.has("nobarrier") || mount.options.iter().any(|option| option == "barrier=0") {
+        return Some(format!(
+            "{} is mounted without barriers: what was acknowledged may be gone after a power cut. {}",
+            mount.point,
+            remount("barrier")
+        ));
+    }
+    if mount.options.iter().any(|option| option == "data=journal") {
+        return Some(format!(
+            "{} is mounted with data=journal, so the filesystem writes all data twice and takes no O_DIRECT: put the data on another filesystem, or mount it with data=ordered.",
+            mount.point
+        ));
+    }
+    mount.has("discard").then(|| {
+        format!(
+            "{} is mounted with discard: each file that retention removes is discarded on the device at once, beside the commits. A timer that runs fstrim disturbs less. {}",
+            mount.point,
+            remount("nodiscard")
+        )
+    })
+}
+
+fn nodes(facts: &Facts) -> Option<String> {
+    let nodes = facts.nodes.as_ref().filter(|nodes| nodes.len() > 1)?;
+    Some(format!(
+        "The cores are in {} NUMA nodes ({}), and memory of another node is farther: keep the shards in the one that the disk and the network card are in, with runtime.cores.",
+        nodes.len(),
+        nodes.join("; ")
+    ))
+}
+
+fn interrupts(facts: &Facts) -> Option<String> {
+    let interrupts = facts.interrupts.as_ref()?;
+    let (core, share) = interrupts.busiest_core()?;
+    let busiest = interrupts.busiest(1).into_iter().next()?;
+    (share > 1.5 / interrupts.cores.len() as f64).then(|| {
+        format!(
+            "Core {core} has handled {:.0} % of the devices' interrupts, most of them of {}: a shard on it is disturbed more than others, and gets to the disk's completions sooner. Compare orders of \
+             runtime.cores. Only root can move one: echo CORE > /proc/irq/{}/smp_affinity_list (irqbalance may move it back).",
+            share * 100.0,
+            busiest.name,
+            busiest.number
+        )
+    })
+}
+
+fn completions(facts: &Facts) -> Option<String> {
+    (facts.ring_features.deferred == Some(false)).then(|| {
+        "This kernel interrupts a thread for its completions; since Linux 6.1 they wait until it asks, which costs less CPU.".to_owned()
+    })
+}
+
+fn huge_pages(facts: &Facts) -> Option<String> {
+    (facts.huge_pages.as_deref() == Some("never")).then(|| {
+        "The kernel gives no huge pages, with which the broker's buffers reach the disk in fewer pieces. Only root can set it: echo madvise > \
+         /sys/kernel/mm/transparent_hugepage/enabled."
+            .to_owned()
+    })
+}
+
 fn cores(facts: &Facts) -> Option<String> {
     let (usable, physical) = (facts.machine.cores.len(), facts.physical_cores());
     if physical < usable {
@@ -179,10 +235,14 @@ fn locked_memory(facts: &Facts) -> Option<String> {
 }
 
 fn descriptors(facts: &Facts) -> Option<String> {
-    let most = facts.machine.descriptors_max;
+    // The broker takes what it may have by itself.
+    let most = facts
+        .descriptors_hard
+        .unwrap_or(u64::MAX)
+        .max(facts.machine.descriptors_max);
     (most < DESCRIPTORS).then(|| {
         format!(
-            "This process may have {} descriptors open, which bounds connections and open segments: raise it (`ulimit -n`, or LimitNOFILE= of the service) for more than some hundred clients.",
+            "This process may have {} descriptors open at most, which bounds connections and open segments: raise it (`ulimit -Hn`, or LimitNOFILE= of the service) for more than some hundred clients.",
             grouped(most)
         )
     })
@@ -199,126 +259,4 @@ fn governor(facts: &Facts) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::PathBuf;
-
-    use gannet_engine::control::Machine;
-    use gannet_loadgen::filesystem::Filesystem;
-    use gannet_loadgen::latency::LatencySummary;
-
-    use super::*;
-
-    fn summary(us: f64) -> LatencySummary {
-        LatencySummary {
-            count: 1000,
-            mean: us,
-            p50: us,
-            p90: us,
-            p99: us,
-            p99_9: us,
-            max: us,
-        }
-    }
-
-    fn facts() -> Facts {
-        Facts {
-            kernel: "6.18.0".to_owned(),
-            machine: Machine {
-                cores: vec![0, 1, 2, 3],
-                memory_bytes: 16 << 30,
-                descriptors_max: 1 << 20,
-            },
-            siblings: ["0", "1", "2", "3"].map(str::to_owned).to_vec(),
-            governor: None,
-            memlock_bytes: None,
-            ring: Ring::Available,
-            data_dir: PathBuf::from("/data"),
-            filesystem: Filesystem::of(std::path::Path::new("/proc")).unwrap(),
-            disk: Some(Disk {
-                sync_write_us: summary(100.0),
-                write_bytes_per_s: 2e9,
-            }),
-            ping_pong_us: summary(60.0),
-        }
-    }
-
-    fn said(facts: &Facts, word: &str) -> bool {
-        limits(facts).iter().any(|sentence| sentence.contains(word))
-    }
-
-    #[test]
-    fn a_good_machine_is_limited_by_its_disk_and_network_alone() {
-        let limits = limits(&facts());
-        assert_eq!(limits.len(), 2, "{limits:?}");
-        assert!(
-            limits[0].contains("160 us") && limits[0].contains("6,250"),
-            "{limits:?}"
-        );
-        assert!(limits[1].contains("2000 MB/s"), "{limits:?}");
-    }
-
-    #[test]
-    fn a_refused_ring_comes_first_and_says_what_to_change() {
-        for (ring, remedy) in [
-            (Ring::SwitchedOff, "sysctl"),
-            (Ring::Forbidden, "seccomp"),
-            (Ring::LockedMemory, "ulimit -l"),
-            (Ring::Missing, "5.11"),
-            (Ring::Other(5), "error 5"),
-        ] {
-            let facts = Facts { ring, ..facts() };
-            assert!(limits(&facts)[0].contains(remedy), "{ring:?}");
-        }
-    }
-
-    #[test]
-    fn siblings_are_not_taken_for_cores() {
-        let facts = Facts {
-            siblings: ["0-1", "0-1", "2-3", "2-3"].map(str::to_owned).to_vec(),
-            ..facts()
-        };
-        assert_eq!(facts.physical_cores(), 2);
-        assert!(said(&facts, "2 physical"));
-    }
-
-    #[test]
-    fn low_limits_of_the_process_are_named() {
-        let mut facts = facts();
-        facts.memlock_bytes = Some(64 << 10);
-        facts.machine.descriptors_max = 1024;
-        facts.governor = Some("powersave".to_owned());
-        for word in ["LimitMEMLOCK", "LimitNOFILE", "powersave"] {
-            assert!(said(&facts, word), "{word}");
-        }
-    }
-
-    #[test]
-    fn a_disk_with_slow_outliers_is_named() {
-        let mut facts = facts();
-        facts.disk = Some(Disk {
-            sync_write_us: LatencySummary {
-                p99: 5_000.0,
-                ..summary(100.0)
-            },
-            write_bytes_per_s: 2e9,
-        });
-        assert!(said(&facts, "5.00 ms at p99"));
-    }
-
-    #[test]
-    fn the_table_has_every_measurement() {
-        let table = table(&facts());
-        for word in [
-            "6.18.0",
-            "4 usable",
-            "16.0 GiB",
-            "unlimited",
-            "available",
-            "100 us",
-            "2000 MB/s",
-            "60 us",
-        ] {
-            assert!(table.contains(word), "{word}: {table}");
-        }
-    }
-}
+pub(crate) mod tests;

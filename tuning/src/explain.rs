@@ -35,7 +35,7 @@ pub fn explain(path: &Path, all: bool) -> Result<String, ExplainError> {
     explain_text(path, &text, all)
 }
 
-fn explain_text(path: &Path, text: &str, all: bool) -> Result<String, ExplainError> {
+pub(crate) fn explain_text(path: &Path, text: &str, all: bool) -> Result<String, ExplainError> {
     let mut layers = Layers::default();
     layers.file(path, text)?;
     let config = layers.build()?;

@@ -7,13 +7,22 @@ use std::{fs, io};
 use gannet_engine::control::Machine;
 use gannet_loadgen::filesystem::Filesystem;
 use gannet_loadgen::latency::LatencySummary;
-use gannet_loadgen::measure::{DiskError, ping_pong, sync_write_latency, write_bandwidth};
+use gannet_loadgen::measure::{
+    DiskError, SyncWrites, ping_pong, sync_write_latency, sync_writes, write_bandwidth,
+};
 use rustix::process::{Resource, getrlimit};
 
-use crate::ring::Ring;
+use crate::interrupts::Interrupts;
+use crate::ring::{Ring, RingFeatures};
+use crate::storage::{Mount, Queue, chosen};
 
 /// A file of this size is written twice to measure the bandwidth; less when the disk has less room.
 const BANDWIDTH_FILE_BYTES: u64 = 1 << 30;
+/// The table of synced writes: these lengths, so many under way, each for this part of the time a latency is measured.
+pub const GRID_BLOCKS_BYTES: [u64; 3] = [4 << 10, 64 << 10, 1 << 20];
+/// See [`GRID_BLOCKS_BYTES`].
+pub const GRID_DEPTHS: [u32; 3] = [1, 4, 16];
+const GRID_PART: u32 = 4;
 
 /// All that a probe finds out.
 #[derive(Clone, Debug)]
@@ -24,16 +33,30 @@ pub struct Facts {
     pub machine: Machine,
     /// Of each core, those that share its execution units, itself included; as the kernel writes it. Equal texts are one physical core.
     pub siblings: Vec<String>,
+    /// The cores of each NUMA node, as the kernel writes them. `None`: unknown.
+    pub nodes: Option<Vec<String>>,
+    /// Where the devices' interrupts go. `None`: unknown.
+    pub interrupts: Option<Interrupts>,
     /// The frequency governor of the first core, where there is one.
     pub governor: Option<String>,
     /// Bytes this process may lock in memory. `None`: any number.
     pub memlock_bytes: Option<u64>,
+    /// Descriptors that this process could have open if it asked. `None`: any number.
+    pub descriptors_hard: Option<u64>,
     /// Whether io_uring may be used.
     pub ring: Ring,
+    /// What it can do.
+    pub ring_features: RingFeatures,
+    /// When the kernel gives memory in huge pages. `None`: unknown.
+    pub huge_pages: Option<String>,
     /// Where the data would go.
     pub data_dir: PathBuf,
     /// The filesystem there.
     pub filesystem: Filesystem,
+    /// Its mount. `None`: unknown.
+    pub mount: Option<Mount>,
+    /// Its device's queue. `None`: there is none, or it is unknown.
+    pub queue: Option<Queue>,
     /// The disk there. `None` when what is written there stays in memory.
     pub disk: Option<Disk>,
     /// 64 bytes to and fro over loopback TCP.
@@ -41,12 +64,14 @@ pub struct Facts {
 }
 
 /// What was measured of the disk.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Disk {
     /// One 4 KiB O_DIRECT + O_DSYNC write over blocks written before.
     pub sync_write_us: LatencySummary,
     /// Sequential O_DIRECT writes of 1 MiB, in bytes a second.
     pub write_bytes_per_s: f64,
+    /// O_DIRECT + O_DSYNC writes of [`GRID_BLOCKS_BYTES`], [`GRID_DEPTHS`] at once.
+    pub sync_writes: Vec<SyncWrites>,
 }
 
 /// Why a probe could not be made.
@@ -94,11 +119,20 @@ impl Facts {
                 .iter()
                 .map(|core| siblings_of(*core))
                 .collect(),
+            nodes: nodes_below(Path::new("/sys/devices/system/node")),
+            interrupts: Interrupts::read(),
             governor: read_line(Path::new(
                 "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor",
             )),
             memlock_bytes: getrlimit(Resource::Memlock).current,
+            descriptors_hard: getrlimit(Resource::Nofile).maximum,
             ring: Ring::probe(),
+            ring_features: RingFeatures::probe(),
+            huge_pages: read_line(Path::new("/sys/kernel/mm/transparent_hugepage/enabled"))
+                .as_deref()
+                .and_then(chosen),
+            mount: Mount::of(data_dir),
+            queue: Queue::of(data_dir),
             data_dir: data_dir.to_owned(),
             filesystem,
             disk,
@@ -125,8 +159,30 @@ impl Disk {
                 directory,
                 BANDWIDTH_FILE_BYTES.min(free_bytes / 4),
             )?,
+            sync_writes: sync_writes(
+                directory,
+                &GRID_BLOCKS_BYTES,
+                &GRID_DEPTHS,
+                each / GRID_PART,
+            )?,
         })
     }
+}
+
+/// The cores of each node, by its number.
+fn nodes_below(directory: &Path) -> Option<Vec<String>> {
+    let mut nodes: Vec<(u32, String)> = fs::read_dir(directory)
+        .ok()?
+        .filter_map(|entry| {
+            let name = entry.ok()?.file_name().into_string().ok()?;
+            let number = name.strip_prefix("node")?.parse().ok()?;
+            Some((number, read_line(&directory.join(name).join("cpulist"))?))
+        })
+        // A node may be memory alone.
+        .filter(|(_, cores)| !cores.is_empty())
+        .collect();
+    nodes.sort_unstable();
+    (!nodes.is_empty()).then(|| nodes.into_iter().map(|(_, cores)| cores).collect())
 }
 
 fn siblings_of(core: u16) -> String {
@@ -137,4 +193,24 @@ fn siblings_of(core: u16) -> String {
 
 fn read_line(path: &Path) -> Option<String> {
     Some(fs::read_to_string(path).ok()?.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_stand_in_the_order_of_their_numbers_and_those_without_cores_are_left_out() {
+        let directory = tempfile::tempdir().unwrap();
+        for (node, cores) in [("node10", "8-9\n"), ("node2", "0-7\n"), ("node3", "\n")] {
+            fs::create_dir(directory.path().join(node)).unwrap();
+            fs::write(directory.path().join(node).join("cpulist"), cores).unwrap();
+        }
+        fs::create_dir(directory.path().join("power")).unwrap();
+        assert_eq!(
+            nodes_below(directory.path()),
+            Some(vec!["0-7".to_owned(), "8-9".to_owned()])
+        );
+        assert_eq!(nodes_below(Path::new("/does/not/exist")), None);
+    }
 }

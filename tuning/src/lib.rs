@@ -1,6 +1,7 @@
 //! `gannet-tune`: what a machine gives to a broker, in figures and sentences, and what a configuration means.
 //!
-//! `probe` looks and measures ([`facts`]), then says what will limit a broker here ([`advice`]); `explain` prints what each key of a configuration file trades ([`explain()`]).
+//! `probe` looks and measures ([`facts`]), then says what will limit a broker here ([`advice`]); `search` tries configurations until one reaches a [`Goal`] ([`search`](mod@search)); `explain`
+//! prints what each key of a configuration file trades ([`explain()`]).
 #![cfg_attr(
     test,
     allow(
@@ -12,7 +13,14 @@
 pub mod advice;
 mod explain;
 pub mod facts;
+mod goal;
+pub mod interrupts;
 mod ring;
+pub mod search;
+pub mod storage;
+mod table;
 
 pub use explain::{ExplainError, explain};
-pub use ring::Ring;
+pub use goal::{Bound, Goal, GoalError, Load, Percentile, Way};
+pub use ring::{Ring, RingFeatures};
+pub use table::table;

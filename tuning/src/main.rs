@@ -6,10 +6,24 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use gannet_loadgen::broker;
+use gannet_loadgen::options::HostOptions;
 use gannet_tuning::facts::Facts;
-use gannet_tuning::{advice, explain};
+use gannet_tuning::search::{SearchOptions, search};
+use gannet_tuning::{advice, explain, table};
 
-/// Measures what this machine gives to a Gannet broker, and explains a configuration.
+/// A search ended, and something was wrong with records or brokers on the way.
+const FAILED: u8 = 1;
+/// There is no result.
+const NOTHING: u8 = 2;
+
+/// The brokers that this program hosts have the allocator that the broker has.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Measures what this machine gives to a Gannet broker, searches for a configuration that reaches a goal, and explains configurations. It never changes the system.
+///
+/// The exit status is 0 when there is a result, 1 when a search met lost or changed records or errors of a broker, 2 when there is no result.
 #[derive(Debug, Parser)]
 #[command(name = "gannet-tune", version, max_term_width = 110)]
 struct CommandLine {
@@ -28,6 +42,8 @@ enum Command {
         #[arg(long, value_name = "S", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=60))]
         seconds: u64,
     },
+    /// Tries configurations of brokers of its own under load and writes the best as a gannet.toml. Ctrl-C ends it with the best so far.
+    Search(SearchOptions),
     /// Prints what each key that a configuration file sets trades and bounds, beside its default.
     Explain {
         /// The configuration, such as gannet.toml.
@@ -36,34 +52,52 @@ enum Command {
         #[arg(long)]
         all: bool,
     },
+    /// Hosts a broker until the parent ends it or dies; for itself only.
+    #[command(hide = true, name = broker::HOST_COMMAND)]
+    HostBroker(HostOptions),
 }
 
 fn main() -> ExitCode {
     match run(CommandLine::parse().command) {
-        Ok(text) => match io::stdout().write_all(text.as_bytes()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::FAILURE,
+        Ok((text, status)) => match io::stdout().write_all(text.as_bytes()) {
+            Ok(()) => status,
+            Err(_) => ExitCode::from(NOTHING),
         },
         Err(error) => {
             // Without a stderr there is nobody to tell.
             let _ = writeln!(io::stderr(), "gannet-tune: {error}");
-            ExitCode::FAILURE
+            ExitCode::from(NOTHING)
         }
     }
 }
 
-fn run(command: Command) -> Result<String, Box<dyn std::error::Error>> {
+/// Gives what to print, and the exit status.
+fn run(command: Command) -> Result<(String, ExitCode), Box<dyn std::error::Error>> {
     match command {
         Command::Probe { data_dir, seconds } => {
             let facts = Facts::probe(&data_dir, Duration::from_secs(seconds))?;
-            let mut text = advice::table(&facts);
+            let mut text = table(&facts);
             for sentence in advice::limits(&facts) {
                 text.push_str("\n- ");
                 text.push_str(&sentence);
             }
             text.push('\n');
-            Ok(text)
+            Ok((text, ExitCode::SUCCESS))
         }
-        Command::Explain { file, all } => Ok(explain(&file, all)?),
+        Command::Search(options) => {
+            let found = search(&options, jiff::Timestamp::now().to_string())?;
+            let status = if found.failures.is_empty() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::from(FAILED)
+            };
+            let written = format!("written to {}\n", options.output.display());
+            Ok((found.to_summary() + &written, status))
+        }
+        Command::Explain { file, all } => Ok((explain(&file, all)?, ExitCode::SUCCESS)),
+        Command::HostBroker(options) => {
+            broker::host(&options)?;
+            Ok((String::new(), ExitCode::SUCCESS))
+        }
     }
 }

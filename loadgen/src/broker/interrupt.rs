@@ -1,8 +1,10 @@
 //! Ctrl-C and termination: what must be undone is undone before the process ends.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::Child;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::runtime::Builder;
@@ -31,6 +33,15 @@ impl RemovedWhenInterrupted {
         self.lock().directory = directory;
     }
 
+    /// Kills the child, if there is one: whoever waits for it hears of it.
+    pub fn kill_child(&self) {
+        if let Some(child) = &self.lock().child {
+            let mut child = child.lock().unwrap_or_else(PoisonError::into_inner);
+            // Fails when it has ended, and that is what is wanted.
+            let _ = child.kill();
+        }
+    }
+
     fn remove(&self) {
         let removed = self.lock();
         if let Some(child) = &removed.child {
@@ -49,22 +60,66 @@ impl RemovedWhenInterrupted {
     }
 }
 
+/// Whether the program was asked to end. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Interrupted(Arc<AtomicBool>);
+
+impl Interrupted {
+    /// Whether it was.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+
+    /// As if a signal had come.
+    pub fn set(&self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 /// From now on, SIGINT and SIGTERM end this process with status 130, after `removed` is.
 ///
 /// # Errors
 /// When signals cannot be watched.
 pub fn end_when_interrupted(removed: RemovedWhenInterrupted) -> io::Result<()> {
+    on_signals(move || end(&removed))
+}
+
+/// From now on, the first SIGINT or SIGTERM is told by the value that this gives, so that a result can still be made; the second ends this process as
+/// [`end_when_interrupted`] does.
+///
+/// # Errors
+/// When signals cannot be watched.
+pub fn told_when_interrupted(removed: RemovedWhenInterrupted) -> io::Result<Interrupted> {
+    let interrupted = Interrupted::default();
+    let told = interrupted.clone();
+    on_signals(move || {
+        if told.is_set() {
+            end(&removed);
+        }
+        told.set();
+    })?;
+    Ok(interrupted)
+}
+
+fn end(removed: &RemovedWhenInterrupted) -> ! {
+    removed.remove();
+    std::process::exit(INTERRUPTED_STATUS)
+}
+
+fn on_signals(mut act: impl FnMut() + Send + 'static) -> io::Result<()> {
     let (watching, watched) = std::sync::mpsc::channel();
     std::thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
-            let ended = wait_for_signal(|| {
+            let ready = || {
                 let _ = watching.send(());
+            };
+            // An error drops `watching` before anything was said, which is the answer.
+            let _ = wait_for_signals(ready, || {
+                act();
+                ControlFlow::Continue(())
             });
-            if ended.is_ok() {
-                removed.remove();
-                std::process::exit(INTERRUPTED_STATUS);
-            }
         })?;
     // Closed without a message: the thread could not watch.
     watched
@@ -74,15 +129,27 @@ pub fn end_when_interrupted(removed: RemovedWhenInterrupted) -> io::Result<()> {
 
 /// Waits for SIGTERM or SIGINT; calls `ready` once they no longer end the process.
 pub(super) fn wait_for_signal(ready: impl FnOnce()) -> io::Result<()> {
+    wait_for_signals(ready, || ControlFlow::Break(()))
+}
+
+/// The same for as many of them as `act` wants.
+fn wait_for_signals(
+    ready: impl FnOnce(),
+    mut act: impl FnMut() -> ControlFlow<()>,
+) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         ready();
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if act().is_break() {
+                return Ok(());
+            }
         }
-        Ok(())
     })
 }

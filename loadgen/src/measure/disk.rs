@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 
-use crate::latency::{LatencyHistogram, nanoseconds};
+use crate::latency::{LatencyHistogram, LatencySummary, nanoseconds};
 
 const BLOCK_BYTES: usize = 4096;
 const LARGE_BLOCK_BYTES: usize = 1 << 20;
@@ -63,6 +63,93 @@ pub fn sync_write_latency(
             position = (position + BLOCK_BYTES as u64) % SYNC_FILE_BYTES;
         }
         Ok(histogram)
+    })
+}
+
+/// How a disk takes synced writes of one size, so many at once.
+#[derive(Clone, Copy, Debug)]
+pub struct SyncWrites {
+    /// The length of each.
+    pub block_bytes: u64,
+    /// How many were under way.
+    pub depth: u32,
+    /// How long each took.
+    pub latency_us: LatencySummary,
+    /// How many there were a second.
+    pub writes_per_s: f64,
+}
+
+impl SyncWrites {
+    /// Bytes a second.
+    #[must_use]
+    pub fn bytes_per_s(&self) -> f64 {
+        self.writes_per_s * self.block_bytes as f64
+    }
+}
+
+/// O_DIRECT + O_DSYNC writes of each of these sizes (multiples of 4 KiB, 1 MiB at most) and with each of these numbers under way, over blocks written before, in a temporary file in `directory`;
+/// each for about that long.
+///
+/// # Errors
+/// [`DiskError`].
+pub fn sync_writes(
+    directory: &Path,
+    blocks_bytes: &[u64],
+    depths: &[u32],
+    each: Duration,
+) -> Result<Vec<SyncWrites>, DiskError> {
+    measured_in(directory, |file_path| {
+        write_ahead(file_path, SYNC_FILE_BYTES)?;
+        let mut measured = Vec::new();
+        for &block_bytes in blocks_bytes {
+            for &depth in depths {
+                measured.push(sync_writes_of(file_path, block_bytes, depth, each)?);
+            }
+        }
+        Ok(measured)
+    })
+}
+
+fn sync_writes_of(
+    file_path: &Path,
+    block_bytes: u64,
+    depth: u32,
+    each: Duration,
+) -> io::Result<SyncWrites> {
+    let blocks = (SYNC_FILE_BYTES / block_bytes.max(1)).max(1);
+    let next = AtomicU64::new(0);
+    let start = Instant::now();
+    let write_some = || -> io::Result<LatencyHistogram> {
+        let file = open_direct(file_path, OFlags::DSYNC)?;
+        let block = AlignedBlock::new(usize::try_from(block_bytes).unwrap_or(BLOCK_BYTES));
+        let mut histogram = LatencyHistogram::default();
+        // One at least, so that there is a figure however little time there is.
+        while histogram.is_empty() || start.elapsed() < each {
+            let position = next.fetch_add(1, Ordering::Relaxed) % blocks * block_bytes;
+            let started = Instant::now();
+            file.write_all_at(block.bytes(), position)?;
+            histogram.record(nanoseconds(started.elapsed()));
+        }
+        Ok(histogram)
+    };
+    let all = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..depth).map(|_| scope.spawn(write_some)).collect();
+        threads
+            .into_iter()
+            .try_fold(LatencyHistogram::default(), |mut all, thread| {
+                let one = thread
+                    .join()
+                    .unwrap_or_else(|_| Err(io::Error::other("a thread at the disk panicked")));
+                all.merge(&one?);
+                Ok::<_, io::Error>(all)
+            })
+    })?;
+    let latency_us = all.summary();
+    Ok(SyncWrites {
+        block_bytes,
+        depth,
+        writes_per_s: latency_us.count as f64 / start.elapsed().as_secs_f64(),
+        latency_us,
     })
 }
 
@@ -244,6 +331,26 @@ mod tests {
             assert_eq!(block.bytes().as_ptr().addr() % BLOCK_BYTES, 0);
             assert_eq!(block.bytes().len(), BLOCK_BYTES);
         }
+    }
+
+    #[test]
+    fn synced_writes_are_measured_for_each_size_and_depth() {
+        // Beside the test's program: /tmp may be memory, which takes no direct writes.
+        let program = std::env::current_exe().unwrap();
+        let directory = tempfile::tempdir_in(program.parent().unwrap()).unwrap();
+        let measured =
+            sync_writes(directory.path(), &[4096, 1 << 20], &[1, 3], Duration::ZERO).unwrap();
+        let of: Vec<_> = measured
+            .iter()
+            .map(|of| (of.block_bytes, of.depth))
+            .collect();
+        assert_eq!(of, [(4096, 1), (4096, 3), (1 << 20, 1), (1 << 20, 3)]);
+        for of in measured {
+            // Without time, one of each thread.
+            assert_eq!(of.latency_us.count, u64::from(of.depth));
+            assert!(of.writes_per_s > 0.0 && of.latency_us.max > 0.0);
+        }
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod disk;
 mod network;
 
 pub use disk::{
-    DiskError, SequentialBandwidth, sequential_bandwidth, sync_write_latency, write_bandwidth,
+    DiskError, SequentialBandwidth, SyncWrites, sequential_bandwidth, sync_write_latency,
+    sync_writes, write_bandwidth,
 };
 pub use network::ping_pong;

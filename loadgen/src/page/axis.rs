@@ -214,7 +214,7 @@ pub fn number(value: f64) -> String {
     let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
     let fraction = fraction.trim_end_matches('0');
     let mut grouped = String::with_capacity(text.len() * 4 / 3 + 1);
-    if value < 0.0 && (fraction != "" || whole != "0") {
+    if value < 0.0 && (!fraction.is_empty() || whole != "0") {
         grouped.push('-');
     }
     for (index, digit) in whole.chars().enumerate() {

@@ -3,6 +3,7 @@
 mod generator;
 mod kill;
 mod phase;
+mod referee;
 mod reread;
 mod verdict;
 
@@ -21,6 +22,7 @@ use crate::worker::port::{Connect, From, PortError};
 use crate::worker::{ConsumerWorker, ProducerWorker};
 
 pub use generator::limited_by_generator;
+pub use referee::{Referee, Seen};
 pub use verdict::{failures, notes};
 
 /// How long consumers wait for what was acknowledged before it counts as lost.
@@ -84,6 +86,7 @@ pub struct Run<'a, C> {
     filler: Arc<Filler>,
     shape: Arc<RecordShape>,
     producers: Vec<ProducerWorker>,
+    referee: Option<Referee<'a>>,
     outcome: Outcome,
 }
 
@@ -119,8 +122,16 @@ impl<'a, C: Connect> Run<'a, C> {
             filler,
             shape,
             producers,
+            referee: None,
             outcome: Outcome::default(),
         }
+    }
+
+    /// Has its phases watched by one who may end them early. What was sent until then is acknowledged, consumed and verified as always.
+    #[must_use]
+    pub fn watched_by(mut self, referee: Referee<'a>) -> Self {
+        self.referee = Some(referee);
+        self
     }
 
     /// Does all of it.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
-use super::{DRAIN_IDLE_MAX, Run, RunError, client_error, goals, limited_by_generator};
+use super::{DRAIN_IDLE_MAX, Referee, Run, RunError, client_error, goals, limited_by_generator};
 use crate::latency::{LatencyHistogram, nanoseconds};
 use crate::options::Rate;
 use crate::plan::PhasePlan;
@@ -56,7 +56,8 @@ impl<C: Connect> Run<'_, C> {
             nanoseconds(plan.duration),
             plan.bytes_max,
         )
-        .with_overrun_max(plan.overrun_max.map(nanoseconds));
+        .with_overrun_max(plan.overrun_max.map(nanoseconds))
+        .with_slow_ns(self.referee.as_ref().map_or(u64::MAX, Referee::slow_ns));
         let records_in_turn = plan.batching.records_in_turn(self.plan.record_bytes());
         let goal_of: Vec<OnceLock<u64>> = consumers.iter().map(|_| OnceLock::new()).collect();
         let mut producers = std::mem::take(&mut self.producers);
@@ -138,6 +139,9 @@ impl<C: Connect> Run<'_, C> {
     ) {
         while !workers.iter().all(ScopedJoinHandle::is_finished) {
             std::thread::sleep(LOOK);
+            if let Some(referee) = &mut self.referee {
+                referee.look(phase);
+            }
             let now_ns = phase.clock.now_ns();
             if samples.first.is_none() && now_ns >= phase.measure_from_ns {
                 samples.first = self.sample();

@@ -404,3 +404,79 @@ fn keys_and_sizes_that_are_drawn_come_out_as_they_were_sent() {
     let mb = reread.mb_per_s * outcome.reread.unwrap().seconds;
     assert!((mb - bytes as f64 / 1e6).abs() < 1e-6, "{mb} MB of {bytes}");
 }
+
+#[test]
+fn a_phase_that_its_referee_ends_sends_no_more_and_is_verified() {
+    let memory = memory(2);
+    let line = CommandLine::try_parse_from([
+        "gannet-loadgen",
+        "--rate",
+        "2000",
+        "--duration",
+        "1h",
+        "--reread",
+    ])
+    .unwrap();
+    let plan = Plan::new(&line.options).unwrap();
+    let mut progress = ProgressLine::new();
+    let mut looks = 0;
+    let mut ends = |seen: &Seen| {
+        looks += 1;
+        // In the warm-up, which is a second: nothing is measured yet.
+        assert_eq!((seen.measured, seen.published), (Duration::ZERO, (0, 0)));
+        looks == 5
+    };
+    let referee = Referee {
+        slow: Duration::ZERO,
+        ends: &mut ends,
+    };
+    let outcome = Run::new(&plan, &memory, None, &mut progress, 1, 2)
+        .watched_by(referee)
+        .execute()
+        .unwrap();
+    assert_eq!(
+        failures(&outcome, Durability::Durable),
+        Vec::<String>::new()
+    );
+    assert!(
+        outcome.sent < 10_000,
+        "what was due after the end was sent: {}",
+        outcome.sent
+    );
+    assert_eq!(outcome.sent, outcome.reread.unwrap().flow.records);
+}
+
+#[test]
+fn a_referee_sees_how_many_records_were_slow() {
+    let plan = |duration| {
+        let line = CommandLine::try_parse_from([
+            "gannet-loadgen",
+            "--rate",
+            "2000",
+            "--duration",
+            duration,
+        ])
+        .unwrap();
+        Plan::new(&line.options).unwrap()
+    };
+    for (slow, is_slow) in [(Duration::ZERO, true), (Duration::MAX, false)] {
+        let mut progress = ProgressLine::new();
+        let mut last = None;
+        let mut ends = |seen: &Seen| {
+            last = Some(*seen);
+            seen.published.0 >= 100 && seen.consumed.0 >= 100
+        };
+        let referee = Referee {
+            slow,
+            ends: &mut ends,
+        };
+        Run::new(&plan("1h"), &memory(2), None, &mut progress, 1, 2)
+            .watched_by(referee)
+            .execute()
+            .unwrap();
+        let seen = last.unwrap();
+        for (measured, slow) in [seen.published, seen.consumed] {
+            assert_eq!(slow, if is_slow { measured } else { 0 }, "{seen:?}");
+        }
+    }
+}

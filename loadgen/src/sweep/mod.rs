@@ -50,7 +50,7 @@ pub fn sweep(options: &SweepOptions) -> Result<SweepReport, SessionError> {
         if !steps.is_empty() && elapsed + longest > options.budget {
             break End::Budget;
         }
-        session.progress().within(format!(
+        session.progress().whole(format!(
             "step {}, {:.0} of {:.0} s, {} records/s: ",
             steps.len() + 1,
             elapsed.as_secs_f64(),
@@ -71,7 +71,7 @@ pub fn sweep(options: &SweepOptions) -> Result<SweepReport, SessionError> {
             break End::Failed;
         }
     };
-    session.progress().within(String::new());
+    session.progress().whole("");
     let failures = session.close()?;
     Ok(report(
         &goal,

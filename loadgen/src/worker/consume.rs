@@ -104,7 +104,9 @@ impl ConsumerWorker {
         let latency = &mut consumed.latency;
         let mut count = |due_ns: u64, records: u64| {
             if records > 0 && phase.is_measured(due_ns) {
-                latency.record_many(now_ns.saturating_sub(due_ns), records);
+                let latency_ns = now_ns.saturating_sub(due_ns);
+                latency.record_many(latency_ns, records);
+                phase.count_consumed(latency_ns, records);
             }
         };
         let read = delivery.for_each(|record| {

@@ -8,7 +8,7 @@ pub mod port;
 mod publish;
 
 pub use consume::{ConsumedPhase, ConsumerWorker};
-pub use phase::{Progress, SharedPhase};
+pub use phase::{Pace, Progress, SharedPhase};
 pub use publish::{ProducerWorker, PublishedPhase};
 
 #[cfg(test)]

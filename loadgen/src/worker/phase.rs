@@ -21,6 +21,8 @@ pub struct SharedPhase {
     pub send_until_ns: u64,
     /// How far the workers are.
     pub progress: Progress,
+    /// What counts as slow in [`Progress`].
+    slow_ns: u64,
     stopped_ns: AtomicU64,
     bytes_left: AtomicU64,
     aborted: AtomicBool,
@@ -35,6 +37,32 @@ pub struct Progress {
     pub acked: AtomicU64,
     /// Records delivered and sound.
     pub consumed: AtomicU64,
+    /// Of those acknowledged, what is measured.
+    pub published_pace: Pace,
+    /// Of those delivered, what is measured.
+    pub consumed_pace: Pace,
+}
+
+/// How many records came in so far that are measured, and how many of them slowly.
+#[derive(Debug, Default)]
+pub struct Pace {
+    measured: AtomicU64,
+    slow: AtomicU64,
+}
+
+impl Pace {
+    /// How many were measured, and how many of them took longer than what counts as slow.
+    #[must_use]
+    pub fn measured_and_slow(&self) -> (u64, u64) {
+        (self.measured.load(Relaxed), self.slow.load(Relaxed))
+    }
+
+    fn count(&self, records: u64, is_slow: bool) {
+        self.measured.fetch_add(records, Relaxed);
+        if is_slow {
+            self.slow.fetch_add(records, Relaxed);
+        }
+    }
 }
 
 impl SharedPhase {
@@ -54,6 +82,7 @@ impl SharedPhase {
             end_ns: start_ns.saturating_add(duration_ns),
             send_until_ns: u64::MAX,
             progress: Progress::default(),
+            slow_ns: u64::MAX,
             stopped_ns: AtomicU64::new(RUNNING),
             bytes_left: AtomicU64::new(bytes_max.unwrap_or(u64::MAX)),
             aborted: AtomicBool::new(false),
@@ -71,6 +100,27 @@ impl SharedPhase {
         }
     }
 
+    /// Counts what takes longer than this as slow.
+    #[must_use]
+    pub fn with_slow_ns(mut self, slow_ns: u64) -> Self {
+        self.slow_ns = slow_ns;
+        self
+    }
+
+    /// Counts measured records that were acknowledged so long after they were due.
+    pub fn count_published(&self, latency_ns: u64, records: u64) {
+        self.progress
+            .published_pace
+            .count(records, latency_ns > self.slow_ns);
+    }
+
+    /// Counts measured records that were delivered so long after they were due.
+    pub fn count_consumed(&self, latency_ns: u64, records: u64) {
+        self.progress
+            .consumed_pace
+            .count(records, latency_ns > self.slow_ns);
+    }
+
     /// Ends the sending; the first call says when.
     pub fn stop(&self, now_ns: u64) {
         // Fails when it is stopped already, and that is what is wanted.
@@ -83,6 +133,12 @@ impl SharedPhase {
     #[must_use]
     pub fn stopped_ns(&self) -> Option<u64> {
         Some(self.stopped_ns.load(Relaxed)).filter(|&ns| ns != RUNNING)
+    }
+
+    /// When the sending ends or ended: what is due later is not sent.
+    #[must_use]
+    pub fn sends_until_ns(&self) -> u64 {
+        self.end_ns.min(self.stopped_ns.load(Relaxed))
     }
 
     /// Whether a worker should go on sending; ends the phase for all when its time is over.

@@ -154,7 +154,7 @@ impl<O: Outlet> Sending<'_, O> {
                 own_lateness.woke(now_ns);
             }
             // What is due before the end is sent, however late: else a stall near the end would not show.
-            let sent = intended_ns < self.phase.end_ns
+            let sent = intended_ns < self.phase.sends_until_ns()
                 && now_ns < self.phase.send_until_ns
                 && !self.phase.aborted()
                 && self.phase.take_bytes(self.worker.bytes_of_next(1), now_ns)
@@ -256,7 +256,9 @@ impl<O: Outlet> Sending<'_, O> {
             answer.result.is_ok(),
             |intended_ns, count| {
                 if phase.is_measured(intended_ns) {
-                    latency.record_many(answered_ns.saturating_sub(intended_ns), count);
+                    let latency_ns = answered_ns.saturating_sub(intended_ns);
+                    latency.record_many(latency_ns, count);
+                    phase.count_published(latency_ns, count);
                 }
             },
         );

@@ -1,0 +1,269 @@
+//! `gannet-tune` measures, searches and explains. How good what it finds is, no test here asks.
+
+use std::path::Path;
+use std::process::Command;
+
+use gannet_tests::{
+    RunningCommand, Server, TestUser, connect, data_dir, ends, prints, serve, tuner,
+};
+use rustix::process::Signal;
+use serde_json::Value;
+
+/// Nothing was found.
+const NOTHING: i32 = 2;
+
+fn search(dir: &Path, goal: &str, budget: &str) -> Command {
+    search_on(dir, goal, budget, dir)
+}
+
+/// With the brokers' data somewhere else than the files.
+fn search_on(dir: &Path, goal: &str, budget: &str, data: &Path) -> Command {
+    let mut command = Command::new(tuner());
+    command
+        .args(["search", "--goal", goal, "--budget", budget, "--seed", "5"])
+        .arg("--output")
+        .arg(dir.join("gannet.toml"))
+        .arg("--report")
+        .arg(dir.join("trials.json"))
+        .arg("--page")
+        .arg(dir.join("tried.html"))
+        .arg("--data-dir")
+        .arg(data);
+    command
+}
+
+fn files_in(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).expect("the directory is there");
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.expect("it can be read").file_name())
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+fn report(dir: &Path) -> Value {
+    let text = std::fs::read_to_string(dir.join("trials.json")).expect("the report was written");
+    serde_json::from_str(&text).expect("the report is JSON")
+}
+
+/// That a broker serves with the file, and that it can be explained.
+fn assert_usable(dir: &Path) {
+    let file = dir.join("gannet.toml");
+    let data = data_dir();
+    let mut command = serve(data.path(), 1);
+    command.arg("--config").arg(&file);
+    let server = Server::run(command);
+    let _ = connect(server.address());
+    assert!(server.stop().success());
+    let mut explain = Command::new(tuner());
+    explain.arg("explain").arg(&file);
+    let output = prints(explain);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{output:?}");
+    assert!(text.contains("journal.commit_interval_us = "), "{text}");
+}
+
+const FILES: [&str; 3] = ["gannet.toml", "trials.json", "tried.html"];
+
+#[test]
+fn a_search_ends_with_its_budget_and_leaves_a_configuration_that_a_broker_takes() {
+    let dir = data_dir();
+    let output = prints(search(dir.path(), "end to end p99 < 1s at 1 MB/s", "12s"));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert_eq!(files_in(dir.path()), FILES);
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    for words in ["goal ", "reached ", "defaults ", "gannet.toml"] {
+        assert!(printed.contains(words), "{words}: {printed}");
+    }
+    assert!(said.contains("trial 1, "), "there was no progress: {said}");
+
+    let report = report(dir.path());
+    assert_eq!(report["interrupted"], Value::Bool(false));
+    assert_eq!(report["failures"], Value::Array(Vec::new()));
+    let text =
+        std::fs::read_to_string(dir.path().join("gannet.toml")).expect("the file was written");
+    for words in [
+        "# Goal: ",
+        "# Reached: ",
+        "# Defaults: ",
+        "# Machine: ",
+        "seed 5",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    // A machine that stood still meanwhile may have measured nothing, and then it says so.
+    let trials = report["trials"].as_array().expect("trials are a list");
+    assert_eq!(
+        trials.is_empty(),
+        text.contains("nothing was measured"),
+        "{text}"
+    );
+    assert_usable(dir.path());
+}
+
+#[test]
+fn a_search_that_is_interrupted_ends_with_the_best_so_far() {
+    for goal in [
+        "p99 < 1s at 1 MB/s",
+        "max throughput with end to end p99 < 5s",
+    ] {
+        let dir = data_dir();
+        let mut running = RunningCommand::run(search(dir.path(), goal, "1h"));
+        running.await_line("trial 2, ");
+        running.signal(Signal::INT);
+        let (status, printed, said) = running.ended();
+        assert_eq!(status.code(), Some(0), "{said}");
+        assert!(printed.contains("written to "), "{printed}");
+        assert_eq!(files_in(dir.path()), FILES);
+        let report = report(dir.path());
+        assert_eq!(report["interrupted"], Value::Bool(true));
+        // The one that was under way says nothing.
+        let trials = report["trials"].as_array().expect("trials are a list");
+        let [first] = &trials[..] else {
+            panic!("one trial: {report:#}");
+        };
+        assert_eq!(first["settings"], Value::Object(serde_json::Map::new()));
+        for measured in ["/cost", "/figures/records_per_s", "/figures/publish_us/p99"] {
+            let measured = first.pointer(measured).and_then(Value::as_f64);
+            assert!(measured.is_some_and(|measured| measured > 0.0), "{first:#}");
+        }
+        assert_usable(dir.path());
+    }
+}
+
+#[test]
+fn a_file_that_is_there_is_kept_and_no_broker_is_started() {
+    let dir = data_dir();
+    std::fs::write(dir.path().join("gannet.toml"), "# mine\n").expect("it can be written");
+    let (status, said) = ends(search(dir.path(), "p99 < 1s at 1 MB/s", "1h"));
+    assert_eq!(status.code(), Some(NOTHING), "{said}");
+    assert!(said.contains("--force"), "{said}");
+    assert!(!said.contains("trial"), "{said}");
+    let kept = std::fs::read_to_string(dir.path().join("gannet.toml"));
+    assert_eq!(kept.expect("it is there"), "# mine\n");
+}
+
+#[test]
+fn what_makes_no_search_is_said_before_anything_is_tried() {
+    for (goal, budget, data, words) in [
+        ("quickly", "1h", None, "p99 < 2ms at 100 MB/s"),
+        ("p99 < 1s at 1 MB/s", "1s", None, "a search needs 5 s"),
+        (
+            "p99 < 1s at 1 MB/s",
+            "1h",
+            Some("/dev/shm"),
+            "/dev/shm is tmpfs",
+        ),
+        (
+            "p99 < 1s at 1 MB/s",
+            "1h",
+            Some("/nonexistent"),
+            "make it first",
+        ),
+    ] {
+        let dir = data_dir();
+        let data = data.map_or(dir.path(), Path::new);
+        let command = search_on(dir.path(), goal, budget, data);
+        let (status, said) = ends(command);
+        assert_eq!(status.code(), Some(NOTHING), "{said}");
+        assert!(said.contains(words), "{words}: {said}");
+        assert!(!said.contains("trial"), "{said}");
+        assert!(files_in(dir.path()).is_empty(), "{goal}");
+    }
+}
+
+#[test]
+fn a_default_that_cannot_be_measured_is_no_result() {
+    let dir = data_dir();
+    let mut command = search(dir.path(), "p99 < 1s at 1 MB/s", "20s");
+    command.args(["--record-size", "2MiB"]);
+    let (status, said) = ends(command);
+    assert_eq!(status.code(), Some(NOTHING), "{said}");
+    assert!(
+        said.contains("the default configuration cannot be measured"),
+        "{said}"
+    );
+    assert!(files_in(dir.path()).is_empty());
+}
+
+/// Each line of the table that a probe prints.
+const PROBED: [&str; 17] = [
+    "kernel ",
+    "cores ",
+    "siblings ",
+    "NUMA nodes ",
+    "interrupts ",
+    "memory ",
+    "huge pages ",
+    "locked memory ",
+    "descriptors ",
+    "io_uring ",
+    "frequency ",
+    "data directory ",
+    "mount ",
+    "device ",
+    "synced write ",
+    "sequential write ",
+    "loopback TCP ",
+];
+
+fn assert_probed(printed: &str) {
+    for line in PROBED {
+        assert!(
+            printed.lines().any(|printed| printed.starts_with(line)),
+            "{line}: {printed}"
+        );
+    }
+    // Three lengths at three depths.
+    for length in ["4.0 KiB", "64.0 KiB", "1.0 MiB"] {
+        let rows = printed
+            .lines()
+            .filter(|row| row.trim_start().starts_with(length));
+        assert_eq!(rows.count(), 3, "{length}: {printed}");
+    }
+    assert!(
+        printed.contains("- A durable publish over loopback takes at least"),
+        "{printed}"
+    );
+}
+
+#[test]
+fn a_probe_looks_at_everything_and_leaves_nothing() {
+    let dir = data_dir();
+    let mut command = Command::new(tuner());
+    command
+        .args(["probe", "--seconds", "1", "--data-dir"])
+        .arg(dir.path());
+    let output = prints(command);
+    assert!(output.status.success(), "{output:?}");
+    assert_probed(&String::from_utf8_lossy(&output.stdout));
+    assert!(files_in(dir.path()).is_empty());
+}
+
+#[test]
+fn a_probe_needs_no_root() {
+    let Some(user) = TestUser::new() else { return };
+    let mut command = user.run(&tuner());
+    command
+        .args(["probe", "--seconds", "1", "--data-dir"])
+        .arg(user.home());
+    let output = prints(command);
+    assert!(output.status.success(), "{output:?}");
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_probed(&printed);
+    assert!(printed.contains("locked memory     8.0 MiB"), "{printed}");
+}
+
+#[test]
+fn a_key_that_does_not_exist_is_not_explained() {
+    let dir = data_dir();
+    let file = dir.path().join("gannet.toml");
+    std::fs::write(&file, "[journal]\ncommit_interval = 7\n").expect("it can be written");
+    let mut command = Command::new(tuner());
+    command.arg("explain").arg(&file);
+    let (status, said) = ends(command);
+    assert_eq!(status.code(), Some(NOTHING), "{said}");
+    assert!(said.contains("journal.commit_interval_us"), "{said}");
+}

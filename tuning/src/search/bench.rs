@@ -1,0 +1,384 @@
+//! Making trials: a broker of its own for each, with a directory of its own on the disk, loaded and verified by the load generator.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use gannet_engine::control::Config;
+use gannet_loadgen::broker::{BrokerSettings, Interrupted, OwnBroker, RemovedWhenInterrupted};
+use gannet_loadgen::driver::native::WireConnect;
+use gannet_loadgen::filesystem::Filesystem;
+use gannet_loadgen::options::CommandLine;
+use gannet_loadgen::plan::Plan;
+use gannet_loadgen::progress::ProgressLine;
+use gannet_loadgen::run::{Referee, Run, Seen, failures};
+
+use super::figures::{Figures, cost};
+use super::history::Measured;
+use super::ladder::Ladder;
+use super::workload::Workload;
+use crate::goal::{Bound, Goal, Way};
+
+/// So much more than the goal's load is offered, so that what is carried is not a little less than it.
+const OFFERED: f64 = 1.01;
+/// A phase is judged when so much was measured, or a part of it where the whole is short.
+const JUDGED_FROM: Duration = Duration::from_secs(1);
+const JUDGED_FROM_PART: u32 = 4;
+/// It is hopeless when so many times the records are slow that may be.
+const SLOW_TIMES: f64 = 3.0;
+/// The first guess of a rate is this share of what the default did as fast as it went.
+const FIRST_GUESS: f64 = 0.8;
+/// With a bound each run of a trial is so much shorter: there are several.
+const RUNS_IN_TRIAL: u32 = 2;
+const RUN_MIN: Duration = Duration::from_millis(400);
+
+/// A trial to make.
+#[derive(Clone, Debug)]
+pub(super) struct Order {
+    /// What to call it while it is made.
+    pub(super) title: String,
+    /// The broker's configuration, but for address and directory.
+    pub(super) toml: String,
+    /// The client's options.
+    pub(super) client: Vec<String>,
+    /// How long.
+    pub(super) duration: Duration,
+    /// A cost beyond which there is no use in going on.
+    pub(super) hopeless_above: Option<f64>,
+}
+
+/// What became of it.
+#[derive(Clone, Debug)]
+pub(super) struct Made {
+    pub(super) measured: Measured,
+    /// Of the run that counts: the one at the highest rate that held, where there were several.
+    pub(super) figures: Option<Figures>,
+    /// How many runs it took.
+    pub(super) runs: u32,
+    /// Why there is nothing: a sentence.
+    pub(super) refused: Option<String>,
+    /// What went wrong with records: a sentence each.
+    pub(super) failures: Vec<String>,
+    /// The search's end came first: this says nothing about the configuration.
+    pub(super) cut_short: bool,
+}
+
+/// What all trials have in common.
+pub(super) struct Bench {
+    pub(super) goal: Goal,
+    pub(super) workload: Workload,
+    pub(super) directory: PathBuf,
+    pub(super) seed: u64,
+    pub(super) removed: RemovedWhenInterrupted,
+    pub(super) interrupted: Interrupted,
+    pub(super) deadline: Instant,
+    pub(super) progress: ProgressLine,
+    /// Runs made so far: each has records of its own.
+    pub(super) runs: u32,
+    /// The highest rate that held lately.
+    pub(super) guess: Option<f64>,
+}
+
+/// One run of a trial.
+struct RunMade {
+    figures: Option<Figures>,
+    failures: Vec<String>,
+}
+
+impl Bench {
+    pub(super) fn make(&mut self, order: &Order) -> Made {
+        let before = self.runs;
+        self.progress.whole(&order.title);
+        let made = self.try_it(order).unwrap_or_else(|sentence| Made {
+            measured: Measured::Refused,
+            figures: None,
+            runs: 0,
+            refused: Some(sentence),
+            failures: Vec::new(),
+            cut_short: false,
+        });
+        Made {
+            runs: self.runs - before,
+            cut_short: self.is_over(),
+            ..made
+        }
+    }
+
+    /// Clears what the progress shows.
+    pub(super) fn finish(&self) {
+        self.progress.finish();
+    }
+
+    fn is_over(&self) -> bool {
+        self.interrupted.is_set() || Instant::now() >= self.deadline
+    }
+
+    fn try_it(&mut self, order: &Order) -> Result<Made, String> {
+        let directory = self.directory.join("trial");
+        fs::create_dir_all(&directory)
+            .map_err(|error| format!("making {}: {error}", directory.display()))?;
+        let made = self.try_in(order, &directory);
+        // The broker is gone by now.
+        fs::remove_dir_all(&directory)
+            .map_err(|error| format!("removing {}: {error}", directory.display()))?;
+        made
+    }
+
+    fn try_in(&mut self, order: &Order, directory: &Path) -> Result<Made, String> {
+        let file = directory.join("gannet.toml");
+        Config::from_toml(&file, &order.toml).map_err(|error| error.to_string())?;
+        fs::write(&file, &order.toml)
+            .map_err(|error| format!("writing {}: {error}", file.display()))?;
+        self.progress.step("starting a broker");
+        let settings = BrokerSettings {
+            config: Some(file),
+            ..BrokerSettings::default()
+        };
+        let mut broker = OwnBroker::start(directory, settings, self.removed.clone())
+            .map_err(|error| error.to_string())?;
+        let made = match self.goal {
+            Goal::Latency { bound, load } => {
+                let rate = load.records_per_s(self.workload.record_bytes) * OFFERED;
+                self.paced(order, &mut broker, rate.ceil() as u64, &bound)
+            }
+            Goal::Throughput { bound: None } => self.saturated(order, &mut broker),
+            Goal::Throughput { bound: Some(bound) } => self.climbed(order, &mut broker, &bound),
+        };
+        let errors = broker.logged_errors().into_iter().take(3);
+        let errors: Vec<_> = errors
+            .map(|line| format!("the broker logged an error: {line}"))
+            .collect();
+        // It is not asked to stop: what it would write then was not measured, and is removed.
+        drop(broker);
+        made.map(|mut made| {
+            made.failures.extend(errors);
+            made
+        })
+    }
+
+    fn paced(
+        &mut self,
+        order: &Order,
+        broker: &mut OwnBroker,
+        rate: u64,
+        bound: &Bound,
+    ) -> Result<Made, String> {
+        let slow = order.hopeless_above.map(|cost| (*bound, cost));
+        let run = self.run(order, broker, Some(rate), order.duration, slow)?;
+        self.made_of(run, order.hopeless_above)
+    }
+
+    fn saturated(&mut self, order: &Order, broker: &mut OwnBroker) -> Result<Made, String> {
+        let run = self.run(order, broker, None, order.duration, None)?;
+        self.made_of(run, None)
+    }
+
+    fn made_of(&self, run: RunMade, hopeless_above: Option<f64>) -> Result<Made, String> {
+        let figures = run
+            .figures
+            .ok_or("nothing was acknowledged in the measured time")?;
+        let cost = cost(&self.goal, &figures);
+        Ok(Made {
+            measured: match hopeless_above {
+                Some(least) if figures.ended_early => Measured::AtLeast(cost.max(least)),
+                _ => Measured::Cost(cost),
+            },
+            figures: Some(figures),
+            runs: 0,
+            refused: None,
+            failures: run.failures,
+            cut_short: false,
+        })
+    }
+
+    /// The highest rate at which the latency stays below its bound.
+    fn climbed(
+        &mut self,
+        order: &Order,
+        broker: &mut OwnBroker,
+        bound: &Bound,
+    ) -> Result<Made, String> {
+        let duration = (order.duration / RUNS_IN_TRIAL).max(RUN_MIN);
+        let mut failures = Vec::new();
+        let guess = match self.guess {
+            Some(guess) => guess,
+            None => {
+                let run = self.run(order, broker, None, duration, None)?;
+                failures.extend(run.failures);
+                let figures = run
+                    .figures
+                    .ok_or("nothing was acknowledged in the measured time")?;
+                figures.records_per_s * FIRST_GUESS
+            }
+        };
+        let mut ladder = Ladder::new(guess);
+        let mut best: Option<Figures> = None;
+        let mut last = None;
+        while let Some(rate) = ladder.next()
+            && !self.is_over()
+        {
+            let slow = Some((*bound, super::figures::micros(bound.below)));
+            let run = self.run(order, broker, Some(rate), duration, slow)?;
+            failures.extend(run.failures);
+            // Nothing acknowledged in time is nothing that held.
+            let held = run
+                .figures
+                .as_ref()
+                .is_some_and(|figures| figures.holds(bound));
+            if held {
+                best = run.figures.clone();
+            }
+            last = run.figures;
+            ladder.handle(held);
+        }
+        if let Some(best) = &best {
+            self.guess = best.offered_records_per_s.map(|rate| rate as f64);
+        }
+        let measured = match (&best, ladder.none_held_from()) {
+            (Some(figures), _) => Measured::Cost(cost(&self.goal, figures)),
+            (None, Some(rate)) => Measured::AtLeast(1e6 / rate as f64),
+            (None, None) => Measured::Refused,
+        };
+        Ok(Made {
+            measured,
+            figures: best.or(last),
+            runs: 0,
+            refused: None,
+            failures,
+            cut_short: false,
+        })
+    }
+
+    /// One run; it is ended early when it is hopeless: when too many records take longer than those microseconds.
+    fn run(
+        &mut self,
+        order: &Order,
+        broker: &mut OwnBroker,
+        rate: Option<u64>,
+        duration: Duration,
+        slow: Option<(Bound, f64)>,
+    ) -> Result<RunMade, String> {
+        self.runs += 1;
+        let arguments = self.arguments(order, rate, duration);
+        let line = CommandLine::try_parse_from(&arguments).map_err(|error| error.to_string())?;
+        let mut plan = Plan::new(&line.options).map_err(|error| error.to_string())?;
+        let filesystem = Filesystem::of(&self.directory).map_err(|error| error.to_string())?;
+        plan.fit_into(filesystem.free_bytes)
+            .map_err(|error| error.to_string())?;
+        let connect = WireConnect::open(
+            &broker.address().to_string(),
+            &format!("tune-{}", self.runs),
+            plan.partitions,
+            plan.durability,
+        )
+        .map_err(|error| error.to_string())?;
+        let mut ended_early = false;
+        let (interrupted, deadline) = (self.interrupted.clone(), self.deadline);
+        let judged_from = JUDGED_FROM.min(duration / JUDGED_FROM_PART);
+        let mut ends = |seen: &Seen| {
+            let is_hopeless = slow.is_some_and(|(bound, _)| is_hopeless(seen, &bound, judged_from));
+            ended_early = is_hopeless || interrupted.is_set() || Instant::now() >= deadline;
+            ended_early
+        };
+        let referee = Referee {
+            slow: slow.map_or(Duration::MAX, |(_, us)| {
+                Duration::from_nanos((us * 1e3) as u64)
+            }),
+            ends: &mut ends,
+        };
+        let outcome = Run::new(
+            &plan,
+            &connect,
+            Some(broker),
+            &mut self.progress,
+            self.runs,
+            self.seed,
+        )
+        .watched_by(referee)
+        .execute()
+        .map_err(|error| error.to_string())?;
+        let failures = if self.is_over() {
+            // A broker that was killed because the time was over loses what was not acknowledged; nothing of this run counts.
+            Vec::new()
+        } else {
+            failures(&outcome, plan.durability)
+        };
+        let command = arguments.join(" ") + " --config gannet.toml";
+        let figures = outcome
+            .phases
+            .last()
+            .and_then(|phase| Figures::of(phase, ended_early, command));
+        Ok(RunMade { figures, failures })
+    }
+
+    /// What the load generator would be called with.
+    fn arguments(&self, order: &Order, rate: Option<u64>, duration: Duration) -> Vec<String> {
+        let rate = rate.map_or_else(|| "max".to_owned(), |rate| rate.to_string());
+        let mut arguments = vec!["gannet-loadgen".to_owned()];
+        arguments.extend(["--rate".to_owned(), rate]);
+        arguments.extend([
+            "--duration".to_owned(),
+            format!("{}ms", duration.as_millis()),
+        ]);
+        arguments.extend(self.workload.arguments());
+        arguments.extend(order.client.iter().cloned());
+        arguments.extend(["--seed".to_owned(), self.seed.to_string()]);
+        arguments
+    }
+}
+
+/// Whether so many records were slow that the latency that a bound is about will be slow too.
+fn is_hopeless(seen: &Seen, bound: &Bound, judged_from: Duration) -> bool {
+    let (measured, slow) = match bound.way {
+        Way::Publish => seen.published,
+        Way::EndToEnd => seen.consumed,
+    };
+    let allowed = measured as f64 * bound.percentile.share_above();
+    // What is neither acknowledged nor slow yet is in no count: where nothing comes back at all, nothing is judged.
+    seen.measured >= judged_from && slow as f64 > SLOW_TIMES * allowed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bound(text: &str) -> Bound {
+        text.parse::<Goal>().unwrap().bound().unwrap()
+    }
+
+    fn seen(millis: u64, published: (u64, u64), consumed: (u64, u64)) -> Seen {
+        Seen {
+            measured: Duration::from_millis(millis),
+            published,
+            consumed,
+        }
+    }
+
+    #[test]
+    fn a_run_is_hopeless_when_far_more_records_are_slow_than_may_be() {
+        let p99 = bound("p99 < 2ms at 1 MB/s");
+        let from = Duration::from_secs(1);
+        assert!(!is_hopeless(&seen(1000, (1000, 30), (0, 0)), &p99, from));
+        assert!(is_hopeless(&seen(1000, (1000, 31), (0, 0)), &p99, from));
+        assert!(
+            !is_hopeless(&seen(999, (1000, 1000), (0, 0)), &p99, from),
+            "too early to say"
+        );
+    }
+
+    #[test]
+    fn a_single_slow_record_decides_about_the_longest() {
+        let longest = bound("end to end max < 2ms at 1 MB/s");
+        assert!(is_hopeless(
+            &seen(1000, (0, 0), (1000, 1)),
+            &longest,
+            Duration::ZERO
+        ));
+        assert!(!is_hopeless(
+            &seen(1000, (1000, 9), (1000, 0)),
+            &longest,
+            Duration::ZERO
+        ));
+    }
+}
