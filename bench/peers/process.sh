@@ -93,3 +93,16 @@ end() {
 port_free() {
     ! (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
 }
+
+# both DIR TOPIC RECORDS RECORD_BYTES ...: a peer's tool on both sides at once, the consumer in the background.
+both() {
+    local dir=$1 consumer status=0
+    shift
+    (tool "$dir" consume "$1" "$2" "$3") &
+    consumer=$!
+    tool "$dir" produce "$@" || status=$?
+    # A consumer of what was never sent would wait for it.
+    [ $status = 0 ] || kill "$consumer" 2>/dev/null || true
+    wait "$consumer" || status=$?
+    return $status
+}

@@ -35,10 +35,6 @@ END
     fi
 }
 
-java_with() {
-    exec java "$@"
-}
-
 admin() {
     java "${SHORT_JVM[@]}" -Dlog4j2.configurationFile="$HERE/log4j2.xml" -cp "$LIBS/*" "$@"
 }
@@ -90,9 +86,10 @@ makes_a_topic() {
     admin org.apache.kafka.tools.TopicCommand --bootstrap-server "127.0.0.1:$PORT" --create --if-not-exists --topic ready --partitions 1 --replication-factor 1
 }
 
-# tool DIR produce TOPIC RECORDS RECORD_BYTES RATE BATCH_BYTES LINGER_MS INFLIGHT
-# tool DIR consume TOPIC RECORDS
 # tool DIR topic TOPIC PARTITIONS
+# tool DIR produce TOPIC RECORDS RECORD_BYTES RATE BATCH_BYTES LINGER_MS INFLIGHT: RATE -1 is as fast as it goes; INFLIGHT counts requests.
+# tool DIR consume TOPIC RECORDS RECORD_BYTES
+# tool DIR both ...: as produce, consumed meanwhile.
 tool() {
     local dir=$1 what=$2
     shift 2
@@ -102,16 +99,17 @@ tool() {
         admin org.apache.kafka.tools.TopicCommand --bootstrap-server "127.0.0.1:$PORT" --create --topic "$1" --partitions "$2" --replication-factor 1
         ;;
     produce)
-        java_with "${TOOL_JVM[@]}" -Dlog4j2.configurationFile="$HERE/log4j2.xml" -cp "$LIBS/*" org.apache.kafka.tools.ProducerPerformance \
+        java "${TOOL_JVM[@]}" -Dlog4j2.configurationFile="$HERE/log4j2.xml" -cp "$LIBS/*" org.apache.kafka.tools.ProducerPerformance \
             --topic "$1" --num-records "$2" --record-size "$3" --throughput "$4" \
             --producer-props "bootstrap.servers=127.0.0.1:$PORT" acks=all "batch.size=$5" "linger.ms=$6" "max.in.flight.requests.per.connection=$7" \
             buffer.memory=67108864
         ;;
     consume)
-        java_with "${TOOL_JVM[@]}" -Dlog4j2.configurationFile="$HERE/log4j2.xml" -cp "$LIBS/*" org.apache.kafka.tools.ConsumerPerformance \
+        java "${TOOL_JVM[@]}" -Dlog4j2.configurationFile="$HERE/log4j2.xml" -cp "$LIBS/*" org.apache.kafka.tools.ConsumerPerformance \
             --bootstrap-server "127.0.0.1:$PORT" --topic "$1" --messages "$2" --timeout 60000
         ;;
-    *) die "$what is nothing that its tools do: topic, produce, consume" ;;
+    both) both "$dir" "$@" ;;
+    *) die "$what is nothing that its tools do: topic, produce, consume, both" ;;
     esac
 }
 

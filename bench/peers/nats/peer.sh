@@ -66,8 +66,9 @@ healthy() {
 }
 
 # tool DIR topic STREAM PARTITIONS
-# tool DIR produce STREAM RECORDS RECORD_BYTES RATE BATCH_BYTES LINGER_MS INFLIGHT
+# tool DIR produce STREAM RECORDS RECORD_BYTES RATE BATCH_BYTES LINGER_MS INFLIGHT: RATE -1 is as fast as it goes; INFLIGHT counts messages.
 # tool DIR consume STREAM RECORDS RECORD_BYTES
+# tool DIR both ...: as produce, consumed meanwhile.
 # A stream here is what nats bench takes: one, with the subjects STREAM.*. It publishes asynchronously, INFLIGHT messages and then all their acks.
 tool() {
     local dir=$1 what=$2
@@ -81,12 +82,13 @@ tool() {
     produce)
         local rate=()
         [ "$4" = -1 ] || rate=(--throughput "$4")
-        exec "${nats[@]}" bench js pub async "$1.bench" --stream "$1" --msgs "$2" --size "$3" --batch "$7" "${rate[@]}" --no-progress
+        "${nats[@]}" bench js pub async "$1.bench" --stream "$1" --msgs "$2" --size "$3" --batch "$7" "${rate[@]}" --no-progress
         ;;
     consume)
-        exec "${nats[@]}" bench js ordered --stream "$1" --msgs "$2" --size "$3" --no-progress
+        "${nats[@]}" bench js ordered --stream "$1" --msgs "$2" --size "$3" --no-progress
         ;;
-    *) die "$what is nothing that its tools do: topic, produce, consume" ;;
+    both) both "$dir" "$@" ;;
+    *) die "$what is nothing that its tools do: topic, produce, consume, both" ;;
     esac
 }
 

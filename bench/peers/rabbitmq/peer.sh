@@ -127,8 +127,9 @@ stop() {
 }
 
 # tool DIR topic QUEUE PARTITIONS: nothing to do, PerfTest declares.
-# tool DIR produce QUEUE RECORDS RECORD_BYTES RATE BATCH_BYTES LINGER_MS INFLIGHT
-# tool DIR consume QUEUE RECORDS
+# tool DIR produce QUEUE RECORDS RECORD_BYTES RATE BATCH_BYTES LINGER_MS INFLIGHT: RATE -1 is as fast as it goes; INFLIGHT counts messages.
+# tool DIR consume QUEUE RECORDS RECORD_BYTES
+# tool DIR both ...: as produce, consumed meanwhile.
 # Publisher confirms with INFLIGHT outstanding; a queue of the vhost's default type.
 tool() {
     local dir=$1 what=$2
@@ -137,15 +138,16 @@ tool() {
         --queue "$1" --auto-delete false --flag persistent --queue-args "")
     case $what in
     topic) ;;
-    produce)
-        local rate=()
+    produce | both)
+        local rate=() consumed=(--consumers 0)
         [ "$4" = -1 ] || rate=(--rate "$4")
-        exec "${perf_test[@]}" --producers 1 --consumers 0 --pmessages "$2" --size "$3" --confirm "$7" "${rate[@]}"
+        [ $what = produce ] || consumed=(--consumers 1 --cmessages "$2" --qos 1000 --multi-ack-every 100)
+        "${perf_test[@]}" --producers 1 --pmessages "$2" --size "$3" --confirm "$7" "${rate[@]}" "${consumed[@]}"
         ;;
     consume)
-        exec "${perf_test[@]}" --producers 0 --consumers 1 --cmessages "$2" --qos 1000 --multi-ack-every 100
+        "${perf_test[@]}" --producers 0 --consumers 1 --cmessages "$2" --qos 1000 --multi-ack-every 100
         ;;
-    *) die "$what is nothing that its tools do: topic, produce, consume" ;;
+    *) die "$what is nothing that its tool does: topic, produce, consume, both" ;;
     esac
 }
 
