@@ -47,6 +47,9 @@ pub struct HostOptions {
     /// Its shards; its own default without.
     #[arg(long)]
     pub shards: Option<NonZeroU16>,
+    /// A configuration file, such as gannet.toml; its address and data directory are overridden.
+    #[arg(long)]
+    pub config: Option<PathBuf>,
     /// The process that started it.
     #[arg(long)]
     pub parent: i32,
@@ -56,7 +59,7 @@ pub struct HostOptions {
 #[derive(Clone, Debug, Args)]
 pub struct Options {
     /// Use the broker at this address (HOST:PORT) instead of starting one. Its CPU and memory are then not measured, and it is not killed.
-    #[arg(long, value_name = "ADDR", conflicts_with_all = ["data_dir", "shards", "kill"])]
+    #[arg(long, value_name = "ADDR", conflicts_with_all = ["data_dir", "shards", "config", "kill"])]
     pub server: Option<String>,
     /// Producers, each with a thread and a connection of its own.
     #[arg(long, default_value = "1")]
@@ -100,6 +103,10 @@ pub struct Options {
     /// Shards (cores) of the broker that is started; its own default without.
     #[arg(long)]
     pub shards: Option<NonZeroU16>,
+    /// Configuration of the broker that is started, checked as `gannet serve` checks it; `listen` and `data_dir` in it do not count, --shards goes above it, and variables of the environment are
+    /// left out.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Where the broker that is started keeps its data: in a new directory in this one, which must exist, removed afterwards. Without: $TMPDIR, /var/tmp or beside this program, whichever is on a real disk.
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,

@@ -5,11 +5,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use gannet_engine::control::Config;
+use gannet_engine::control::config::ConfigError;
 use gannet_wire::client::ClientError;
 use tempfile::TempDir;
 
-use crate::broker::{BrokerError, OwnBroker, RemovedWhenInterrupted, end_when_interrupted};
+use crate::broker::{
+    BrokerError, BrokerSettings, OwnBroker, RemovedWhenInterrupted, end_when_interrupted,
+};
 use crate::client::WireConnect;
 use crate::filesystem::{Filesystem, NoRealDisk, choose_directory};
 use crate::latency::LatencySummary;
@@ -34,6 +36,9 @@ pub enum SessionError {
     /// There is nowhere to put the data.
     #[error(transparent)]
     Directory(#[from] NoRealDisk),
+    /// The configuration of its broker.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The broker of this run.
     #[error(transparent)]
     Broker(#[from] BrokerError),
@@ -91,14 +96,14 @@ pub fn session(options: &Options) -> Result<Report, SessionError> {
     };
     let (mut broker, server) = match (&options.server, &place) {
         (None, Some(place)) => {
+            let settings = BrokerSettings {
+                shards: options.shards.map(Into::into),
+                config: options.config.clone(),
+            };
             plan.fit_into(place.filesystem.free_bytes)?;
-            plan.check_records(Config::default().network.batch_bytes_max)?;
+            plan.check_records(settings.load()?.network.batch_bytes_max)?;
             progress.step("starting a broker");
-            let broker = OwnBroker::start(
-                place.path(),
-                options.shards.map(Into::into),
-                removed.clone(),
-            )?;
+            let broker = OwnBroker::start(place.path(), settings, removed.clone())?;
             let server = broker.address().to_string();
             (Some(broker), server)
         }

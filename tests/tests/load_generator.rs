@@ -164,3 +164,31 @@ fn a_run_against_no_broker_says_so_by_its_status() {
     assert!(said.contains("127.0.0.1:1"), "{said}");
     assert!(!said.contains("panicked"), "{said}");
 }
+
+#[test]
+fn a_configuration_of_the_broker_is_checked_before_it_starts_and_reaches_it() {
+    let dir = data_dir();
+    let file = dir.path().join("gannet.toml");
+    let run = |text: &str| {
+        std::fs::write(&file, text).expect("the configuration is written");
+        let mut command = Command::new(load_generator());
+        command
+            .args(["--rate", "100", "--duration", "1s", "--config"])
+            .arg(&file)
+            .arg("--data-dir")
+            .arg(dir.path());
+        let (status, said) = ends(command);
+        (status.code(), said)
+    };
+    let (status, said) = run("[journal]\ncommit_interval = 1\n");
+    assert_eq!(status, Some(2), "{said}");
+    assert!(said.contains("journal.commit_interval_us"), "{said}");
+    assert!(!said.contains("starting a broker"), "{said}");
+    // Only the broker itself can know that there is no such core.
+    let (status, said) = run("[runtime]\ncores = [4095]\n");
+    assert_eq!(status, Some(2), "{said}");
+    assert!(said.contains("runtime.cores"), "{said}");
+    assert!(said.contains("starting a broker"), "{said}");
+    let (status, said) = run("shards = 1\n[journal]\ncommit_interval_us = 0\n");
+    assert_eq!(status, Some(0), "{said}");
+}

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use gannet_loadgen::broker::{OwnBroker, RemovedWhenInterrupted};
+use gannet_loadgen::broker::{BrokerSettings, OwnBroker, RemovedWhenInterrupted};
 use gannet_loadgen::client::WireConnect;
 use gannet_loadgen::options::Rate;
 use gannet_loadgen::plan::{Batching, PhasePlan, Plan};
@@ -84,8 +84,15 @@ impl<'a> Workbench<'a> {
     pub(super) fn start(&mut self, name: &str) -> Result<OwnBroker, NumbersError> {
         let directory = self.directory_of(name);
         std::fs::create_dir_all(&directory).map_err(io_error("making a broker's directory"))?;
-        let shards = self.options.shards.map(Into::into);
-        Ok(OwnBroker::start(&directory, shards, self.removed.clone())?)
+        let settings = BrokerSettings {
+            shards: self.options.shards.map(Into::into),
+            ..BrokerSettings::default()
+        };
+        Ok(OwnBroker::start(
+            &directory,
+            settings,
+            self.removed.clone(),
+        )?)
     }
 
     /// Stops a broker; its directory stays.

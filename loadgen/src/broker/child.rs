@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::interrupt::RemovedWhenInterrupted;
-use super::{HOST_COMMAND, LISTENING};
+use super::{BrokerSettings, HOST_COMMAND, LISTENING};
 use crate::usage::{ProcessUsage, disk_read_bytes};
 
 /// How long a broker may take to end after it was asked to.
@@ -70,7 +70,7 @@ pub struct OwnBroker {
     address: SocketAddr,
     data_dir: PathBuf,
     log_path: PathBuf,
-    shards: Option<u16>,
+    settings: BrokerSettings,
     removed: RemovedWhenInterrupted,
 }
 
@@ -83,14 +83,14 @@ impl OwnBroker {
     /// [`BrokerError`].
     pub fn start(
         directory: &Path,
-        shards: Option<u16>,
+        settings: BrokerSettings,
         removed: RemovedWhenInterrupted,
     ) -> Result<Self, BrokerError> {
         let data_dir = directory.join("data");
         fs::create_dir_all(&data_dir).map_err(io_error("making the data directory"))?;
         let log_path = directory.join("broker.log");
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let (child, address) = spawn(&data_dir, &log_path, listen, shards)?;
+        let (child, address) = spawn(&data_dir, &log_path, listen, &settings)?;
         let pid = child.id();
         let child = Arc::new(Mutex::new(child));
         removed.set_child(Some(child.clone()));
@@ -100,7 +100,7 @@ impl OwnBroker {
             address,
             data_dir,
             log_path,
-            shards,
+            settings,
             removed,
         })
     }
@@ -164,7 +164,7 @@ impl OwnBroker {
     /// # Errors
     /// [`BrokerError`].
     pub fn start_again(&mut self) -> Result<(), BrokerError> {
-        let (child, address) = spawn(&self.data_dir, &self.log_path, self.address, self.shards)?;
+        let (child, address) = spawn(&self.data_dir, &self.log_path, self.address, &self.settings)?;
         self.pid = child.id();
         self.address = address;
         *self.lock() = child;
@@ -238,7 +238,7 @@ fn spawn(
     data_dir: &Path,
     log_path: &Path,
     listen: SocketAddr,
-    shards: Option<u16>,
+    settings: &BrokerSettings,
 ) -> Result<(Child, SocketAddr), BrokerError> {
     let program = std::env::current_exe()
         .map_err(io_error("finding this program, to run it as the broker"))?;
@@ -259,8 +259,11 @@ fn spawn(
         .stderr(log)
         // Ctrl-C on the terminal goes to the parent alone, which ends the child.
         .process_group(0);
-    if let Some(shards) = shards {
+    if let Some(shards) = settings.shards {
         command.args(["--shards", &shards.to_string()]);
+    }
+    if let Some(config) = &settings.config {
+        command.arg("--config").arg(config);
     }
     let mut child = command.spawn().map_err(io_error("starting the broker"))?;
     match read_address(&mut child) {

@@ -4,13 +4,13 @@ use std::io::{self, Write};
 use std::thread;
 
 use gannet_engine::control::Config;
-use gannet_engine::control::config::{ConfigError, Layers};
+use gannet_engine::control::config::ConfigError;
 use gannet_engine::{Engine, EngineError, StartError};
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use tracing_subscriber::EnvFilter;
 
-use super::LISTENING;
 use super::interrupt::wait_for_signal;
+use super::{BrokerSettings, LISTENING};
 use crate::options::HostOptions;
 
 /// Why no broker could be hosted.
@@ -55,15 +55,14 @@ pub fn host(options: &HostOptions) -> Result<(), HostError> {
         return Err(HostError::Orphaned);
     }
     log_to_stderr();
-    let mut layers = Layers::default();
-    if let Some(shards) = options.shards {
-        // As a flag, so that a refusal names it.
-        layers.flag("--shards", "shards", &shards.to_string())?;
-    }
+    let settings = BrokerSettings {
+        shards: options.shards.map(Into::into),
+        config: options.config.clone(),
+    };
     let config = Config {
         listen: options.listen,
         data_dir: options.data_dir.clone(),
-        ..layers.build()?
+        ..settings.load()?
     };
     let engine = Engine::start(config)?;
     let (stopper, address) = (engine.stopper(), engine.local_addr());

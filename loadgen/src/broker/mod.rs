@@ -3,10 +3,12 @@
 mod child;
 mod host;
 mod interrupt;
+mod settings;
 
 pub use child::{BrokerError, OwnBroker};
 pub use host::{HostError, host};
 pub use interrupt::{RemovedWhenInterrupted, end_when_interrupted};
+pub use settings::BrokerSettings;
 
 /// The hidden subcommand with which this program hosts a broker.
 pub const HOST_COMMAND: &str = "host-broker";

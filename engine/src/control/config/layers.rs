@@ -124,15 +124,7 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let mut layers = Layers::default();
         if let Some(path) = file {
-            let bytes = std::fs::read(path).map_err(|source| ConfigError::Unreadable {
-                path: path.to_owned(),
-                source,
-            })?;
-            let text = String::from_utf8(bytes).map_err(|error| ConfigError::Syntax {
-                place: path.display().to_string(),
-                reason: format!("{}", error.utf8_error()),
-            })?;
-            layers.file(path, &text)?;
+            layers.read(path)?;
         }
         layers.environment(std::env::vars_os().filter_map(|(name, value)| {
             Some((
@@ -169,6 +161,22 @@ pub struct FlagSetting {
 }
 
 impl Layers {
+    /// Lays a file over what is there.
+    ///
+    /// # Errors
+    /// When it cannot be read, is not TOML, or sets an unknown key.
+    pub fn read(&mut self, path: &Path) -> Result<(), ConfigError> {
+        let bytes = std::fs::read(path).map_err(|source| ConfigError::Unreadable {
+            path: path.to_owned(),
+            source,
+        })?;
+        let text = String::from_utf8(bytes).map_err(|error| ConfigError::Syntax {
+            place: path.display().to_string(),
+            reason: format!("{}", error.utf8_error()),
+        })?;
+        self.file(path, &text)
+    }
+
     /// Lays the text of a file over what is there. `path` is for sentences only.
     ///
     /// # Errors
