@@ -1,7 +1,8 @@
 //! Open-loop load generator and verifier for Gannet.
 //!
 //! A run publishes self-describing records and consumes them, measures both, and proves that every acknowledged record came out once, unchanged, in order. What
-//! decides is pure and tested: the [`schedule`], the [`verify`] checks, the [`ledger`] of what was acknowledged, the [`plan`]; the rest is a thin rim around the client.
+//! decides is pure and tested: the [`schedule`], the [`verify`] checks, the [`ledger`] of what was acknowledged, the [`scenario`] and the [`plan`]; the rest is a thin rim around the client, of
+//! which there are several: see [`driver`].
 
 #![cfg_attr(
     test,
@@ -12,8 +13,8 @@
 )]
 
 pub mod broker;
-pub mod client;
 pub mod clock;
+pub mod driver;
 pub mod filesystem;
 pub mod latency;
 pub mod ledger;
@@ -24,8 +25,10 @@ pub mod progress;
 pub mod report;
 pub mod report_file;
 pub mod run;
+pub mod scenario;
 pub mod schedule;
 pub mod session;
+pub mod sizes;
 pub mod table;
 pub mod units;
 pub mod usage;

@@ -1,13 +1,15 @@
 //! The command line.
 
 use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::driver::{AmqpQueue, DriverError, DriverKind};
 use crate::report::Durability;
+use crate::scenario::{Scenario, ScenarioError};
 use crate::units::{parse_bytes, parse_duration};
 
 /// Publishes to a Gannet broker and consumes from it, measures both, and checks that every record came out once, unchanged, in order.
@@ -61,36 +63,60 @@ pub struct Options {
     /// Use the broker at this address (HOST:PORT) instead of starting one. Its CPU and memory are then not measured, and it is not killed.
     #[arg(long, value_name = "ADDR", conflicts_with_all = ["data_dir", "shards", "config", "kill"])]
     pub server: Option<String>,
-    /// Producers, each with a thread and a connection of its own.
-    #[arg(long, default_value = "1")]
-    pub producers: NonZeroU32,
-    /// Consumers, each with a thread and a connection of its own; the partitions are split over them. 0: nothing is consumed while publishing, and everything is read afterwards.
-    #[arg(long, default_value = "1")]
-    pub consumers: u32,
-    /// Partitions of the topic; an existing topic has its own number.
-    #[arg(long, default_value = "2")]
-    pub partitions: NonZeroU32,
-    /// Bytes of each record's value.
-    #[arg(long, value_name = "BYTES", default_value = "1000", value_parser = parse_bytes)]
-    pub record_size: u64,
-    /// Largest batch the client makes of records.
-    #[arg(long, value_name = "BYTES", default_value = "128KiB", value_parser = parse_bytes)]
-    pub batch_bytes: u64,
+    /// The workload: a file in TOML, whose keys are documented in loadgen/src/scenario.rs. A flag given here counts before the key of the same name. Without, the two default phases.
+    #[arg(long, value_name = "FILE.toml", value_parser = read_scenario)]
+    pub scenario: Option<Scenario>,
+    /// The client library to use; all but native are features of this program, and need --server.
+    #[arg(long, value_enum, default_value_t = DriverKind::Native)]
+    pub driver: DriverKind,
+    /// What reports and plots call this run. Without, the driver's name.
+    #[arg(long, value_name = "TEXT")]
+    pub label: Option<String>,
+    /// What an acknowledgement means with the broker as it is configured, to stand beside the figures: for brokers whose acknowledgements do not say.
+    #[arg(long, value_name = "TEXT")]
+    pub durability_label: Option<String>,
+    /// The kind of queue that --driver amqp makes.
+    #[arg(long, value_enum, default_value_t = AmqpQueue::Quorum)]
+    pub amqp_queue: AmqpQueue,
+    /// Producers, each with a thread and a connection of its own [default: 1].
+    #[arg(long)]
+    pub producers: Option<NonZeroU32>,
+    /// Consumers, each with a thread and a connection of its own; the partitions are split over them. 0: nothing is consumed while publishing, and everything is read afterwards [default: 1].
+    #[arg(long)]
+    pub consumers: Option<u32>,
+    /// Every record is consumed so many times, each time by all consumers [default: 1].
+    #[arg(long, value_name = "TIMES")]
+    pub fan_out: Option<NonZeroU32>,
+    /// Partitions of the topic; an existing topic has its own number [default: 2].
+    #[arg(long)]
+    pub partitions: Option<NonZeroU32>,
+    /// Bytes of each record's value; a scenario can also say a distribution [default: 1000].
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub record_size: Option<u64>,
+    /// So many distinct keys, each always in the same partition; 0: records have no keys [default: 0].
+    #[arg(long)]
+    pub keys: Option<u32>,
+    /// Largest batch the client makes of records [default: 128KiB].
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub batch_bytes: Option<u64>,
     /// Most records in a batch; 1 sends every record in a batch of its own.
     #[arg(long, value_name = "RECORDS")]
     pub batch_records: Option<NonZeroU32>,
-    /// How long the client waits for a batch to fill, in microseconds.
-    #[arg(long, value_name = "US", default_value_t = 0)]
-    pub linger_us: u64,
+    /// How long the client waits for a batch to fill, in microseconds [default: 0].
+    #[arg(long, value_name = "US")]
+    pub linger_us: Option<u64>,
     /// Records a second of all producers together, sent at fixed times whatever the broker does; or "max" for as fast as it goes.
     #[arg(long, value_name = "RECORDS/S|max")]
     pub rate: Option<Rate>,
     /// How long to run, warm-up included.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub duration: Option<Duration>,
-    /// What an acknowledgement must mean.
-    #[arg(long, value_enum, default_value_t = Durability::Durable)]
-    pub durability: Durability,
+    /// How much of the duration is not measured. Without, a quarter, at most a second.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub warm_up: Option<Duration>,
+    /// What an acknowledgement must mean; Gannet only [default: durable].
+    #[arg(long, value_enum)]
+    pub durability: Option<Durability>,
     /// Batches in flight for each producer and partition; the broker may allow fewer.
     #[arg(long, value_name = "BATCHES")]
     pub inflight: Option<NonZeroU32>,
@@ -130,6 +156,33 @@ pub struct Options {
     pub report: Option<PathBuf>,
 }
 
+impl Options {
+    /// Whether the driver can make such a run.
+    ///
+    /// # Errors
+    /// A sentence when it cannot.
+    pub fn check_driver(&self) -> Result<(), DriverError> {
+        let driver = self.driver;
+        if !driver.is_built() {
+            return Err(DriverError::NotBuilt(driver));
+        }
+        if driver == DriverKind::Native {
+            return Ok(());
+        }
+        if self.server.is_none() {
+            return Err(DriverError::NeedsServer(driver));
+        }
+        // A scenario's durability is for every driver to read; a flag is for this run.
+        if self.durability.is_some() {
+            return Err(DriverError::Durability(driver));
+        }
+        if driver == DriverKind::Amqp && self.reread {
+            return Err(DriverError::ReadOnce);
+        }
+        Ok(())
+    }
+}
+
 /// How fast to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rate {
@@ -153,6 +206,10 @@ impl FromStr for Rate {
             )),
         }
     }
+}
+
+fn read_scenario(path: &str) -> Result<Scenario, ScenarioError> {
+    Scenario::read(Path::new(path))
 }
 
 fn parse_room(text: &str) -> Result<NonZeroU64, String> {

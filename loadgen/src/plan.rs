@@ -7,19 +7,35 @@ use gannet_wire::batch::{BatchBuilder, BatchLimits};
 
 use crate::options::{Options, Rate};
 use crate::report::{Durability, Settings};
-use crate::verify::RECORD_BYTES_MIN;
+use crate::scenario::{Fault, Scenario};
+use crate::sizes::RecordSizes;
 
 /// The default run sends at most this as fast as it goes: reading it all again must fit into the run's minute.
 const DEFAULT_RUN_BYTES_MAX: u64 = 5 << 30;
 /// Producers share one budget for what waits in their clients.
 const BUFFER_BYTES_MAX: u64 = 256 << 20;
 const BUFFER_BYTES_MIN: u64 = 1 << 20;
-const RECORD_BYTES_MAX: u64 = 8 << 20;
+/// What clients have in flight for each producer and partition when nobody says how much.
+const INFLIGHT_DEFAULT: u32 = 5;
+/// Without a warm-up asked for, so much of a phase is warm-up, and at most so long.
+const WARM_UP_SHARE: u32 = 4;
+const WARM_UP_MAX: Duration = Duration::from_secs(1);
 
 /// Why options make no run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct PlanError(String);
+
+impl From<Fault> for PlanError {
+    /// The scenario was sound when it was read, so what is wrong was said on the command line.
+    fn from(fault: Fault) -> Self {
+        Self(format!(
+            "--{} {}",
+            fault.key.replace('_', "-"),
+            fault.sentence
+        ))
+    }
+}
 
 /// A run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,8 +48,12 @@ pub struct Plan {
     pub consumers: u32,
     /// Partitions of a topic that is created.
     pub partitions: u32,
-    /// The size of every record.
-    pub record_bytes: usize,
+    /// How large records are.
+    pub record_sizes: RecordSizes,
+    /// Distinct keys; 0 for records without.
+    pub keys: u32,
+    /// How many times every record is consumed, each time by all consumers.
+    pub fan_out: u32,
     /// What acknowledgements must mean.
     pub durability: Durability,
     /// Whether the broker is killed after the last phase.
@@ -85,6 +105,20 @@ impl Batching {
             .max(1)
     }
 
+    /// Batches in flight for each producer and partition.
+    #[must_use]
+    pub fn inflight(&self) -> u32 {
+        self.inflight.unwrap_or(INFLIGHT_DEFAULT)
+    }
+
+    /// How many records of this size one producer has in flight at most, to all partitions together, with a client that sends every record by itself: as many as
+    /// there are in the batches that others have in flight.
+    #[must_use]
+    pub fn records_in_flight(&self, record_bytes: usize, partitions: u32) -> u64 {
+        (u64::from(self.inflight()) * u64::from(partitions))
+            .saturating_mul(self.records_in_turn(record_bytes))
+    }
+
     /// How much may wait in one producer's client, so that a latency measured as fast as it goes is the broker's more than that of a long queue in front of it.
     #[must_use]
     pub fn buffer_bytes(&self, record_bytes: usize, partitions: u32, producers: u32) -> u64 {
@@ -97,7 +131,7 @@ impl Batching {
             .map_or(u64::from(self.batch_bytes), |records| {
                 u64::from(self.batch_bytes).min(u64::from(records) * (record_bytes as u64 + 128))
             });
-        let in_flight = u64::from(self.inflight.unwrap_or(5)) * batch_bytes * u64::from(partitions);
+        let in_flight = u64::from(self.inflight()) * batch_bytes * u64::from(partitions);
         let share = (BUFFER_BYTES_MAX / u64::from(producers)).max(4 * u64::from(self.batch_bytes));
         (2 * in_flight)
             .clamp(BUFFER_BYTES_MIN.min(share), share)
@@ -111,21 +145,10 @@ impl Plan {
     /// # Errors
     /// A sentence for what makes no sense.
     pub fn new(options: &Options) -> Result<Self, PlanError> {
-        let record_bytes = plan_record_bytes(options)?;
-        let batch_bytes = u32::try_from(options.batch_bytes).map_err(|_| {
-            PlanError(format!(
-                "--batch-bytes {} is beyond any batch",
-                options.batch_bytes
-            ))
-        })?;
-        let batching = Batching {
-            batch_bytes,
-            batch_records: options.batch_records.map(Into::into),
-            linger: Duration::from_micros(options.linger_us),
-            inflight: options.inflight.map(Into::into),
-            buffer_bytes: options.buffer_bytes.map(Into::into),
-        };
-        let is_default = options.rate.is_none() && options.duration.is_none();
+        let is_default =
+            options.scenario.is_none() && options.rate.is_none() && options.duration.is_none();
+        let scenario = options.scenario.clone().unwrap_or_default().with(options);
+        scenario.check()?;
         let phases = if is_default {
             vec![
                 phase(
@@ -133,43 +156,45 @@ impl Plan {
                     Rate::PerSecond(10_000),
                     Duration::from_secs(7),
                     options.bytes_max,
-                    batching,
-                ),
+                    &scenario,
+                )?,
                 phase(
                     "saturated",
                     Rate::Max,
                     Duration::from_secs(9),
                     Some(options.bytes_max.unwrap_or(DEFAULT_RUN_BYTES_MAX)),
-                    batching,
-                ),
+                    &scenario,
+                )?,
             ]
         } else {
-            let rate = options.rate.unwrap_or(Rate::Max);
-            let duration = options.duration.unwrap_or(Duration::from_secs(10));
-            if duration < Duration::from_millis(100) {
-                return Err(PlanError(
-                    "--duration must be at least 100ms for anything to be measured".to_owned(),
-                ));
-            }
-            let name = if rate == Rate::Max {
+            let name = if scenario.rate == Rate::Max {
                 "saturated"
             } else {
                 "paced"
             };
-            vec![phase(name, rate, duration, options.bytes_max, batching)]
+            let (rate, duration) = (scenario.rate, scenario.duration);
+            vec![phase(name, rate, duration, options.bytes_max, &scenario)?]
         };
         let kill = options.kill || (is_default && options.server.is_none());
         Ok(Self {
             phases,
-            producers: options.producers.get(),
-            consumers: options.consumers,
-            partitions: options.partitions.get(),
-            record_bytes,
-            durability: options.durability,
+            producers: scenario.producers.get(),
+            consumers: scenario.consumers,
+            partitions: scenario.partitions.get(),
+            record_sizes: scenario.record_size,
+            keys: scenario.keys,
+            fan_out: scenario.fan_out.get(),
+            durability: scenario.durability,
             kill,
-            reread: options.reread || kill || options.consumers == 0,
+            reread: options.reread || kill || scenario.consumers == 0,
             limits: options.limits,
         })
+    }
+
+    /// The size to expect of a record.
+    #[must_use]
+    pub fn record_bytes(&self) -> usize {
+        self.record_sizes.mean_bytes()
     }
 
     /// Whether the broker takes batches that are large enough for the records.
@@ -181,13 +206,13 @@ impl Plan {
             batch_bytes_max,
             ..BatchLimits::FORMAT
         };
-        let value = vec![0; self.record_bytes];
+        let largest = self.record_sizes.max();
+        let value = vec![0; largest];
         BatchBuilder::new(limits)
             .push(Timestamp(0), None, Some(&value), &[])
             .map_err(|error| {
                 PlanError(format!(
-                    "--record-size {} is too large for the broker ({error}; its network.batch_bytes_max)",
-                    self.record_bytes
+                    "--record-size {largest} is too large for the broker ({error}; its network.batch_bytes_max)"
                 ))
             })
     }
@@ -199,6 +224,13 @@ impl Plan {
         let settings = Settings {
             duration_s: durations.sum(),
             bytes_max: self.phases.iter().filter_map(|phase| phase.bytes_max).max(),
+            producers: self.producers,
+            consumers: self.consumers,
+            fan_out: self.fan_out,
+            partitions,
+            record_bytes: self.record_bytes() as u64,
+            record_size: self.record_sizes.clone(),
+            keys: self.keys,
             ..Settings::default()
         };
         // All phases have the same batching.
@@ -210,9 +242,18 @@ impl Plan {
             batch_records: batching.batch_records,
             linger_us: u64::try_from(batching.linger.as_micros()).unwrap_or(u64::MAX),
             inflight: batching.inflight,
-            buffer_bytes: batching.buffer_bytes(self.record_bytes, partitions, self.producers),
+            buffer_bytes: self.buffer_bytes(batching, partitions),
             ..settings
         }
+    }
+
+    /// How much may wait in one producer's client.
+    #[must_use]
+    pub fn buffer_bytes(&self, batching: &Batching, partitions: u32) -> u64 {
+        // The largest record needs room too, however rare it is.
+        batching
+            .buffer_bytes(self.record_bytes(), partitions, self.producers)
+            .max(self.record_sizes.max() as u64 + 1)
     }
 
     /// Bounds what phases send as fast as they go by the room on the disk: every byte may be there twice for a while, and some must stay free.
@@ -224,7 +265,7 @@ impl Plan {
         let fixed: u64 = self
             .phases
             .iter()
-            .map(|phase| phase.bytes_at_rate(self.record_bytes))
+            .map(|phase| phase.bytes_at_rate(self.record_bytes()))
             .sum();
         let left = room.saturating_sub(fixed);
         if left < 64 << 20 {
@@ -261,38 +302,39 @@ impl PhasePlan {
     }
 }
 
-fn plan_record_bytes(options: &Options) -> Result<usize, PlanError> {
-    let bytes = options.record_size;
-    if bytes < RECORD_BYTES_MIN as u64 {
-        return Err(PlanError(format!(
-            "--record-size {bytes} is too small: a record needs {RECORD_BYTES_MIN} bytes to say which one it is"
-        )));
-    }
-    if bytes > RECORD_BYTES_MAX {
-        return Err(PlanError(format!(
-            "--record-size {bytes} is too large: at most {RECORD_BYTES_MAX}"
-        )));
-    }
-    usize::try_from(bytes)
-        .map_err(|_| PlanError("--record-size does not fit this machine".to_owned()))
-}
-
 fn phase(
     name: &'static str,
     rate: Rate,
     duration: Duration,
     bytes_max: Option<u64>,
-    batching: Batching,
-) -> PhasePlan {
-    let warm_up = (duration / 4).min(Duration::from_secs(1));
-    PhasePlan {
+    scenario: &Scenario,
+) -> Result<PhasePlan, PlanError> {
+    let warm_up = scenario
+        .warm_up
+        .unwrap_or_else(|| (duration / WARM_UP_SHARE).min(WARM_UP_MAX));
+    if warm_up >= duration {
+        return Err(PlanError(format!(
+            "--warm-up {} s leaves nothing to measure of the {name} phase, which is {} s long",
+            warm_up.as_secs_f64(),
+            duration.as_secs_f64()
+        )));
+    }
+    let batching = Batching {
+        batch_bytes: u32::try_from(scenario.batch_bytes)
+            .map_err(|_| PlanError("--batch-bytes is beyond any batch".to_owned()))?,
+        batch_records: scenario.batch_records.map(Into::into),
+        linger: Duration::from_micros(scenario.linger_us),
+        inflight: scenario.inflight.map(Into::into),
+        buffer_bytes: scenario.buffer_bytes.map(Into::into),
+    };
+    Ok(PhasePlan {
         name,
         rate,
         duration,
         warm_up,
         bytes_max,
         batching,
-    }
+    })
 }
 
 #[cfg(test)]

@@ -7,7 +7,9 @@ use std::fmt;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use crate::driver::DriverKind;
 use crate::latency::LatencySummary;
+use crate::sizes::RecordSizes;
 use crate::verify::Findings;
 
 /// What an acknowledgement means.
@@ -37,6 +39,15 @@ impl fmt::Display for Durability {
 pub struct Report {
     /// The version of the generator.
     pub version: String,
+    /// The name of the scenario; absent without `--scenario`.
+    #[serde(default)]
+    pub scenario: Option<String>,
+    /// The client library: `native`, `kafka`, `amqp` or `nats`.
+    #[serde(default)]
+    pub driver: DriverKind,
+    /// What the run is to be called, from `--label`; else the driver's name.
+    #[serde(default)]
+    pub label: String,
     /// What filled the records; `--seed` gives the same again.
     pub seed: u64,
     /// What was asked for.
@@ -51,6 +62,9 @@ pub struct Report {
     /// What was wrong with the records: `lost`, `duplicated`, `reordered`, `corrupt`. Over the whole run, the reading after the kill included.
     #[serde(flatten)]
     pub findings: Findings,
+    /// The same for each group of consumers; empty unless there are several.
+    #[serde(default)]
+    pub group_findings: Vec<Findings>,
     /// Records sent that were never acknowledged.
     pub unacked: u64,
     /// Records sent in the whole run, warm-up included.
@@ -86,10 +100,22 @@ pub struct Settings {
     pub producers: u32,
     /// Consumers, each with a thread and connections of its own.
     pub consumers: u32,
-    /// The bytes of each record's value.
+    /// How many groups of that many consumers, each of which gets every record.
+    #[serde(default)]
+    pub fan_out: u32,
+    /// The bytes of a record's value; of the mean record, when they differ.
     pub record_bytes: u64,
-    /// The durability asked for.
-    pub durability: Durability,
+    /// The bytes of each record's value, as a scenario writes them.
+    #[serde(default)]
+    pub record_size: RecordSizes,
+    /// Distinct keys; 0 for records without.
+    #[serde(default)]
+    pub keys: u32,
+    /// The durability asked for; absent with drivers that cannot ask: there it is the broker's configuration.
+    pub durability: Option<Durability>,
+    /// What an acknowledgement means, as the caller says with `--durability-label`; absent when the caller does not.
+    #[serde(default)]
+    pub durability_label: Option<String>,
     /// The broker's shards, when asked for.
     pub shards: Option<u32>,
     /// The largest batch the client makes of records.
@@ -134,6 +160,9 @@ pub struct PhaseReport {
     pub consume: FlowReport,
     /// From when a record should have been sent until a consumer had it.
     pub end_to_end: EndToEndReport,
+    /// The consuming side of each group of consumers; empty unless there are several, of which `consume` and `end_to_end` are all together.
+    #[serde(default)]
+    pub groups: Vec<GroupReport>,
     /// What the broker used; absent for a broker that was not started by this run.
     pub broker: Option<BrokerReport>,
     /// What the generator used and how well it kept its schedule.
@@ -152,15 +181,20 @@ pub struct FlowReport {
 }
 
 impl FlowReport {
-    /// That many records in that time.
+    /// That many records of that size in that time.
     #[must_use]
     pub fn new(records: u64, record_bytes: u64, seconds: f64) -> Self {
+        Self::of_bytes(records, records.saturating_mul(record_bytes), seconds)
+    }
+
+    /// That many records of so many bytes together, in that time.
+    #[must_use]
+    pub fn of_bytes(records: u64, bytes: u64, seconds: f64) -> Self {
         let seconds = seconds.max(1e-9);
-        let records_per_s = records as f64 / seconds;
         Self {
             records,
-            records_per_s,
-            mb_per_s: records_per_s * record_bytes as f64 / 1e6,
+            records_per_s: records as f64 / seconds,
+            mb_per_s: bytes as f64 / seconds / 1e6,
         }
     }
 }
@@ -174,8 +208,17 @@ pub struct PublishReport {
     /// From when a record should have been sent until its acknowledgement was there. At a fixed rate it should have been sent by the schedule, whatever held it up; as fast as possible,
     /// when the generator handed it to the client.
     pub latency_us: LatencySummary,
-    /// The lowest durability any acknowledgement stated; absent when there was none.
+    /// The lowest durability any acknowledgement stated; absent when none did: other brokers' acknowledgements do not say.
     pub durability: Option<Durability>,
+}
+
+/// The consuming side of one group of consumers.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct GroupReport {
+    /// What it was given in the measured time.
+    pub consume: FlowReport,
+    /// From when a record should have been sent until the group had it.
+    pub end_to_end: EndToEndReport,
 }
 
 /// From sender to receiver.
@@ -225,7 +268,7 @@ pub struct RereadReport {
 /// The broker killed (`kill -9`) under load, started again on the same directory.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct KillReport {
-    /// Bytes of records acknowledged when it was killed.
+    /// Bytes of records acknowledged when it was killed; by the mean record, when they differ.
     pub stored_bytes: u64,
     /// Records in flight when it was killed: sent, not acknowledged.
     pub in_flight: u64,
@@ -246,8 +289,8 @@ pub struct LimitsReport {
     pub write_mb_per_s: f64,
     /// One record of the run's size published with none other in flight, as the caller sees it.
     pub publish_alone_us: LatencySummary,
-    /// The p50 of `publish_alone_us` over the sum of the p50 of `ping_pong_us` and `sync_write_us`; absent when `accepted` was asked for, which waits for
-    /// no write.
+    /// The p50 of `publish_alone_us` over the sum of the p50 of `ping_pong_us` and `sync_write_us`; absent unless `durable` was asked for: nothing else waits
+    /// for a write.
     pub publish_alone_ratio: Option<f64>,
     /// The last phase's publish throughput over `write_mb_per_s`.
     pub publish_to_disk_ratio: f64,

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gannet_engine::control::config::ConfigError;
-use gannet_wire::client::ClientError;
 use tempfile::TempDir;
 
 use crate::broker::{
     BrokerError, BrokerSettings, OwnBroker, RemovedWhenInterrupted, end_when_interrupted,
 };
-use crate::client::WireConnect;
+use crate::driver::native::WireConnect;
+use crate::driver::{Driver, DriverError, DriverKind, Target};
 use crate::filesystem::{Filesystem, NoRealDisk, choose_directory};
 use crate::latency::LatencySummary;
 use crate::measure::{DiskError, ping_pong, sync_write_latency, write_bandwidth};
@@ -21,6 +21,7 @@ use crate::plan::{Plan, PlanError};
 use crate::progress::ProgressLine;
 use crate::report::{Durability, LimitsReport, Machine, PhaseReport, Report, Settings};
 use crate::run::{Outcome, Run, RunError, failures, notes};
+use crate::worker::port::PortError;
 
 /// How long each latency limit is measured.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -33,6 +34,9 @@ pub enum SessionError {
     /// The options make no run.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// The driver makes no such run.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
     /// There is nowhere to put the data.
     #[error(transparent)]
     Directory(#[from] NoRealDisk),
@@ -48,7 +52,7 @@ pub enum SessionError {
         /// Its address.
         server: String,
         /// What the client says.
-        source: ClientError,
+        source: PortError,
     },
     /// The run.
     #[error(transparent)]
@@ -78,6 +82,7 @@ fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> SessionError {
 /// # Errors
 /// [`SessionError`] when there is nothing to report.
 pub fn session(options: &Options) -> Result<Report, SessionError> {
+    options.check_driver()?;
     let mut plan = Plan::new(options)?;
     let seed = options.seed.unwrap_or_else(random);
     let mut progress = ProgressLine::new();
@@ -114,37 +119,31 @@ pub fn session(options: &Options) -> Result<Report, SessionError> {
         .topic
         .clone()
         .unwrap_or_else(|| format!("loadgen-{run:08x}"));
-    let client_error = |source| SessionError::Client {
-        server: server.clone(),
-        source,
+    let target = Target {
+        server: &server,
+        topic: &topic,
+        plan: &plan,
+        amqp_queue: options.amqp_queue,
     };
-    let batch_bytes_max = WireConnect::batch_bytes_max(&server).map_err(client_error)?;
-    plan.check_records(batch_bytes_max)?;
-    let connect = WireConnect::open(&server, &topic, plan.partitions, plan.durability)
-        .map_err(client_error)?;
-    let partitions = crate::worker::port::Connect::partitions(&connect);
+    let bench = Bench {
+        target,
+        // The directory of a broker of our own goes whole.
+        leaves_topic: options.topic.is_some() || broker.is_some(),
+        progress: &mut progress,
+        run,
+        seed,
+    };
+    let ran = bench.run(options.driver, broker.as_mut())?;
     let settings = Settings {
         server: server.clone(),
         own_broker: broker.is_some(),
         topic,
-        partitions,
-        producers: plan.producers,
-        consumers: plan.consumers,
-        record_bytes: plan.record_bytes as u64,
-        durability: plan.durability,
+        durability: (options.driver == DriverKind::Native).then_some(plan.durability),
+        durability_label: options.durability_label.clone(),
         shards: options.shards.map(|shards| u32::from(shards.get())),
-        ..plan.settings(partitions)
+        ..plan.settings(ran.partitions)
     };
-
-    let mut outcome =
-        Run::new(&plan, &connect, broker.as_mut(), &mut progress, run, seed).execute()?;
-    // What the run found counts, whatever becomes of its topic.
-    let left_behind = if options.server.is_some() && options.topic.is_none() {
-        delete_topic(&connect, &settings.topic)
-    } else {
-        None
-    };
-    drop(connect);
+    let mut outcome = ran.outcome;
     if let Some(broker) = broker {
         progress.step("stopping the broker");
         outcome.failures.extend(stop(broker));
@@ -158,17 +157,67 @@ pub fn session(options: &Options) -> Result<Report, SessionError> {
         place.remove(&removed)?;
     }
 
-    let mut report = report(outcome, settings, filesystem, seed, limits);
-    report.notes.extend(left_behind);
+    let mut report = report(options, outcome, settings, filesystem, seed, limits);
+    report.notes.extend(options.driver.notes(&plan));
+    report.notes.extend(ran.left_behind);
     Ok(report)
 }
 
-/// What is to be said when the run's topic stays behind.
-fn delete_topic(connect: &WireConnect, topic: &str) -> Option<String> {
-    let error = connect.delete_topic().err()?;
-    Some(format!(
-        "the topic {topic} stays on the broker, since it could not be deleted ({error}): gannet topic delete {topic}"
-    ))
+/// What a run needs, whatever its driver.
+struct Bench<'a> {
+    target: Target<'a>,
+    leaves_topic: bool,
+    progress: &'a mut ProgressLine,
+    run: u32,
+    seed: u64,
+}
+
+/// What a run came to.
+struct Ran {
+    outcome: Outcome,
+    partitions: u32,
+    /// That the run's topic stays behind: a sentence.
+    left_behind: Option<String>,
+}
+
+impl Bench<'_> {
+    fn run(self, driver: DriverKind, broker: Option<&mut OwnBroker>) -> Result<Ran, SessionError> {
+        match driver {
+            DriverKind::Native => self.run_by::<WireConnect>(broker),
+            other => Err(DriverError::NotBuilt(other).into()),
+        }
+    }
+
+    fn run_by<D: Driver>(self, broker: Option<&mut OwnBroker>) -> Result<Ran, SessionError> {
+        let Target {
+            server,
+            topic,
+            plan,
+            ..
+        } = self.target;
+        let connect = D::connect(&self.target).map_err(|source| SessionError::Client {
+            server: server.to_owned(),
+            source,
+        })?;
+        let outcome =
+            Run::new(plan, &connect, broker, self.progress, self.run, self.seed).execute()?;
+        // What the run found counts, whatever becomes of its topic.
+        let left_behind = if self.leaves_topic {
+            None
+        } else {
+            connect.delete_topic().err().map(|error| {
+                format!(
+                    "the topic {topic} stays on the broker, since it could not be deleted ({error}): {}",
+                    D::DELETE_HINT.replace("TOPIC", topic)
+                )
+            })
+        };
+        Ok(Ran {
+            outcome,
+            partitions: connect.partitions(),
+            left_behind,
+        })
+    }
 }
 
 /// Stops the broker; gives what was not as it should be.
@@ -250,6 +299,7 @@ fn measure_limits(
 }
 
 fn report(
+    options: &Options,
     outcome: Outcome,
     settings: Settings,
     filesystem: Option<String>,
@@ -265,10 +315,18 @@ fn report(
         filesystem,
     };
     let durability = settings.durability;
-    let failures = failures(&outcome, durability);
+    // Of a broker that cannot be asked for one, any is enough.
+    let failures = failures(&outcome, durability.unwrap_or(Durability::Accepted));
     let last: PhaseReport = outcome.phases.last().cloned().unwrap_or_default();
+    let driver = options.driver;
     Report {
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        scenario: options
+            .scenario
+            .as_ref()
+            .map(|scenario| scenario.name.clone()),
+        driver,
+        label: options.label.clone().unwrap_or_else(|| driver.to_string()),
         seed,
         settings,
         notes: notes(&outcome.phases, machine.cores),
@@ -278,6 +336,7 @@ fn report(
         last,
         phases: outcome.phases,
         findings: outcome.findings,
+        group_findings: outcome.group_findings,
         unacked: outcome.unacked,
         sent: outcome.sent,
         acked: outcome.acked,
@@ -292,14 +351,15 @@ fn with_publishes(
     limits: LimitsReport,
     alone: Option<LatencySummary>,
     last: &PhaseReport,
-    durability: Durability,
+    durability: Option<Durability>,
 ) -> LimitsReport {
     let alone = alone.unwrap_or_default();
     let least = limits.ping_pong_us.p50 + limits.sync_write_us.p50;
     let ratio = |of: f64, to: f64| if to > 0.0 { of / to } else { 0.0 };
     LimitsReport {
         publish_alone_us: alone,
-        publish_alone_ratio: (durability == Durability::Durable).then(|| ratio(alone.p50, least)),
+        publish_alone_ratio: (durability == Some(Durability::Durable))
+            .then(|| ratio(alone.p50, least)),
         publish_to_disk_ratio: ratio(last.publish.flow.mb_per_s, limits.write_mb_per_s),
         ..limits
     }

@@ -3,8 +3,12 @@
 use std::fmt::Write;
 
 use crate::latency::LatencySummary;
-use crate::report::{LimitsReport, PhaseReport, Report};
+use crate::report::{LimitsReport, PhaseReport, Report, Settings};
+use crate::sizes::RecordSizes;
 use crate::units::{bytes, grouped, micros};
+
+/// So many groups of consumers have a line each; the report has all.
+const GROUPS_SHOWN_MAX: usize = 10;
 
 /// The whole report.
 #[must_use]
@@ -19,26 +23,41 @@ fn write_report(text: &mut String, report: &Report) -> std::fmt::Result {
     writeln!(text)?;
     write!(
         text,
-        "{} x {} B to {} partition(s), {} producer(s), {} consumer(s), {} asked; {} core(s), {}",
+        "{} x {} B to {} partition(s), {} producer(s), {} consumer(s)",
         if settings.own_broker {
             "own broker"
         } else {
             settings.server.as_str()
         },
-        grouped(settings.record_bytes),
+        match &settings.record_size {
+            RecordSizes::Fixed(size) => grouped(*size as u64),
+            drawn => drawn.to_string(),
+        },
         settings.partitions,
         settings.producers,
         settings.consumers,
-        settings.durability,
-        report.machine.cores,
-        report.machine.kernel,
+    )?;
+    if settings.fan_out > 1 {
+        write!(text, " in each of {} groups", settings.fan_out)?;
+    }
+    if settings.keys > 0 {
+        write!(text, ", {} key(s)", grouped(settings.keys.into()))?;
+    }
+    match settings.durability {
+        Some(durability) => write!(text, ", {durability} asked")?,
+        None => write!(text, ", by {}", report.driver)?,
+    }
+    write!(
+        text,
+        "; {} core(s), {}",
+        report.machine.cores, report.machine.kernel
     )?;
     if let Some(filesystem) = &report.machine.filesystem {
         write!(text, ", {filesystem}")?;
     }
     writeln!(text)?;
     for phase in &report.phases {
-        write_phase(text, phase)?;
+        write_phase(text, phase, settings)?;
     }
     if let Some(kill) = &report.kill {
         writeln!(
@@ -81,6 +100,18 @@ fn write_report(text: &mut String, report: &Report) -> std::fmt::Result {
         grouped(findings.reordered),
         grouped(findings.corrupt),
     )?;
+    for (findings, group) in report.group_findings.iter().zip(0..) {
+        if !findings.is_clean() {
+            writeln!(
+                text,
+                "  group {group}: lost {}, duplicated {}, reordered {}, corrupt {}",
+                grouped(findings.lost),
+                grouped(findings.duplicated),
+                grouped(findings.reordered),
+                grouped(findings.corrupt),
+            )?;
+        }
+    }
     for failure in &report.failures {
         writeln!(text, "FAILED: {failure}")?;
     }
@@ -93,7 +124,7 @@ fn write_report(text: &mut String, report: &Report) -> std::fmt::Result {
     Ok(())
 }
 
-fn write_phase(text: &mut String, phase: &PhaseReport) -> std::fmt::Result {
+fn write_phase(text: &mut String, phase: &PhaseReport, settings: &Settings) -> std::fmt::Result {
     let rate = phase.rate.map_or_else(
         || "as fast as it goes".to_owned(),
         |rate| format!("{} records/s", grouped(rate)),
@@ -124,6 +155,22 @@ fn write_phase(text: &mut String, phase: &PhaseReport) -> std::fmt::Result {
             &phase.end_to_end.latency_us,
         )?;
     }
+    for (group, number) in phase.groups.iter().take(GROUPS_SHOWN_MAX).zip(0..) {
+        let flow = &group.consume;
+        write_line(
+            text,
+            &format!("  group {number}"),
+            Some((flow.records_per_s, flow.mb_per_s)),
+            &group.end_to_end.latency_us,
+        )?;
+    }
+    if phase.groups.len() > GROUPS_SHOWN_MAX {
+        writeln!(
+            text,
+            "    and {} more groups, which the report has",
+            phase.groups.len() - GROUPS_SHOWN_MAX
+        )?;
+    }
     if phase.rate.is_some() {
         write_line(text, "sent late", None, &phase.generator.late_us)?;
     }
@@ -152,8 +199,13 @@ fn write_phase(text: &mut String, phase: &PhaseReport) -> std::fmt::Result {
         generator.machine_busy * 100.0
     )?;
     match phase.publish.durability {
-        Some(durability) => writeln!(text, "  acks say    {durability}"),
-        None => writeln!(text, "  acks        none"),
+        Some(durability) => writeln!(text, "  acks say    {durability}")?,
+        None if phase.publish.flow.records == 0 => writeln!(text, "  acks        none")?,
+        None => writeln!(text, "  acks say    nothing about durability")?,
+    }
+    match &settings.durability_label {
+        Some(label) => writeln!(text, "  acks mean   {label}, as the caller says"),
+        None => Ok(()),
     }
 }
 

@@ -79,6 +79,45 @@ fn a_saturated_run_verifies_every_record_across_a_kill_of_its_broker() {
 }
 
 #[test]
+fn a_scenario_runs_as_its_file_says_and_a_flag_counts_before_its_key() {
+    let dir = data_dir();
+    let file = dir.path().join("mixed-and-shared.toml");
+    let scenario = r#"
+        producers = 2
+        consumers = 2
+        partitions = 3
+        record_size = { choices = [{ size = 100, weight = 9 }, { size = "10KiB", weight = 1 }] }
+        keys = 10
+        rate = 100
+        fan_out = 2
+        duration = "1s"
+        warm_up = "0s"
+    "#;
+    std::fs::write(&file, scenario).expect("the directory takes a file");
+    let file = file.to_str().expect("a path in UTF-8");
+    let report = report_of(&["--scenario", file, "--rate", "500", "--shards", "1"]);
+    assert_nothing_wrong(&report);
+    for (pointer, value) in [
+        ("/scenario", "mixed-and-shared".into()),
+        ("/driver", "native".into()),
+        ("/label", "native".into()),
+        ("/settings/partitions", 3.into()),
+        ("/settings/fan_out", 2.into()),
+        ("/settings/keys", 10.into()),
+        ("/settings/record_bytes", 1114.into()),
+        ("/rate", 500.into()),
+        ("/sent", 500.into()),
+    ] {
+        assert_eq!(report.pointer(pointer), Some(&value), "{pointer}");
+    }
+    for group in ["/groups/0", "/groups/1"] {
+        let counted = format!("{group}/end_to_end/latency_us/count");
+        assert_eq!(number(&report, &counted), 500.0, "{counted}");
+    }
+    assert_eq!(report.pointer("/group_findings/1/lost"), Some(&0.into()));
+}
+
+#[test]
 fn a_run_against_a_broker_that_is_killed_and_started_again_ends_with_a_verdict() {
     let (dir, report_dir) = (data_dir(), data_dir());
     let file = report_dir.path().join("report.json");
@@ -146,6 +185,29 @@ fn what_makes_no_run_is_said_before_a_broker_is_started() {
         assert!(said.contains(words), "{said}");
         assert!(!said.contains("starting a broker"), "{said}");
     }
+}
+
+#[test]
+fn a_scenario_that_is_none_is_refused_with_its_file_its_line_and_what_there_is() {
+    let dir = data_dir();
+    let file = dir.path().join("wrong.toml");
+    std::fs::write(&file, "prodcers = 2\n").expect("the directory takes a file");
+    let mut command = Command::new(load_generator());
+    command.arg("--scenario").arg(&file);
+    let (status, said) = ends(command);
+    assert_eq!(status.code(), Some(2), "{said}");
+    for words in ["wrong.toml, line 1", "prodcers", "`producers`"] {
+        assert!(said.contains(words), "{said}");
+    }
+}
+
+#[test]
+fn a_driver_that_is_not_built_says_how_it_is() {
+    let mut command = Command::new(load_generator());
+    command.args(["--driver", "kafka", "--server", "127.0.0.1:1"]);
+    let (status, said) = ends(command);
+    assert_eq!(status.code(), Some(2), "{said}");
+    assert!(said.contains("--features kafka"), "{said}");
 }
 
 #[test]

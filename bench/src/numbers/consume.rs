@@ -38,7 +38,7 @@ pub(super) fn from_disk(
         .disk_read_bytes()
         .map_err(io_error("reading what the broker read"))?;
     let mut inlet = connect
-        .inlet((0..STORED_PARTITIONS).collect(), From::Start)
+        .inlet(0, (0..STORED_PARTITIONS).collect(), From::Start)
         .map_err(NumbersError::port("subscribing"))?;
     let consumed = consume(&mut inlet, stored_bytes, bench.scale.row())
         .map_err(NumbersError::port("consuming what is stored"))?;
@@ -143,7 +143,8 @@ fn consume(
         last = Instant::now();
         let partition = delivery.partition();
         let expected = next.entry(partition).or_default();
-        delivery.for_each(|offset, value| {
+        delivery.for_each(|record| {
+            let offset = record.offset;
             if offset != *expected && consumed.gap.is_none() {
                 consumed.gap = Some(format!(
                     "partition {partition} gave offset {offset} where {expected} was next"
@@ -151,7 +152,7 @@ fn consume(
             }
             *expected = offset + 1;
             consumed.records += 1;
-            consumed.value_bytes += value.map_or(0, <[u8]>::len) as u64;
+            consumed.value_bytes += record.value.map_or(0, <[u8]>::len) as u64;
         })?;
     }
     consumed.seconds = (last - began).as_secs_f64();
@@ -168,6 +169,8 @@ fn consume(
 
 #[cfg(test)]
 mod tests {
+    use gannet_loadgen::worker::port::Delivered;
+
     use super::*;
 
     struct Batch(u32, Vec<u64>);
@@ -177,9 +180,13 @@ mod tests {
             self.0
         }
 
-        fn for_each(&self, mut take: impl FnMut(u64, Option<&[u8]>)) -> Result<(), PortError> {
+        fn for_each(&self, mut take: impl FnMut(Delivered<'_>)) -> Result<(), PortError> {
             for offset in &self.1 {
-                take(*offset, Some(&[1; 10]));
+                take(Delivered {
+                    offset: *offset,
+                    key: None,
+                    value: Some(&[1; 10]),
+                });
             }
             Ok(())
         }

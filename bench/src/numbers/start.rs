@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use gannet_loadgen::broker::OwnBroker;
-use gannet_loadgen::client::WireConnect;
+use gannet_loadgen::driver::native::WireConnect;
 use gannet_loadgen::worker::port::Connect;
 
 use super::row::{Bar, Row};

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gannet_loadgen::broker::{BrokerSettings, OwnBroker, RemovedWhenInterrupted};
-use gannet_loadgen::client::WireConnect;
+use gannet_loadgen::driver::native::WireConnect;
 use gannet_loadgen::options::Rate;
 use gannet_loadgen::plan::{Batching, PhasePlan, Plan};
 use gannet_loadgen::progress::ProgressLine;
 use gannet_loadgen::report::{Durability, PhaseReport};
 use gannet_loadgen::run::{Run, failures, notes};
+use gannet_loadgen::sizes::RecordSizes;
 
 use super::options::{Options, Scale};
 use super::row::NoFigure;
@@ -209,7 +210,9 @@ impl Load {
             producers: self.producers,
             consumers: self.consumers,
             partitions: self.partitions,
-            record_bytes: RECORD_BYTES,
+            record_sizes: RecordSizes::Fixed(RECORD_BYTES),
+            keys: 0,
+            fan_out: 1,
             durability: Durability::Durable,
             kill: false,
             reread: false,

@@ -32,7 +32,7 @@ impl<C: Connect> Run<'_, C> {
         self.progress
             .step("publishing, to kill the broker meanwhile");
         let mut outlets = self.outlets(last)?;
-        let records_in_turn = last.batching.records_in_turn(self.plan.record_bytes);
+        let records_in_turn = last.batching.records_in_turn(self.plan.record_bytes());
         let duration = BEFORE_KILL + RECOVERY_MAX + RECONNECT_MAX + AFTER_KILL;
         let phase = SharedPhase::new(
             self.clock,
@@ -98,7 +98,7 @@ impl<C: Connect> Run<'_, C> {
         broker.kill()?;
         let acked = phase.progress.acked.load(Relaxed);
         let in_flight = phase.progress.sent.load(Relaxed).saturating_sub(acked);
-        let stored_bytes = (acked_before + acked) * self.plan.record_bytes as u64;
+        let stored_bytes = (acked_before + acked) * self.plan.record_bytes() as u64;
         self.progress.step("starting the killed broker again");
         let started = Instant::now();
         broker.start_again()?;

@@ -15,7 +15,7 @@ use crate::ledger::Ledger;
 use crate::plan::Plan;
 use crate::progress::ProgressLine;
 use crate::report::{KillReport, PhaseReport, RereadReport};
-use crate::verify::{Filler, Findings, Verifier};
+use crate::verify::{Filler, Findings, RecordShape, Verifier};
 use crate::worker::port::{Connect, From, PortError};
 use crate::worker::{ConsumerWorker, ProducerWorker};
 
@@ -53,6 +53,8 @@ pub struct Outcome {
     pub phases: Vec<PhaseReport>,
     /// What was wrong with the records.
     pub findings: Findings,
+    /// The same for each group of consumers, as far as it was published to them meanwhile; empty unless there are several.
+    pub group_findings: Vec<Findings>,
     /// Records sent.
     pub sent: u64,
     /// Records acknowledged.
@@ -78,6 +80,7 @@ pub struct Run<'a, C> {
     clock: RunClock,
     run: u32,
     filler: Arc<Filler>,
+    shape: Arc<RecordShape>,
     producers: Vec<ProducerWorker>,
     outcome: Outcome,
 }
@@ -92,17 +95,16 @@ impl<'a, C: Connect> Run<'a, C> {
         run: u32,
         seed: u64,
     ) -> Self {
-        let filler = Arc::new(Filler::new(seed, plan.record_bytes));
+        let filler = Arc::new(Filler::new(seed, plan.record_sizes.max()));
+        let shape = Arc::new(RecordShape::new(
+            plan.record_sizes.clone(),
+            plan.keys,
+            connect.partitions(),
+            seed,
+        ));
         let producers = (0..plan.producers)
             .map(|producer| {
-                ProducerWorker::new(
-                    run,
-                    producer,
-                    plan.producers,
-                    connect.partitions(),
-                    plan.record_bytes,
-                    filler.clone(),
-                )
+                ProducerWorker::new(run, producer, plan.producers, filler.clone(), shape.clone())
             })
             .collect();
         Self {
@@ -113,6 +115,7 @@ impl<'a, C: Connect> Run<'a, C> {
             clock: RunClock::start(),
             run,
             filler,
+            shape,
             producers,
             outcome: Outcome::default(),
         }
@@ -151,7 +154,7 @@ impl<'a, C: Connect> Run<'a, C> {
 
     fn publish_alone(&mut self) -> Result<(), RunError> {
         self.progress.step("publishing with none other in flight");
-        let mut record = vec![0; self.plan.record_bytes];
+        let mut record = vec![0; self.plan.record_bytes()];
         let head = crate::verify::RecordHead {
             run: self.run,
             producer: u32::MAX,
@@ -170,9 +173,13 @@ impl<'a, C: Connect> Run<'a, C> {
 
     fn run_phases(&mut self) -> Result<(), RunError> {
         let consumers = self.plan.consumers;
-        let mut workers = self.consumer_workers(consumers);
-        // What another run left in the topic is passed over, by beginning behind it and by its run's number.
-        let mut inlets = self.inlets(consumers, From::Now)?;
+        // The consumers of one group after those of another.
+        let mut workers = self.consumer_workers(self.plan.fan_out * consumers);
+        let mut inlets = Vec::new();
+        for group in 0..self.plan.fan_out {
+            // What another run left in the topic is passed over, by beginning behind it and by its run's number.
+            inlets.extend(self.inlets(group, consumers, From::Now)?);
+        }
         for phase in &self.plan.phases {
             match self.run_phase(phase, &mut workers, &mut inlets) {
                 // The phases before it have results.
@@ -185,8 +192,16 @@ impl<'a, C: Connect> Run<'a, C> {
                 break;
             }
         }
-        let findings = self.findings(&workers);
-        self.outcome.findings.merge(&findings);
+        let groups: Vec<Findings> = workers
+            .chunks(consumers.max(1) as usize)
+            .map(|group| self.findings(group))
+            .collect();
+        for findings in &groups {
+            self.outcome.findings.merge(findings);
+        }
+        if self.plan.fan_out > 1 {
+            self.outcome.group_findings = groups;
+        }
         Ok(())
     }
 
@@ -195,8 +210,8 @@ impl<'a, C: Connect> Run<'a, C> {
             Verifier::new(
                 self.run,
                 self.plan.producers,
-                self.connect.partitions(),
                 self.filler.clone(),
+                self.shape.clone(),
             )
         };
         (0..consumers)
@@ -204,20 +219,20 @@ impl<'a, C: Connect> Run<'a, C> {
             .collect()
     }
 
-    /// One for each consumer, with its share of the partitions.
-    fn inlets(&self, consumers: u32, from: From) -> Result<Vec<C::Inlet>, RunError> {
+    /// One for each consumer of the group, with its share of the partitions.
+    fn inlets(&self, group: u32, consumers: u32, from: From) -> Result<Vec<C::Inlet>, RunError> {
         (0..consumers)
             .map(|consumer| {
                 let partitions = (0..self.connect.partitions())
                     .filter(|partition| owner(*partition, consumers) == consumer);
                 self.connect
-                    .inlet(partitions.collect(), from)
+                    .inlet(group, partitions.collect(), from)
                     .map_err(client_error("subscribing"))
             })
             .collect()
     }
 
-    /// What these consumers found, together responsible for all partitions.
+    /// What the consumers of one group found, together responsible for all partitions.
     fn findings(&self, workers: &[ConsumerWorker]) -> Findings {
         // A run that failed midway did not wait for its consumers: what they had not got yet says nothing.
         let drained = !self.has_failed();

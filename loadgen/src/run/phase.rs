@@ -10,7 +10,8 @@ use crate::latency::{LatencyHistogram, nanoseconds};
 use crate::options::Rate;
 use crate::plan::PhasePlan;
 use crate::report::{
-    BrokerReport, EndToEndReport, FlowReport, GeneratorReport, PhaseReport, PublishReport,
+    BrokerReport, EndToEndReport, FlowReport, GeneratorReport, GroupReport, PhaseReport,
+    PublishReport,
 };
 use crate::usage::{MachineUsage, ProcessUsage};
 use crate::worker::port::Connect;
@@ -55,7 +56,7 @@ impl<C: Connect> Run<'_, C> {
             nanoseconds(plan.duration),
             plan.bytes_max,
         );
-        let records_in_turn = plan.batching.records_in_turn(self.plan.record_bytes);
+        let records_in_turn = plan.batching.records_in_turn(self.plan.record_bytes());
         let goal_of: Vec<OnceLock<u64>> = consumers.iter().map(|_| OnceLock::new()).collect();
         let mut producers = std::mem::take(&mut self.producers);
         let mut samples = Samples::default();
@@ -83,8 +84,9 @@ impl<C: Connect> Run<'_, C> {
                 self.watch(phase, &mut samples, &publishing);
                 joined(publishing)
             });
-            let goals = goals(&producers, self.connect.partitions(), goal_of.len() as u32);
-            for (goal_of, goal) in goal_of.iter().zip(goals) {
+            let goals = goals(&producers, self.connect.partitions(), self.plan.consumers);
+            // Each group has the same ones.
+            for (goal_of, goal) in goal_of.iter().zip(goals.into_iter().cycle()) {
                 // Set once, here.
                 let _ = goal_of.set(goal);
             }
@@ -103,23 +105,20 @@ impl<C: Connect> Run<'_, C> {
                 .iter()
                 .filter_map(|consumed| consumed.failure.clone()),
         );
-        self.outcome.phases.push(report(
-            plan,
-            self.plan.record_bytes,
-            &phase,
-            &published,
-            &consumed,
-            &samples,
-        ));
+        let groups: Vec<Group> = consumed
+            .chunks(self.plan.consumers.max(1) as usize)
+            .map(Group::of)
+            .collect();
+        self.outcome
+            .phases
+            .push(report(plan, &phase, &published, &groups, &samples));
         Ok(())
     }
 
     /// A producer's side for each producer.
     pub(super) fn outlets(&self, plan: &PhasePlan) -> Result<Vec<C::Outlet>, RunError> {
         let partitions = self.connect.partitions();
-        let buffer_bytes =
-            plan.batching
-                .buffer_bytes(self.plan.record_bytes, partitions, self.plan.producers);
+        let buffer_bytes = self.plan.buffer_bytes(&plan.batching, partitions);
         (0..self.plan.producers)
             .map(|_| {
                 self.connect
@@ -188,26 +187,54 @@ pub(super) fn joined<T>(workers: Vec<ScopedJoinHandle<'_, T>>) -> Vec<T> {
         .collect()
 }
 
+/// What one group of consumers measured.
+struct Group {
+    records: u64,
+    bytes: u64,
+    latency: LatencyHistogram,
+}
+
+impl Group {
+    fn of(consumed: &[ConsumedPhase]) -> Self {
+        Self {
+            records: consumed.iter().map(|consumed| consumed.records).sum(),
+            bytes: consumed.iter().map(|consumed| consumed.bytes).sum(),
+            latency: merged(consumed.iter().map(|consumed| &consumed.latency)),
+        }
+    }
+
+    fn report(&self, seconds: f64) -> GroupReport {
+        GroupReport {
+            consume: FlowReport::of_bytes(self.records, self.bytes, seconds),
+            end_to_end: EndToEndReport {
+                latency_us: self.latency.summary(),
+            },
+        }
+    }
+}
+
 fn report(
     plan: &PhasePlan,
-    record_bytes: usize,
     phase: &SharedPhase,
     published: &[PublishedPhase],
-    consumed: &[ConsumedPhase],
+    groups: &[Group],
     samples: &Samples,
 ) -> PhaseReport {
-    let record_bytes = record_bytes as u64;
     let seconds = phase.measured_s();
-    let publish = FlowReport::new(
+    let publish = FlowReport::of_bytes(
         published.iter().map(|published| published.acked).sum(),
-        record_bytes,
+        published
+            .iter()
+            .map(|published| published.acked_bytes)
+            .sum(),
         seconds,
     );
-    let consume = FlowReport::new(
-        consumed.iter().map(|consumed| consumed.records).sum(),
-        record_bytes,
-        seconds,
-    );
+    let all = Group {
+        records: groups.iter().map(|group| group.records).sum(),
+        bytes: groups.iter().map(|group| group.bytes).sum(),
+        latency: merged(groups.iter().map(|group| &group.latency)),
+    }
+    .report(seconds);
     let waiting: Vec<f64> = published
         .iter()
         .filter_map(|published| published.waiting)
@@ -227,9 +254,11 @@ fn report(
                 .filter_map(|published| published.durability)
                 .min(),
         },
-        consume,
-        end_to_end: EndToEndReport {
-            latency_us: merged(consumed.iter().map(|consumed| &consumed.latency)).summary(),
+        consume: all.consume,
+        end_to_end: all.end_to_end,
+        groups: match groups {
+            [_] => Vec::new(),
+            several => several.iter().map(|group| group.report(seconds)).collect(),
         },
         broker: samples.broker(publish.records_per_s),
         generator: GeneratorReport {

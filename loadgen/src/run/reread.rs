@@ -19,7 +19,7 @@ impl<C: Connect> Run<'_, C> {
         let consumers = self.plan.consumers.max(1);
         let mut workers = self.consumer_workers(consumers);
         let began = Instant::now();
-        let mut inlets = self.inlets(consumers, From::Start)?;
+        let mut inlets = self.inlets(0, consumers, From::Start)?;
         let phase = SharedPhase::new(self.clock, self.clock.now_ns(), 0, 0, None);
         let goals: Vec<OnceLock<u64>> =
             goals(&self.producers, self.connect.partitions(), consumers)
@@ -63,8 +63,9 @@ impl<C: Connect> Run<'_, C> {
                 .filter_map(|consumed| consumed.failure.clone()),
         );
         let records = consumed.iter().map(|consumed| consumed.records_total).sum();
+        let bytes = consumed.iter().map(|consumed| consumed.bytes_total).sum();
         self.outcome.reread = Some(RereadReport {
-            flow: FlowReport::new(records, self.plan.record_bytes as u64, seconds),
+            flow: FlowReport::of_bytes(records, bytes, seconds),
             seconds,
         });
         let findings = self.findings(&workers);

@@ -1,5 +1,6 @@
 //! Whole runs against a topic in memory.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -10,9 +11,15 @@ use crate::latency::LatencyHistogram;
 use crate::options::CommandLine;
 use crate::plan::Batching;
 use crate::report::Durability;
-use crate::worker::port::{Answer, Delivery, Inlet, Outlet};
+use crate::worker::port::{Answer, Delivered, Delivery, Inlet, Outlet};
 
-type Log = Arc<Mutex<Vec<Vec<Vec<u8>>>>>;
+type Log = Arc<Mutex<Vec<Vec<Record>>>>;
+
+#[derive(Clone)]
+struct Record {
+    key: Option<Vec<u8>>,
+    value: Vec<u8>,
+}
 
 /// A topic in memory.
 struct Memory {
@@ -20,6 +27,8 @@ struct Memory {
     partitions: u32,
     /// Nobody can read from the start.
     is_gone: bool,
+    /// This group gets the first records of each partition twice.
+    twice_served: Option<u32>,
 }
 
 struct MemoryOutlet {
@@ -31,12 +40,14 @@ struct MemoryInlet {
     log: Log,
     /// Partition and next offset.
     positions: Vec<(u32, usize)>,
+    /// Of these partitions, what is delivered first comes once more.
+    to_double: BTreeSet<u32>,
 }
 
 struct MemoryDelivery {
     partition: u32,
     first: usize,
-    values: Vec<Vec<u8>>,
+    records: Vec<Record>,
 }
 
 impl Connect for Memory {
@@ -54,7 +65,12 @@ impl Connect for Memory {
         })
     }
 
-    fn inlet(&self, partitions: Vec<u32>, from: From) -> Result<MemoryInlet, PortError> {
+    fn inlet(
+        &self,
+        group: u32,
+        partitions: Vec<u32>,
+        from: From,
+    ) -> Result<MemoryInlet, PortError> {
         if self.is_gone && from == From::Start {
             return Err(PortError("the broker is gone".to_owned()));
         }
@@ -63,6 +79,10 @@ impl Connect for Memory {
             From::Start => 0,
             From::Now => log[partition as usize].len(),
         };
+        let doubled = partitions
+            .iter()
+            .copied()
+            .filter(|_| self.twice_served == Some(group));
         let positions = partitions
             .iter()
             .map(|&partition| (partition, position(partition)))
@@ -70,6 +90,7 @@ impl Connect for Memory {
         Ok(MemoryInlet {
             log: self.log.clone(),
             positions,
+            to_double: doubled.collect(),
         })
     }
 
@@ -87,14 +108,23 @@ impl Connect for Memory {
 }
 
 impl Outlet for MemoryOutlet {
-    fn send(&mut self, partition: u32, value: &[u8], token: u64) -> Result<(), PortError> {
-        self.log.lock().unwrap()[partition as usize].push(value.to_vec());
+    fn send(
+        &mut self,
+        partition: u32,
+        key: Option<&[u8]>,
+        value: &[u8],
+        token: u64,
+    ) -> Result<(), PortError> {
+        self.log.lock().unwrap()[partition as usize].push(Record {
+            key: key.map(<[u8]>::to_vec),
+            value: value.to_vec(),
+        });
         self.answers.push(Answer {
             partition,
             first_token: token,
             records: 1,
             answered_at: Instant::now(),
-            result: Ok(Durability::Durable),
+            result: Ok(Some(Durability::Durable)),
         });
         Ok(())
     }
@@ -119,10 +149,13 @@ impl Inlet for MemoryInlet {
                 if *position < records.len() {
                     let first = *position;
                     *position = records.len();
+                    if self.to_double.remove(partition) {
+                        *position = first;
+                    }
                     return Ok(Some(MemoryDelivery {
                         partition: *partition,
                         first,
-                        values: records[first..].to_vec(),
+                        records: records[first..].to_vec(),
                     }));
                 }
             }
@@ -137,9 +170,13 @@ impl Delivery for MemoryDelivery {
         self.partition
     }
 
-    fn for_each(&self, mut take: impl FnMut(u64, Option<&[u8]>)) -> Result<(), PortError> {
-        for (value, offset) in self.values.iter().zip(self.first..) {
-            take(offset as u64, Some(value));
+    fn for_each(&self, mut take: impl FnMut(Delivered<'_>)) -> Result<(), PortError> {
+        for (record, offset) in self.records.iter().zip(self.first..) {
+            take(Delivered {
+                offset: offset as u64,
+                key: record.key.as_deref(),
+                value: Some(&record.value),
+            });
         }
         Ok(())
     }
@@ -150,6 +187,7 @@ fn memory(partitions: u32) -> Memory {
         log: Arc::new(Mutex::new(vec![Vec::new(); partitions as usize])),
         partitions,
         is_gone: false,
+        twice_served: None,
     }
 }
 
@@ -274,4 +312,95 @@ fn more_consumers_than_partitions_is_no_problem() {
         failures(&outcome, Durability::Durable),
         Vec::<String>::new()
     );
+}
+
+/// Two groups of two consumers, over three partitions.
+const FAN_OUT: [&str; 8] = [
+    "--rate",
+    "1000",
+    "--duration",
+    "400ms",
+    "--fan-out",
+    "2",
+    "--consumers",
+    "2",
+];
+
+#[test]
+fn each_group_gets_every_record_and_has_its_own_figures() {
+    let outcome = run(&memory(3), &FAN_OUT);
+    assert_eq!(
+        failures(&outcome, Durability::Durable),
+        Vec::<String>::new()
+    );
+    let phase = &outcome.phases[0];
+    let counted: Vec<_> = phase
+        .groups
+        .iter()
+        .map(|group| group.end_to_end.latency_us.count)
+        .collect();
+    // Of 400 records, a quarter is the warm-up.
+    assert_eq!(counted, [300, 300]);
+    assert_eq!(phase.end_to_end.latency_us.count, 600);
+    assert_eq!(outcome.group_findings, [Findings::default(); 2]);
+}
+
+#[test]
+fn what_one_of_several_groups_got_twice_is_doubled_for_that_group() {
+    let memory = Memory {
+        twice_served: Some(1),
+        ..memory(3)
+    };
+    let outcome = run(&memory, &FAN_OUT);
+    let [first, second] = outcome.group_findings[..] else {
+        panic!("two groups: {:?}", outcome.group_findings);
+    };
+    assert_eq!(first, Findings::default());
+    // At least the first record of each partition.
+    assert!(second.duplicated >= 3, "{second:?}");
+    assert_eq!(outcome.findings, second);
+    assert!(!failures(&outcome, Durability::Durable).is_empty());
+}
+
+#[test]
+fn a_single_group_has_no_figures_of_its_own() {
+    let outcome = run(&memory(2), &["--rate", "1000", "--duration", "200ms"]);
+    assert!(outcome.phases[0].groups.is_empty());
+    assert!(outcome.group_findings.is_empty());
+}
+
+#[test]
+fn keys_and_sizes_that_are_drawn_come_out_as_they_were_sent() {
+    let line = CommandLine::try_parse_from([
+        "gannet-loadgen",
+        "--rate",
+        "2000",
+        "--duration",
+        "300ms",
+        "--reread",
+        "--keys",
+        "5",
+    ])
+    .unwrap();
+    let mut plan = Plan::new(&line.options).unwrap();
+    plan.record_sizes = crate::sizes::RecordSizes::Uniform { min: 40, max: 900 };
+    let memory = memory(8);
+    let mut progress = ProgressLine::new();
+    let outcome = Run::new(&plan, &memory, None, &mut progress, 1, 2)
+        .execute()
+        .unwrap();
+    assert_eq!(
+        failures(&outcome, Durability::Durable),
+        Vec::<String>::new()
+    );
+    let log = memory.log.lock().unwrap();
+    let keyed = log
+        .iter()
+        .filter(|records| !records.is_empty() && records.iter().all(|one| one.key.is_some()));
+    // As many partitions as keys get records.
+    assert_eq!(keyed.count(), 5);
+    let bytes: usize = log.iter().flatten().map(|one| one.value.len()).sum();
+    let reread = outcome.reread.unwrap().flow;
+    let mb = reread.mb_per_s * outcome.reread.unwrap().seconds;
+    assert!((mb - bytes as f64 / 1e6).abs() < 1e-6, "{mb} MB of {bytes}");
 }

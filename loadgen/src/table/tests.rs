@@ -1,7 +1,8 @@
 use super::*;
+use crate::driver::DriverKind;
 use crate::report::{
-    BrokerReport, Durability, FlowReport, GeneratorReport, KillReport, LimitsReport, Machine,
-    PublishReport, RereadReport, Settings,
+    BrokerReport, Durability, EndToEndReport, FlowReport, GeneratorReport, GroupReport, KillReport,
+    LimitsReport, Machine, PublishReport, RereadReport, Settings,
 };
 use crate::verify::Findings;
 
@@ -44,6 +45,9 @@ fn phase(rate: Option<u64>) -> PhaseReport {
 fn report() -> Report {
     Report {
         version: "0".to_owned(),
+        scenario: Some("paced".to_owned()),
+        driver: DriverKind::Native,
+        label: "native".to_owned(),
         seed: 1,
         settings: Settings {
             server: "127.0.0.1:1".to_owned(),
@@ -53,7 +57,7 @@ fn report() -> Report {
             producers: 1,
             consumers: 1,
             record_bytes: 1000,
-            durability: Durability::Durable,
+            durability: Some(Durability::Durable),
             shards: None,
             ..Settings::default()
         },
@@ -65,6 +69,7 @@ fn report() -> Report {
         last: phase(None),
         phases: vec![phase(Some(10_000)), phase(None)],
         findings: Findings::default(),
+        group_findings: Vec::new(),
         unacked: 0,
         sent: 123_456,
         acked: 123_456,
@@ -127,6 +132,45 @@ fn a_failed_run_says_why_and_does_not_say_passed() {
 }
 
 #[test]
+fn a_broker_whose_acks_say_nothing_is_never_called_durable() {
+    let mut report = report();
+    report.driver = DriverKind::Kafka;
+    report.settings.durability = None;
+    report.settings.durability_label = Some("page cache".to_owned());
+    for phase in &mut report.phases {
+        phase.publish.durability = None;
+    }
+    let table = render(&report);
+    for words in [
+        "by kafka",
+        "acks say    nothing about durability",
+        "acks mean   page cache, as the caller says",
+    ] {
+        assert!(table.contains(words), "{words} is missing from\n{table}");
+    }
+    assert!(!table.contains("durable"), "{table}");
+}
+
+#[test]
+fn each_group_of_consumers_has_a_line_and_what_it_missed() {
+    let mut report = report();
+    let group = || GroupReport {
+        consume: FlowReport::new(1_234, 100, 1.0),
+        end_to_end: EndToEndReport::default(),
+    };
+    report.phases[0].groups = (0..12).map(|_| group()).collect();
+    report.group_findings = vec![Findings::default(); 12];
+    report.group_findings[11].lost = 5;
+    let table = render(&report);
+    assert!(
+        table.contains("  group 9 ") && table.contains("1,234"),
+        "{table}"
+    );
+    assert!(table.contains("and 2 more groups"), "{table}");
+    assert!(table.contains("  group 11: lost 5,"), "{table}");
+}
+
+#[test]
 fn a_latency_never_measured_is_a_dash_and_not_a_zero() {
     let mut report = report();
     report.phases[0].publish.latency_us = LatencySummary::default();
@@ -158,6 +202,10 @@ fn the_json_keeps_the_fields_that_others_read() {
         "/limits/publish_alone_ratio",
         "/phases/0/publish/records_per_s",
         "/passed",
+        "/scenario",
+        "/driver",
+        "/label",
+        "/settings/record_size",
     ] {
         assert!(json.pointer(pointer).is_some(), "{pointer}");
     }

@@ -3,11 +3,13 @@
 mod filler;
 mod record;
 mod sequence;
+mod shape;
 mod verifier;
 
 pub use filler::Filler;
 pub use record::{CorruptRecord, RECORD_BYTES_MIN, RecordHead};
 pub use sequence::{SequenceChecker, Sequenced};
+pub use shape::{Key, RecordShape};
 pub use verifier::{Findings, Observed, Verifier};
 
 #[cfg(test)]

@@ -3,11 +3,22 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
+use crate::sizes::RecordSizes;
 
 const RUN: u32 = 7;
 
 fn filler() -> Arc<Filler> {
     Arc::new(Filler::new(42, 4096))
+}
+
+fn shape(keys: u32, partitions: u32) -> Arc<RecordShape> {
+    let sizes = RecordSizes::Fixed(100);
+    Arc::new(RecordShape::new(sizes, keys, partitions, 42))
+}
+
+/// Judges one producer's records without keys in that many partitions.
+fn verifier(producers: u32, partitions: u32, filler: &Arc<Filler>) -> Verifier {
+    Verifier::new(RUN, producers, filler.clone(), shape(0, partitions))
 }
 
 fn head(producer: u32, partition: u32, sequence: u64) -> RecordHead {
@@ -29,9 +40,9 @@ fn record(filler: &Filler, head: RecordHead, bytes: usize) -> Vec<u8> {
 /// Delivers records of one producer and one partition, by sequence number, at consecutive offsets.
 fn deliver(sequences: &[u64]) -> Verifier {
     let filler = filler();
-    let mut verifier = Verifier::new(RUN, 1, 1, filler.clone());
+    let mut verifier = verifier(1, 1, &filler);
     for (&sequence, offset) in sequences.iter().zip(0..) {
-        verifier.observe(0, offset, &record(&filler, head(0, 0, sequence), 100));
+        verifier.observe(0, offset, None, &record(&filler, head(0, 0, sequence), 100));
     }
     verifier
 }
@@ -125,9 +136,9 @@ fn two_records_swapped_are_reordered_and_not_lost() {
 fn an_offset_that_is_skipped_or_repeated_is_reordered() {
     let filler = filler();
     for offsets in [[0, 1, 3], [0, 1, 1]] {
-        let mut verifier = Verifier::new(RUN, 1, 1, filler.clone());
+        let mut verifier = verifier(1, 1, &filler);
         for (offset, sequence) in offsets.into_iter().zip(0..) {
-            verifier.observe(0, offset, &record(&filler, head(0, 0, sequence), 64));
+            verifier.observe(0, offset, None, &record(&filler, head(0, 0, sequence), 64));
         }
         assert_eq!(
             judge(&verifier, 3, 3),
@@ -142,8 +153,8 @@ fn an_offset_that_is_skipped_or_repeated_is_reordered() {
 #[test]
 fn a_record_out_of_another_partition_is_corrupt() {
     let filler = filler();
-    let mut verifier = Verifier::new(RUN, 1, 2, filler.clone());
-    let observed = verifier.observe(1, 0, &record(&filler, head(0, 0, 0), 64));
+    let mut verifier = verifier(1, 2, &filler);
+    let observed = verifier.observe(1, 0, None, &record(&filler, head(0, 0, 0), 64));
     assert_eq!(observed, Observed::Wrong);
     assert_eq!(verifier.findings(|_| true, |_, _| 0, |_, _| 1).corrupt, 1);
 }
@@ -151,13 +162,13 @@ fn a_record_out_of_another_partition_is_corrupt() {
 #[test]
 fn another_runs_record_is_passed_over() {
     let filler = filler();
-    let mut verifier = Verifier::new(RUN, 1, 1, filler.clone());
+    let mut verifier = verifier(1, 1, &filler);
     let other = RecordHead {
         run: RUN + 1,
         ..head(0, 0, 9)
     };
     assert_eq!(
-        verifier.observe(0, 0, &record(&filler, other, 64)),
+        verifier.observe(0, 0, None, &record(&filler, other, 64)),
         Observed::Foreign
     );
     assert!(judge(&verifier, 0, 0).is_clean());
@@ -165,22 +176,87 @@ fn another_runs_record_is_passed_over() {
 
 #[test]
 fn partitions_of_other_consumers_are_not_judged() {
-    let verifier = Verifier::new(RUN, 1, 2, filler());
+    let verifier = verifier(1, 2, &filler());
     assert!(verifier.findings(|_| false, |_, _| 9, |_, _| 9).is_clean());
 }
 
 #[test]
 fn producers_are_followed_separately() {
     let filler = filler();
-    let mut verifier = Verifier::new(RUN, 2, 1, filler.clone());
+    let mut verifier = verifier(2, 1, &filler);
     for (offset, (producer, sequence)) in [(0, 0), (1, 0), (1, 1), (0, 1)].into_iter().enumerate() {
         verifier.observe(
             0,
             offset as u64,
+            None,
             &record(&filler, head(producer, 0, sequence), 64),
         );
     }
     assert!(verifier.findings(|_| true, |_, _| 2, |_, _| 2).is_clean());
+}
+
+#[test]
+fn a_record_under_another_key_or_under_none_is_corrupt() {
+    let filler = filler();
+    let shape = shape(8, 2);
+    let sent = shape.key(0, 1, 0).unwrap();
+    let other = (1..)
+        .filter_map(|sequence| shape.key(0, 1, sequence))
+        .find(|key| *key != sent)
+        .unwrap();
+    for (key, observed) in [
+        (Some(sent), Observed::Sound { intended_ns: 0 }),
+        (Some(other), Observed::Wrong),
+        (None, Observed::Wrong),
+    ] {
+        let mut verifier = Verifier::new(RUN, 1, filler.clone(), shape.clone());
+        let key = key.as_ref().map(Key::as_bytes);
+        let value = record(&filler, head(0, 1, 0), 100);
+        assert_eq!(verifier.observe(1, 0, key, &value), observed);
+    }
+}
+
+#[test]
+fn a_key_on_a_record_sent_without_one_is_corrupt() {
+    let filler = filler();
+    let mut verifier = verifier(1, 1, &filler);
+    let value = record(&filler, head(0, 0, 0), 100);
+    assert_eq!(
+        verifier.observe(0, 0, Some(b"key-00000000"), &value),
+        Observed::Wrong
+    );
+}
+
+#[test]
+fn records_of_all_sizes_are_checked_whole() {
+    let filler = filler();
+    let sizes = RecordSizes::Uniform {
+        min: RECORD_BYTES_MIN,
+        max: 4096,
+    };
+    let shape = Arc::new(RecordShape::new(sizes, 0, 1, 42));
+    let values: Vec<_> = (0..50)
+        .map(|sequence| {
+            let bytes = shape.bytes(0, 0, sequence);
+            record(&filler, head(0, 0, sequence), bytes)
+        })
+        .collect();
+    for changed in 0..50 {
+        let mut verifier = Verifier::new(RUN, 1, filler.clone(), shape.clone());
+        for (value, offset) in values.iter().zip(0..) {
+            let mut value = value.clone();
+            if offset == changed {
+                *value.last_mut().unwrap() ^= 1;
+            }
+            verifier.observe(0, offset, None, &value);
+        }
+        let findings = judge(&verifier, 50, 50);
+        assert_eq!(
+            (findings.corrupt, findings.lost),
+            (1, 1),
+            "record {changed}"
+        );
+    }
 }
 
 #[test]

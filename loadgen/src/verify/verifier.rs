@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::filler::Filler;
 use super::record::RecordHead;
 use super::sequence::{SequenceChecker, Sequenced};
+use super::shape::{Key, RecordShape};
 
 /// What was wrong; all zero in a sound run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,7 +18,7 @@ pub struct Findings {
     pub duplicated: u64,
     /// Records delivered after a later one of the same producer and partition, or under an offset that is not the one expected next.
     pub reordered: u64,
-    /// Records whose bytes are not what was sent, or that nobody sent, or that came out of another partition.
+    /// Records whose bytes or key are not what was sent, or that nobody sent, or that came out of another partition.
     pub corrupt: u64,
 }
 
@@ -40,7 +41,7 @@ impl Findings {
 /// What one record turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Observed {
-    /// Sound, and delivered for the first time; carries when it should have been sent.
+    /// Its bytes and its key are those sent, and it was not delivered before; carries when it should have been sent.
     Sound {
         /// Nanoseconds since the run began.
         intended_ns: u64,
@@ -57,6 +58,7 @@ pub struct Verifier {
     run: u32,
     producers: u32,
     filler: Arc<Filler>,
+    shape: Arc<RecordShape>,
     partitions: Vec<PartitionCheck>,
     sound: u64,
     findings: Findings,
@@ -71,12 +73,13 @@ struct PartitionCheck {
 impl Verifier {
     /// A verifier that has seen nothing yet.
     #[must_use]
-    pub fn new(run: u32, producers: u32, partitions: u32, filler: Arc<Filler>) -> Self {
+    pub fn new(run: u32, producers: u32, filler: Arc<Filler>, shape: Arc<RecordShape>) -> Self {
         Self {
             run,
             producers,
             filler,
-            partitions: vec![PartitionCheck::default(); partitions as usize],
+            partitions: vec![PartitionCheck::default(); shape.partitions() as usize],
+            shape,
             sound: 0,
             findings: Findings::default(),
         }
@@ -84,7 +87,13 @@ impl Verifier {
 
     /// Takes one record as delivered.
     #[inline]
-    pub fn observe(&mut self, partition: u32, offset: u64, value: &[u8]) -> Observed {
+    pub fn observe(
+        &mut self,
+        partition: u32,
+        offset: u64,
+        key: Option<&[u8]>,
+        value: &[u8],
+    ) -> Observed {
         let Some(check) = self.partitions.get_mut(partition as usize) else {
             self.findings.corrupt += 1;
             return Observed::Wrong;
@@ -100,6 +109,11 @@ impl Verifier {
             return Observed::Foreign;
         }
         if head.partition != partition || head.producer >= self.producers {
+            self.findings.corrupt += 1;
+            return Observed::Wrong;
+        }
+        let key_sent = self.shape.key(head.producer, partition, head.sequence);
+        if key_sent.as_ref().map(Key::as_bytes) != key {
             self.findings.corrupt += 1;
             return Observed::Wrong;
         }

@@ -25,8 +25,12 @@ pub struct ConsumerWorker {
 pub struct ConsumedPhase {
     /// Sound records delivered in the measured time.
     pub records: u64,
+    /// The bytes of their values.
+    pub bytes: u64,
     /// Sound records delivered in the phase.
     pub records_total: u64,
+    /// The bytes of their values.
+    pub bytes_total: u64,
     /// Of the records due in the measured time.
     pub latency: LatencyHistogram,
     /// Why it ended early: a sentence.
@@ -96,20 +100,23 @@ impl ConsumerWorker {
         let partition = delivery.partition();
         // Records due at the same time are counted in one go: as fast as it goes, many are.
         let (mut due_ns, mut due_records) = (0, 0_u64);
-        let mut sound = 0_u64;
+        let (mut sound, mut sound_bytes) = (0_u64, 0_u64);
         let latency = &mut consumed.latency;
         let mut count = |due_ns: u64, records: u64| {
             if records > 0 && phase.is_measured(due_ns) {
                 latency.record_many(now_ns.saturating_sub(due_ns), records);
             }
         };
-        let read = delivery.for_each(|offset, value| {
-            let observed = match value {
-                Some(value) => self.verifier.observe(partition, offset, value),
+        let read = delivery.for_each(|record| {
+            let observed = match record.value {
+                Some(value) => self
+                    .verifier
+                    .observe(partition, record.offset, record.key, value),
                 None => self.verifier.observe_null(),
             };
             if let Observed::Sound { intended_ns } = observed {
                 sound += 1;
+                sound_bytes += record.value.map_or(0, <[u8]>::len) as u64;
                 if intended_ns != due_ns {
                     count(due_ns, due_records);
                     (due_ns, due_records) = (intended_ns, 0);
@@ -119,8 +126,10 @@ impl ConsumerWorker {
         });
         count(due_ns, due_records);
         consumed.records_total += sound;
+        consumed.bytes_total += sound_bytes;
         if phase.is_measured(now_ns) {
             consumed.records += sound;
+            consumed.bytes += sound_bytes;
         }
         phase.progress.consumed.fetch_add(sound, Relaxed);
         read.map_err(|error| format!("a consumer, partition {partition}: {error}"))

@@ -22,8 +22,8 @@ pub struct Answer {
     pub records: u64,
     /// When the answer was there.
     pub answered_at: Instant,
-    /// What was reached, or why nothing was.
-    pub result: Result<Durability, String>,
+    /// The durability that the answer states, if it states one: another broker's is its configuration. Or why there is none.
+    pub result: Result<Option<Durability>, String>,
 }
 
 /// Takes records to publish.
@@ -32,7 +32,13 @@ pub trait Outlet {
     ///
     /// # Errors
     /// When the record was not taken.
-    fn send(&mut self, partition: u32, value: &[u8], token: u64) -> Result<(), PortError>;
+    fn send(
+        &mut self,
+        partition: u32,
+        key: Option<&[u8]>,
+        value: &[u8],
+        token: u64,
+    ) -> Result<(), PortError>;
 
     /// Moves the answers that have come into `into`. Never waits.
     fn answers(&mut self, into: &mut Vec<Answer>);
@@ -61,11 +67,22 @@ pub trait Delivery {
     /// The partition.
     fn partition(&self) -> u32;
 
-    /// Calls `take` with each record's offset and value.
+    /// Calls `take` with each record.
     ///
     /// # Errors
     /// When the client cannot read them.
-    fn for_each(&self, take: impl FnMut(u64, Option<&[u8]>)) -> Result<(), PortError>;
+    fn for_each(&self, take: impl FnMut(Delivered<'_>)) -> Result<(), PortError>;
+}
+
+/// One record as it was delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivered<'a> {
+    /// Its place in its partition: consecutive records have consecutive ones.
+    pub offset: u64,
+    /// Its key, if it has one.
+    pub key: Option<&'a [u8]>,
+    /// Its value, if it has one.
+    pub value: Option<&'a [u8]>,
 }
 
 /// Where a consumer begins.
@@ -93,11 +110,13 @@ pub trait Connect: Sync {
     /// The client's.
     fn outlet(&self, batching: &Batching, buffer_bytes: u64) -> Result<Self::Outlet, PortError>;
 
-    /// Connects a consumer of these partitions. When this returns, nothing published from now on is missed.
+    /// Connects a consumer of these partitions. When this returns, nothing published from now on is missed. Each group, numbered from 0, gets every record,
+    /// whatever the others get.
     ///
     /// # Errors
     /// The client's.
-    fn inlet(&self, partitions: Vec<u32>, from: From) -> Result<Self::Inlet, PortError>;
+    fn inlet(&self, group: u32, partitions: Vec<u32>, from: From)
+    -> Result<Self::Inlet, PortError>;
 
     /// Asks the broker about the topic on a connection of its own: whether it serves.
     ///

@@ -12,7 +12,7 @@ use crate::options::Rate;
 use crate::report::Durability;
 use crate::schedule::Schedule;
 use crate::usage;
-use crate::verify::{Filler, RecordHead};
+use crate::verify::{Filler, Key, RecordHead, RecordShape};
 
 /// The clock is read, and answers are taken, about every so many bytes when sending as fast as it goes.
 const CHUNK_BYTES: u64 = 16 * 1024;
@@ -28,8 +28,9 @@ pub struct ProducerWorker {
     run: u32,
     producer: u32,
     producers: u32,
-    partitions: u32,
     filler: Arc<Filler>,
+    shape: Arc<RecordShape>,
+    /// As large as the largest; each record is its beginning.
     record: Vec<u8>,
     ledger: Ledger,
     next_partition: u32,
@@ -40,6 +41,8 @@ pub struct ProducerWorker {
 pub struct PublishedPhase {
     /// Records acknowledged in the measured time.
     pub acked: u64,
+    /// The bytes of their values.
+    pub acked_bytes: u64,
     /// Of the records due in the measured time.
     pub latency: LatencyHistogram,
     /// How late records were handed to the client.
@@ -59,20 +62,19 @@ impl ProducerWorker {
         run: u32,
         producer: u32,
         producers: u32,
-        partitions: u32,
-        record_bytes: usize,
         filler: Arc<Filler>,
+        shape: Arc<RecordShape>,
     ) -> Self {
         Self {
             run,
             producer,
             producers,
-            partitions,
             filler,
-            record: vec![0; record_bytes],
-            ledger: Ledger::new(partitions),
+            record: vec![0; shape.bytes_max()],
+            ledger: Ledger::new(shape.partitions()),
             // Producers start at different partitions.
-            next_partition: producer % partitions.max(1),
+            next_partition: producer % shape.partitions_used().max(1),
+            shape,
         }
     }
 
@@ -135,7 +137,6 @@ impl<O: Outlet> Sending<'_, O> {
             self.worker.producers,
             self.worker.producer,
         );
-        let record_bytes = self.worker.record.len() as u64;
         let mut since_answers = 0;
         for index in 0.. {
             let intended_ns = schedule.intended_ns(index);
@@ -151,7 +152,7 @@ impl<O: Outlet> Sending<'_, O> {
             // What is due before the end is sent, however late: else a stall near the end would not show.
             let sent = intended_ns < self.phase.end_ns
                 && !self.phase.aborted()
-                && self.phase.take_bytes(record_bytes, now_ns)
+                && self.phase.take_bytes(self.worker.bytes_of_next(1), now_ns)
                 && self.send(self.worker.next_partition, intended_ns);
             if !sent {
                 break;
@@ -174,15 +175,17 @@ impl<O: Outlet> Sending<'_, O> {
 
     /// As fast as the client takes them: a batch to each partition in turn.
     fn send_all_it_takes(&mut self, records_in_turn: u64) {
-        let record_bytes = self.worker.record.len() as u64;
-        let chunk = (CHUNK_BYTES / record_bytes).max(1);
+        // As many as are alike to the clock.
+        let chunk = (CHUNK_BYTES / self.worker.shape.bytes_mean()).max(1);
         loop {
             let mut left = records_in_turn;
             while left > 0 {
                 let now_ns = self.phase.clock.now_ns();
                 let records = left.min(chunk);
                 if !self.phase.may_send(now_ns)
-                    || !self.phase.take_bytes(records * record_bytes, now_ns)
+                    || !self
+                        .phase
+                        .take_bytes(self.worker.bytes_of_next(records), now_ns)
                 {
                     return;
                 }
@@ -210,10 +213,14 @@ impl<O: Outlet> Sending<'_, O> {
             sequence,
             intended_ns,
         };
-        head.write(&worker.filler, &mut worker.record);
+        let bytes = worker.shape.bytes(worker.producer, partition, sequence);
+        let key = worker.shape.key(worker.producer, partition, sequence);
+        let record = &mut worker.record[..bytes];
+        head.write(&worker.filler, record);
         worker.ledger.book_sent(partition, intended_ns);
         self.phase.progress.sent.fetch_add(1, Relaxed);
-        match self.outlet.send(partition, &worker.record, sequence) {
+        let key = key.as_ref().map(Key::as_bytes);
+        match self.outlet.send(partition, key, record, sequence) {
             Ok(()) => true,
             Err(error) => {
                 worker.ledger.unbook(partition);
@@ -255,13 +262,17 @@ impl<O: Outlet> Sending<'_, O> {
             Ok(durability) => {
                 self.phase.progress.acked.fetch_add(answer.records, Relaxed);
                 if self.phase.is_measured(answered_ns) {
+                    let answered =
+                        answer.first_token..answer.first_token.saturating_add(answer.records);
                     self.published.acked += answer.records;
+                    self.published.acked_bytes += self.worker.shape.bytes_of(
+                        self.worker.producer,
+                        answer.partition,
+                        answered,
+                    );
                 }
-                let lowest = self
-                    .published
-                    .durability
-                    .map_or(durability, |lowest| lowest.min(durability));
-                self.published.durability = Some(lowest);
+                let lowest = &mut self.published.durability;
+                *lowest = [*lowest, durability].into_iter().flatten().min();
             }
             Err(sentence) => self.fail(format!(
                 "producer {}: {} record(s) to partition {} were refused: {sentence}",
@@ -290,6 +301,13 @@ impl<O: Outlet> Sending<'_, O> {
 
 impl ProducerWorker {
     fn turn(&mut self) {
-        self.next_partition = (self.next_partition + 1) % self.partitions;
+        self.next_partition = (self.next_partition + 1) % self.shape.partitions_used();
+    }
+
+    /// The bytes of the next `records` to the partition whose turn it is.
+    fn bytes_of_next(&self, records: u64) -> u64 {
+        let next = self.ledger.next_sequence(self.next_partition);
+        self.shape
+            .bytes_of(self.producer, self.next_partition, next..next + records)
     }
 }

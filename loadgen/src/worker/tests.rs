@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use super::port::{Answer, Delivery, Inlet, Outlet, PortError};
+use super::port::{Answer, Delivered, Delivery, Inlet, Outlet, PortError};
 use super::*;
 use crate::clock::RunClock;
 use crate::options::Rate;
 use crate::report::Durability;
-use crate::verify::{Filler, Findings, Verifier};
+use crate::sizes::RecordSizes;
+use crate::verify::{Filler, Findings, RecordShape, Verifier};
 
 /// What the broker in memory does wrong to the record with a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,18 +21,27 @@ enum Fault {
     SwapWithNext(u64),
     FlipBit(u64),
     WrongPartition(u64),
+    DropKey(u64),
     Refuse(u64),
     AckAsAccepted,
+    AckWithoutWord,
 }
 
-type Stored = Arc<Mutex<VecDeque<(u32, Vec<u8>)>>>;
+#[derive(Clone)]
+struct Record {
+    partition: u32,
+    key: Option<Vec<u8>>,
+    value: Vec<u8>,
+}
+
+type Stored = Arc<Mutex<VecDeque<Record>>>;
 
 struct MemoryOutlet {
     stored: Stored,
     fault: Fault,
     answers: Vec<Answer>,
     taken: u64,
-    held_back: Option<(u32, Vec<u8>)>,
+    held_back: Option<Record>,
     stall: Option<(u64, Duration)>,
 }
 
@@ -49,7 +59,13 @@ impl MemoryOutlet {
 }
 
 impl Outlet for MemoryOutlet {
-    fn send(&mut self, partition: u32, value: &[u8], token: u64) -> Result<(), PortError> {
+    fn send(
+        &mut self,
+        partition: u32,
+        key: Option<&[u8]>,
+        value: &[u8],
+        token: u64,
+    ) -> Result<(), PortError> {
         let number = self.taken;
         self.taken += 1;
         if let Some((at, stall)) = self.stall
@@ -58,22 +74,32 @@ impl Outlet for MemoryOutlet {
             std::thread::sleep(stall);
         }
         let mut stored = self.stored.lock().unwrap();
-        let mut record = value.to_vec();
+        let mut record = Record {
+            partition,
+            key: key.map(<[u8]>::to_vec),
+            value: value.to_vec(),
+        };
         match self.fault {
-            Fault::Lose(at) if at == number => {}
+            Fault::Lose(at) | Fault::Refuse(at) if at == number => {}
             Fault::Double(at) if at == number => {
-                stored.push_back((partition, record.clone()));
-                stored.push_back((partition, record));
+                stored.push_back(record.clone());
+                stored.push_back(record);
             }
-            Fault::SwapWithNext(at) if at == number => self.held_back = Some((partition, record)),
+            Fault::SwapWithNext(at) if at == number => self.held_back = Some(record),
             Fault::FlipBit(at) if at == number => {
-                record[50] ^= 1;
-                stored.push_back((partition, record));
+                record.value[50] ^= 1;
+                stored.push_back(record);
             }
-            Fault::WrongPartition(at) if at == number => stored.push_back((1 - partition, record)),
-            Fault::Refuse(at) if at == number => {}
+            Fault::WrongPartition(at) if at == number => {
+                record.partition = 1 - partition;
+                stored.push_back(record);
+            }
+            Fault::DropKey(at) if at == number => {
+                record.key = None;
+                stored.push_back(record);
+            }
             _ => {
-                stored.push_back((partition, record));
+                stored.push_back(record);
                 stored.extend(self.held_back.take());
             }
         }
@@ -85,8 +111,9 @@ impl Outlet for MemoryOutlet {
             answered_at: Instant::now(),
             result: match self.fault {
                 Fault::Refuse(at) if at == number => Err("no".to_owned()),
-                Fault::AckAsAccepted => Ok(Durability::Accepted),
-                _ => Ok(Durability::Durable),
+                Fault::AckAsAccepted => Ok(Some(Durability::Accepted)),
+                Fault::AckWithoutWord => Ok(None),
+                _ => Ok(Some(Durability::Durable)),
             },
         });
         Ok(())
@@ -107,36 +134,38 @@ struct MemoryInlet {
 }
 
 struct MemoryDelivery {
-    partition: u32,
     offset: u64,
-    value: Vec<u8>,
+    record: Record,
 }
 
 impl Inlet for MemoryInlet {
     type Delivery = MemoryDelivery;
 
     fn next(&mut self, timeout: Duration) -> Result<Option<MemoryDelivery>, PortError> {
-        let Some((partition, value)) = self.stored.lock().unwrap().pop_front() else {
+        let Some(record) = self.stored.lock().unwrap().pop_front() else {
             std::thread::sleep(timeout.min(Duration::from_millis(1)));
             return Ok(None);
         };
-        let offset = &mut self.next_offsets[partition as usize];
+        let offset = &mut self.next_offsets[record.partition as usize];
         *offset += 1;
         Ok(Some(MemoryDelivery {
-            partition,
             offset: *offset - 1,
-            value,
+            record,
         }))
     }
 }
 
 impl Delivery for MemoryDelivery {
     fn partition(&self) -> u32 {
-        self.partition
+        self.record.partition
     }
 
-    fn for_each(&self, mut take: impl FnMut(u64, Option<&[u8]>)) -> Result<(), PortError> {
-        take(self.offset, Some(&self.value));
+    fn for_each(&self, mut take: impl FnMut(Delivered<'_>)) -> Result<(), PortError> {
+        take(Delivered {
+            offset: self.offset,
+            key: self.record.key.as_deref(),
+            value: Some(&self.record.value),
+        });
         Ok(())
     }
 }
@@ -151,12 +180,18 @@ struct Outcome {
 
 /// A run of one producer, one consumer and two partitions that sends 200 records of 100 bytes.
 fn run(fault: Fault) -> Outcome {
+    run_of(fault, RecordSizes::Fixed(100), 0)
+}
+
+/// The same with records of these sizes and so many keys, and as many records as make 20,000 bytes.
+fn run_of(fault: Fault, sizes: RecordSizes, keys: u32) -> Outcome {
     run_at(
         Rate::Max,
         Some(20_000),
         Duration::from_secs(60),
         fault,
         None,
+        RecordShape::new(sizes, keys, 2, 1),
     )
 }
 
@@ -166,13 +201,15 @@ fn run_at(
     duration: Duration,
     fault: Fault,
     stall: Option<(u64, Duration)>,
+    shape: RecordShape,
 ) -> Outcome {
-    let filler = Arc::new(Filler::new(1, 100));
+    let filler = Arc::new(Filler::new(1, shape.bytes_max()));
+    let shape = Arc::new(shape);
     let stored = Stored::default();
     let clock = RunClock::start();
     let phase = SharedPhase::new(clock, 0, 0, duration.as_nanos() as u64, bytes_max);
-    let mut producer = ProducerWorker::new(7, 0, 1, 2, 100, filler.clone());
-    let mut consumer = ConsumerWorker::new(Verifier::new(7, 1, 2, filler));
+    let mut producer = ProducerWorker::new(7, 0, 1, filler.clone(), shape.clone());
+    let mut consumer = ConsumerWorker::new(Verifier::new(7, 1, filler, shape));
     let mut outlet = MemoryOutlet {
         stall,
         ..MemoryOutlet::new(&stored, fault)
@@ -292,6 +329,32 @@ fn an_ack_that_means_less_than_durable_is_reported_as_such() {
 }
 
 #[test]
+fn an_ack_that_says_nothing_about_durability_is_reported_as_none() {
+    let outcome = run(Fault::AckWithoutWord);
+    assert_eq!(outcome.published.durability, None);
+    assert_eq!((outcome.unacked, outcome.sent), (0, 200));
+}
+
+#[test]
+fn records_of_drawn_sizes_under_keys_are_sent_checked_and_counted_by_their_bytes() {
+    let sizes = RecordSizes::Uniform { min: 60, max: 200 };
+    let outcome = run_of(Fault::None, sizes, 9);
+    assert!(outcome.findings.is_clean(), "{:?}", outcome.findings);
+    assert!(outcome.published.failures.is_empty());
+    let bytes = outcome.published.acked_bytes;
+    assert_eq!(outcome.consumed.bytes_total, bytes);
+    // The bytes are taken by chunks of ten records, and the one that does not fit is not sent.
+    assert!((18_000..=20_000).contains(&bytes), "{bytes}");
+    assert_ne!(bytes, outcome.sent * 130);
+}
+
+#[test]
+fn a_broker_that_drops_a_key_is_found_out() {
+    let findings = run_of(Fault::DropKey(100), RecordSizes::Fixed(100), 9).findings;
+    assert_eq!((findings.corrupt, findings.lost), (1, 1));
+}
+
+#[test]
 fn a_stall_shows_in_the_latency_of_every_record_due_during_it() {
     let stall = Duration::from_millis(100);
     let outcome = run_at(
@@ -300,6 +363,7 @@ fn a_stall_shows_in_the_latency_of_every_record_due_during_it() {
         Duration::from_millis(300),
         Fault::None,
         Some((100, stall)),
+        RecordShape::new(RecordSizes::Fixed(100), 0, 2, 1),
     );
     assert_eq!(outcome.sent, 300, "a stall drops nothing from the schedule");
     let latency = outcome.published.latency.summary();

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use clap::Parser as _;
-use gannet_loadgen::client::WireConnect;
+use gannet_loadgen::driver::native::WireConnect;
 use gannet_loadgen::options::{CommandLine, Rate};
 use gannet_loadgen::plan::{PhasePlan, Plan};
 use gannet_loadgen::progress::ProgressLine;

@@ -1,4 +1,4 @@
-//! The run's client: the blocking flavour of `gannet-wire`, behind the workers' traits.
+//! Gannet by its own protocol: the blocking flavour of `gannet-wire`, behind the workers' traits.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,11 @@ use gannet_wire::client::{
 use gannet_wire::frame::{self, Start, TopicSettings};
 use gannet_wire::{ErrorCode, PartitionIndex};
 
+use super::{Driver, Target};
 use crate::latency::{LatencyHistogram, nanoseconds};
 use crate::plan::Batching;
 use crate::report::Durability;
-use crate::worker::port::{Answer, Connect, Delivery, From, Inlet, Outlet, PortError};
+use crate::worker::port::{Answer, Connect, Delivered, Delivery, From, Inlet, Outlet, PortError};
 
 /// A broker that is started again must be found soon, not after the client's usual patience.
 const RECONNECT: ReconnectConfig = ReconnectConfig {
@@ -63,24 +64,6 @@ impl WireConnect {
         })
     }
 
-    /// The largest batch that the broker at this address takes.
-    ///
-    /// # Errors
-    /// The client's.
-    pub fn batch_bytes_max(address: &str) -> Result<u32, ClientError> {
-        Ok(Client::connect(address, config())?.hello().batch_bytes_max)
-    }
-
-    /// Deletes the topic.
-    ///
-    /// # Errors
-    /// The client's.
-    pub fn delete_topic(&self) -> Result<(), ClientError> {
-        // Over a new connection: the broker may have been started again during the run, and a request that changes something is not
-        // repeated on its own.
-        Client::connect(self.address.as_str(), config())?.delete_topic(&self.topic)
-    }
-
     fn producer(
         &self,
         topic: &str,
@@ -88,6 +71,33 @@ impl WireConnect {
     ) -> Result<blocking::Producer, ClientError> {
         // A client of its own: a producer of a run has its own connections and threads, as another process would.
         Client::connect(self.address.as_str(), self::config())?.producer(topic, config)
+    }
+}
+
+impl Driver for WireConnect {
+    const DELETE_HINT: &'static str = "gannet topic delete TOPIC";
+
+    fn connect(target: &Target<'_>) -> Result<Self, PortError> {
+        let plan = target.plan;
+        let client =
+            Client::connect(target.server, config()).map_err(|error| port_error(&error))?;
+        plan.check_records(client.hello().batch_bytes_max)
+            .map_err(|error| PortError(error.to_string()))?;
+        Self::open(
+            target.server,
+            target.topic,
+            plan.partitions,
+            plan.durability,
+        )
+        .map_err(|error| port_error(&error))
+    }
+
+    fn delete_topic(&self) -> Result<(), PortError> {
+        // Over a new connection: the broker may have been started again during the run, and a request that changes something is not
+        // repeated on its own.
+        Client::connect(self.address.as_str(), config())
+            .and_then(|client| client.delete_topic(&self.topic))
+            .map_err(|error| port_error(&error))
     }
 }
 
@@ -123,7 +133,13 @@ impl Connect for WireConnect {
         })
     }
 
-    fn inlet(&self, partitions: Vec<u32>, from: From) -> Result<WireInlet, PortError> {
+    fn inlet(
+        &self,
+        // A subscription gets everything, whatever others get.
+        _group: u32,
+        partitions: Vec<u32>,
+        from: From,
+    ) -> Result<WireInlet, PortError> {
         if partitions.is_empty() {
             return Ok(WireInlet { consumer: None });
         }
@@ -223,11 +239,17 @@ pub struct WireOutlet {
 }
 
 impl Outlet for WireOutlet {
-    fn send(&mut self, partition: u32, value: &[u8], token: u64) -> Result<(), PortError> {
+    fn send(
+        &mut self,
+        partition: u32,
+        key: Option<&[u8]>,
+        value: &[u8],
+        token: u64,
+    ) -> Result<(), PortError> {
         self.producer
             .send_with(
                 Some(PartitionIndex(partition)),
-                None,
+                key,
                 Some(value),
                 &[],
                 None,
@@ -254,10 +276,10 @@ fn answer(report: DeliveryReport) -> Answer {
         records: u64::from(report.records),
         answered_at: report.settled_at,
         result: match report.result {
-            Ok(delivered) => Ok(match delivered.durability {
+            Ok(delivered) => Ok(Some(match delivered.durability {
                 frame::Durability::Accepted => Durability::Accepted,
                 frame::Durability::Durable => Durability::Durable,
-            }),
+            })),
             Err(error) => Err(error.to_string()),
         },
     }
@@ -291,9 +313,13 @@ impl Delivery for WireDelivery {
         self.0.partition.0
     }
 
-    fn for_each(&self, mut take: impl FnMut(u64, Option<&[u8]>)) -> Result<(), PortError> {
+    fn for_each(&self, mut take: impl FnMut(Delivered<'_>)) -> Result<(), PortError> {
         for (offset, record) in self.0.iter() {
-            take(offset.0, record.value);
+            take(Delivered {
+                offset: offset.0,
+                key: record.key,
+                value: record.value,
+            });
         }
         Ok(())
     }
