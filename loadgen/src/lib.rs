@@ -20,6 +20,7 @@ pub mod latency;
 pub mod ledger;
 pub mod measure;
 pub mod options;
+pub mod page;
 pub mod plan;
 pub mod progress;
 pub mod report;
