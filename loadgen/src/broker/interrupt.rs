@@ -1,29 +1,42 @@
 //! Ctrl-C and termination: what must be undone is undone before the process ends.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::process::Child;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// What a shell expects of a program that was interrupted.
 const INTERRUPTED_STATUS: i32 = 130;
 
-/// The child to kill and the directory to remove when the run is interrupted. Clones are the same.
+/// The child and the groups of processes to kill and the directory to remove when the run is interrupted. Clones are the same.
 #[derive(Clone, Debug, Default)]
 pub struct RemovedWhenInterrupted(Arc<Mutex<Removed>>);
 
 #[derive(Debug, Default)]
 struct Removed {
     child: Option<Arc<Mutex<Child>>>,
+    groups: BTreeSet<u32>,
     directory: Option<PathBuf>,
 }
 
 impl RemovedWhenInterrupted {
     pub(super) fn set_child(&self, child: Option<Arc<Mutex<Child>>>) {
         self.lock().child = child;
+    }
+
+    /// The group of processes that this one leads is killed too: programs that start others.
+    pub fn add_group(&self, leader: u32) {
+        self.lock().groups.insert(leader);
+    }
+
+    /// All of that group have ended.
+    pub fn remove_group(&self, leader: u32) {
+        self.lock().groups.remove(&leader);
     }
 
     /// The directory to remove; `None` once it is gone.
@@ -39,6 +52,9 @@ impl RemovedWhenInterrupted {
             let _ = child.kill();
             let _ = child.wait();
         }
+        for &leader in &removed.groups {
+            kill_group(leader);
+        }
         if let Some(directory) = &removed.directory {
             let _ = std::fs::remove_dir_all(directory);
         }
@@ -46,6 +62,14 @@ impl RemovedWhenInterrupted {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Removed> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Kills all processes of a group, which may have ended already.
+pub fn kill_group(leader: u32) {
+    if let Some(leader) = i32::try_from(leader).ok().and_then(Pid::from_raw) {
+        // Fails when there is none left.
+        let _ = kill_process_group(leader, Signal::KILL);
     }
 }
 

@@ -7,7 +7,7 @@ mod settings;
 
 pub use child::{BrokerError, OwnBroker};
 pub use host::{HostError, host};
-pub use interrupt::{RemovedWhenInterrupted, end_when_interrupted};
+pub use interrupt::{RemovedWhenInterrupted, end_when_interrupted, kill_group};
 pub use settings::BrokerSettings;
 
 /// The hidden subcommand with which this program hosts a broker.
