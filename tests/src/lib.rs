@@ -19,5 +19,7 @@ pub use loop_disk::LoopDisk;
 pub use machine::{TestUser, another_real_disk, as_root, real_text_file, skipped};
 pub use network::Cable;
 pub use peer::RawPeer;
-pub use program::{client, data_dir, ends, gannet, load_generator, numbers_program, prints, tuner};
+pub use program::{
+    client, data_dir, ends, gannet, load_generator, numbers_program, prints, race_program, tuner,
+};
 pub use server::{Server, serve};

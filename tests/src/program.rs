@@ -53,6 +53,17 @@ pub fn tuner() -> PathBuf {
     built(&BUILT, "gannet-tuning", "gannet-tune", &sources)
 }
 
+/// The program `gannet-race` of this build, as [`gannet`].
+///
+/// # Panics
+/// When it cannot be built.
+#[must_use]
+pub fn race_program() -> PathBuf {
+    static BUILT: Once = Once::new();
+    let sources = ["wire", "engine", "loadgen", "bench/src"];
+    built(&BUILT, "gannet-bench", "gannet-race", &sources)
+}
+
 /// Cargo is asked only when it is needed: for one package it chooses other features of the dependencies than for the whole
 /// workspace, and would make them all again.
 fn built(once: &Once, package: &str, name: &str, sources: &[&str]) -> PathBuf {

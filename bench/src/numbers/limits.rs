@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use gannet_loadgen::latency::LatencySummary;
 use gannet_loadgen::measure::{ping_pong, sequential_bandwidth, sync_write_latency};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::session::{NumbersError, io_error};
 use super::tools::{Fio, Iperf3, ToolRun, fio, iperf3};
 
 /// The machine's limits. All measured by this program, and by the usual tools beside it where they are installed.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct MachineLimits {
     /// 64 bytes to and fro over a loopback TCP connection between two threads, in microseconds.
     pub ping_pong_us: LatencySummary,

@@ -61,8 +61,10 @@ fn write_limits(text: &mut String, report: &Report) -> fmt::Result {
     )?;
     let fio = told(&limits.fio, |fio| {
         format!(
-            "{:.0} MB/s writing, {:.0} MB/s reading",
-            fio.write_mb_per_s, fio.read_mb_per_s
+            "{:.0} MB/s writing, {:.0} MB/s reading, 4 KiB O_DSYNC write {} p50",
+            fio.write_mb_per_s,
+            fio.read_mb_per_s,
+            micros(fio.sync_write_p50_us)
         )
     });
     let iperf3 = told(&limits.iperf3, |iperf3| {

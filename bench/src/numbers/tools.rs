@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// What a tool may take beyond its own measuring.
@@ -16,7 +16,7 @@ const LOOK: Duration = Duration::from_millis(20);
 const ATTEMPTS: u32 = 50;
 
 /// What became of a tool.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ToolRun<T> {
     /// It is not in PATH.
@@ -27,17 +27,19 @@ pub enum ToolRun<T> {
     Measured(T),
 }
 
-/// Sequential transfers of 1 MiB with O_DIRECT, eight in flight, over blocks written before.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+/// Transfers with O_DIRECT over blocks written before: in order, 1 MiB each, eight in flight; and synced writes of 4 KiB, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Fio {
     /// MB/s (10^6).
     pub write_mb_per_s: f64,
     /// MB/s (10^6).
     pub read_mb_per_s: f64,
+    /// One 4 KiB O_DSYNC write, in microseconds.
+    pub sync_write_p50_us: f64,
 }
 
 /// One TCP stream over the loopback.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Iperf3 {
     /// MB/s (10^6).
     pub mb_per_s: f64,
@@ -47,23 +49,26 @@ pub struct Iperf3 {
 #[must_use]
 pub(super) fn fio(directory: &Path, file_bytes: u64, duration: Duration) -> ToolRun<Fio> {
     run("fio", |program| {
-        let job = |direction: &str| -> Result<f64, String> {
+        let job = |direction: &str, how: &[&str]| -> Result<String, String> {
             let seconds = duration.as_secs_f64().ceil() as u64;
             let mut command = Command::new(&program);
             command
-                .args(["--name=gannet-numbers", "--bs=1M", "--direct=1"])
-                .args(["--ioengine=libaio", "--iodepth=8", "--overwrite=1"])
+                .args(["--name=gannet-numbers", "--direct=1", "--overwrite=1"])
                 .args(["--time_based=1", "--output-format=json"])
+                .args(how)
                 .arg(format!("--rw={direction}"))
                 .arg(format!("--size={file_bytes}"))
                 .arg(format!("--runtime={seconds}"))
                 .arg("--filename")
                 .arg(directory.join("fio-blocks"));
-            parse_fio(&output_of(command, duration)?, direction)
+            output_of(command, duration)
         };
+        let large = ["--bs=1M", "--ioengine=libaio", "--iodepth=8"];
+        let synced = ["--bs=4k", "--ioengine=psync", "--sync=dsync"];
         Ok(Fio {
-            write_mb_per_s: job("write")?,
-            read_mb_per_s: job("read")?,
+            write_mb_per_s: parse_fio(&job("write", &large)?, "write")?,
+            read_mb_per_s: parse_fio(&job("read", &large)?, "read")?,
+            sync_write_p50_us: parse_fio_latency(&job("write", &synced)?)?,
         })
     })
 }
@@ -173,6 +178,11 @@ fn parse_fio(text: &str, direction: &str) -> Result<f64, String> {
     figure(text, &format!("/jobs/0/{direction}/bw_bytes")).map(|bytes_per_s| bytes_per_s / 1e6)
 }
 
+/// Half of the writes took so long or less, in microseconds.
+fn parse_fio_latency(text: &str) -> Result<f64, String> {
+    figure(text, "/jobs/0/write/clat_ns/percentile/50.000000").map(|ns| ns / 1e3)
+}
+
 fn parse_iperf3(text: &str) -> Result<f64, String> {
     figure(text, "/end/sum_received/bits_per_second").map(|bits_per_s| bits_per_s / 8e6)
 }
@@ -194,6 +204,12 @@ mod tests {
         let text = r#"{"fio version": "fio-3.39", "jobs": [{"jobname": "gannet-numbers",
             "read": {"bw_bytes": 0}, "write": {"io_bytes": 9, "bw_bytes": 2000000000, "bw": 1953125}}]}"#;
         assert_eq!(parse_fio(text, "write"), Ok(2000.0));
+    }
+
+    #[test]
+    fn fio_reports_latencies_in_nanoseconds() {
+        let text = r#"{"jobs": [{"write": {"clat_ns": {"percentile": {"50.000000": 125440}}}}]}"#;
+        assert_eq!(parse_fio_latency(text), Ok(125.44));
     }
 
     #[test]

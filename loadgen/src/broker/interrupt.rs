@@ -1,5 +1,6 @@
 //! Ctrl-C and termination: what must be undone is undone before the process ends.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -7,25 +8,37 @@ use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// What a shell expects of a program that was interrupted.
 const INTERRUPTED_STATUS: i32 = 130;
 
-/// The child to kill and the directory to remove when the run is interrupted. Clones are the same.
+/// The child and the groups of processes to kill and the directory to remove when the run is interrupted. Clones are the same.
 #[derive(Clone, Debug, Default)]
 pub struct RemovedWhenInterrupted(Arc<Mutex<Removed>>);
 
 #[derive(Debug, Default)]
 struct Removed {
     child: Option<Arc<Mutex<Child>>>,
+    groups: BTreeSet<u32>,
     directory: Option<PathBuf>,
 }
 
 impl RemovedWhenInterrupted {
     pub(super) fn set_child(&self, child: Option<Arc<Mutex<Child>>>) {
         self.lock().child = child;
+    }
+
+    /// The group of processes that this one leads is killed too: programs that start others.
+    pub fn add_group(&self, leader: u32) {
+        self.lock().groups.insert(leader);
+    }
+
+    /// All of that group have ended.
+    pub fn remove_group(&self, leader: u32) {
+        self.lock().groups.remove(&leader);
     }
 
     /// The directory to remove; `None` once it is gone.
@@ -49,6 +62,9 @@ impl RemovedWhenInterrupted {
             // The process is about to end: what fails now cannot be helped, and the kernel kills the child with its parent.
             let _ = child.kill();
             let _ = child.wait();
+        }
+        for &leader in &removed.groups {
+            kill_group(leader);
         }
         if let Some(directory) = &removed.directory {
             let _ = std::fs::remove_dir_all(directory);
@@ -74,6 +90,14 @@ impl Interrupted {
     /// As if a signal had come.
     pub fn set(&self) {
         self.0.store(true, Relaxed);
+    }
+}
+
+/// Kills all processes of a group, which may have ended already.
+pub fn kill_group(leader: u32) {
+    if let Some(leader) = i32::try_from(leader).ok().and_then(Pid::from_raw) {
+        // Fails when there is none left.
+        let _ = kill_process_group(leader, Signal::KILL);
     }
 }
 

@@ -8,7 +8,7 @@ mod settings;
 pub use child::{BrokerError, OwnBroker};
 pub use host::{HostError, host};
 pub use interrupt::{
-    Interrupted, RemovedWhenInterrupted, end_when_interrupted, told_when_interrupted,
+    Interrupted, RemovedWhenInterrupted, end_when_interrupted, kill_group, told_when_interrupted,
 };
 pub use settings::BrokerSettings;
 

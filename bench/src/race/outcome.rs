@@ -1,0 +1,211 @@
+//! What a turn came to, kept as a file of its own as soon as it is known.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use gannet_loadgen::report::Report;
+use serde::{Deserialize, Serialize};
+
+use super::generator::BrokerUse;
+use super::tool::ToolFigures;
+use super::turns::Turn;
+
+/// A turn with what came of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TurnResult {
+    /// The turn.
+    pub turn: Turn,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// What came of a turn.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The broker ran the scenario.
+    Measured(Box<Measured>),
+    /// It did not, and this is why: a sentence.
+    Missing(String),
+}
+
+/// A broker's figures under one scenario, once.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Measured {
+    /// The load generator's report.
+    pub report: Report,
+    /// What the broker used, measured from outside and for every broker in the same way.
+    pub broker: BrokerUse,
+    /// The broker's own tool beside it.
+    pub tool: ToolOutcome,
+}
+
+/// What became of a broker's own tool.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ToolOutcome {
+    /// There is none for this broker or this scenario, or it was not asked for.
+    NotRun,
+    /// Why there are no figures: a sentence.
+    Failed(String),
+    /// What it measured.
+    Measured(ToolFigures),
+}
+
+impl TurnResult {
+    /// The figures, when there are any that count: those of a run with lost or changed records do not.
+    #[must_use]
+    pub fn measured(&self) -> Option<&Measured> {
+        match &self.outcome {
+            Outcome::Measured(measured) if measured.report.passed => Some(measured),
+            _ => None,
+        }
+    }
+
+    /// Why there are no figures that count.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        match &self.outcome {
+            Outcome::Missing(reason) => Some(reason.clone()),
+            Outcome::Measured(measured) if !measured.report.passed => {
+                Some(measured.report.failures.join("; "))
+            }
+            Outcome::Measured(_) => None,
+        }
+    }
+}
+
+/// The folder with a file for each turn.
+#[derive(Clone, Debug)]
+pub(super) struct Results {
+    directory: PathBuf,
+}
+
+impl Results {
+    /// In this directory; what lies there of an earlier race stays only when it is to be continued.
+    pub(super) fn open(directory: &Path, resume: bool) -> io::Result<Self> {
+        let directory = directory.join("turns");
+        if !resume && directory.exists() {
+            fs::remove_dir_all(&directory)?;
+        }
+        fs::create_dir_all(&directory)?;
+        Ok(Self { directory })
+    }
+
+    /// What is known of this very turn, if it gave figures.
+    pub(super) fn of(&self, turn: &Turn) -> Option<TurnResult> {
+        let text = fs::read_to_string(self.path(turn)).ok()?;
+        let result: TurnResult = serde_json::from_str(&text).ok()?;
+        (result.turn == *turn && result.measured().is_some()).then_some(result)
+    }
+
+    pub(super) fn keep(&self, result: &TurnResult) -> io::Result<()> {
+        let path = self.path(&result.turn);
+        let written = path.with_extension("part");
+        fs::write(&written, serde_json::to_vec_pretty(result)?)?;
+        // Whole, or not there.
+        fs::rename(written, path)
+    }
+
+    /// All of them, whatever order they were made in.
+    pub(super) fn all(&self) -> io::Result<Vec<TurnResult>> {
+        let mut results = BTreeMap::new();
+        for entry in fs::read_dir(&self.directory)? {
+            let path = entry?.path();
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "json")
+            {
+                let text = fs::read_to_string(&path)?;
+                let result: TurnResult = serde_json::from_str(&text)?;
+                results.insert(path, result);
+            }
+        }
+        Ok(results.into_values().collect())
+    }
+
+    fn path(&self, turn: &Turn) -> PathBuf {
+        self.directory.join(format!("{}.json", turn.slug()))
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::entrant::Entrant;
+    use super::*;
+
+    /// A turn of which nothing but a few figures is of interest.
+    pub(in super::super) fn measured(
+        scenario: &str,
+        entrant: Entrant,
+        round: u32,
+        set: impl FnOnce(&mut Measured),
+    ) -> TurnResult {
+        let report = serde_json::json!({
+            "version": "0", "scenario": scenario, "driver": "native", "label": "", "seed": 1, "settings": gannet_loadgen::report::Settings::default(),
+            "machine": gannet_loadgen::report::Machine::default(), "name": "", "rate": null, "seconds": 1.0,
+            "publish": gannet_loadgen::report::PublishReport::default(), "consume": gannet_loadgen::report::FlowReport::default(),
+            "end_to_end": gannet_loadgen::report::EndToEndReport::default(), "broker": null,
+            "generator": gannet_loadgen::report::GeneratorReport::default(), "phases": [], "lost": 0, "duplicated": 0, "reordered": 0, "corrupt": 0,
+            "group_findings": [], "unacked": 0, "sent": 1, "acked": 1, "reread": null, "kill": null, "limits": null, "passed": true, "failures": [], "notes": [],
+        });
+        let mut measured = Measured {
+            report: serde_json::from_value(report).unwrap(),
+            broker: BrokerUse::default(),
+            tool: ToolOutcome::NotRun,
+        };
+        set(&mut measured);
+        TurnResult {
+            turn: Turn {
+                round,
+                scenario: scenario.to_owned(),
+                entrant,
+                load_ms: 1000,
+            },
+            outcome: Outcome::Measured(Box::new(measured)),
+        }
+    }
+
+    use super::super::entrant::{GANNET_DURABLE, KAFKA_UNSYNCED};
+
+    #[test]
+    fn a_turn_that_was_measured_is_not_run_again_when_a_race_is_continued() {
+        let directory = tempfile::tempdir().unwrap();
+        let results = Results::open(directory.path(), false).unwrap();
+        let result = measured("paced", GANNET_DURABLE, 1, |_| {});
+        results.keep(&result).unwrap();
+        let again = Results::open(directory.path(), true).unwrap();
+        assert!(again.of(&result.turn).is_some());
+        let longer = Turn {
+            load_ms: 2000,
+            ..result.turn.clone()
+        };
+        assert!(again.of(&longer).is_none());
+        let anew = Results::open(directory.path(), false).unwrap();
+        assert!(anew.of(&result.turn).is_none());
+    }
+
+    #[test]
+    fn a_turn_without_figures_is_tried_again_and_kept_with_its_reason() {
+        let directory = tempfile::tempdir().unwrap();
+        let results = Results::open(directory.path(), false).unwrap();
+        let mut result = measured("paced", KAFKA_UNSYNCED, 1, |_| {});
+        result.outcome = Outcome::Missing("no Java".to_owned());
+        results.keep(&result).unwrap();
+        assert!(results.of(&result.turn).is_none());
+        let all = results.all().unwrap();
+        assert_eq!(all[0].failure(), Some("no Java".to_owned()));
+    }
+
+    #[test]
+    fn figures_of_a_run_that_lost_records_do_not_count() {
+        let result = measured("paced", KAFKA_UNSYNCED, 1, |measured| {
+            measured.report.passed = false;
+            measured.report.failures = vec!["3 records were lost".to_owned()];
+        });
+        assert!(result.measured().is_none());
+        assert_eq!(result.failure(), Some("3 records were lost".to_owned()));
+    }
+}

@@ -1,0 +1,191 @@
+//! `gannet-race` runs every scenario, keeps each result and writes its texts. Who is faster, no test asks.
+
+use std::path::Path;
+use std::process::Command;
+
+use gannet_tests::{data_dir, ends, load_generator, race_program};
+use serde_json::Value;
+
+const SCENARIOS: [&str; 2] = ["paced", "saturated-large"];
+
+/// A tiny race of these brokers; gives its exit status, what it said, and where the results are.
+fn tiny_race(dir: &Path, peers: &[&str]) -> (Option<i32>, String) {
+    let data = dir.join("data");
+    std::fs::create_dir(&data).expect("the directory for the data");
+    let mut command = Command::new(race_program());
+    command
+        .args(["--tiny", "--no-install", "--shards", "1"])
+        .arg("--generator")
+        .arg(load_generator())
+        .arg("--data-dir")
+        .arg(&data)
+        .arg("--results")
+        .arg(dir.join("results"))
+        .arg("--write-to")
+        .arg(dir.join("texts"));
+    for scenario in SCENARIOS {
+        command.args(["--scenario", scenario]);
+    }
+    for peer in peers {
+        command.args(["--peer", peer]);
+    }
+    let (status, said) = ends(command);
+    let left = std::fs::read_dir(&data)
+        .expect("the directory is still there")
+        .count();
+    assert_eq!(
+        left, 0,
+        "something was left in the directory for the data: {said}"
+    );
+    (status.code(), said)
+}
+
+fn text(dir: &Path) -> String {
+    std::fs::read_to_string(dir.join("texts/RACE.md")).expect("RACE.md was written")
+}
+
+#[test]
+fn a_tiny_race_has_gannets_figures_for_every_scenario_and_keeps_each_result() {
+    let dir = data_dir();
+    let (status, said) = tiny_race(dir.path(), &[]);
+    assert_eq!(status, Some(0), "{said}");
+    for scenario in SCENARIOS {
+        for durability in ["durable", "accepted"] {
+            let name = format!("results/turns/{scenario}-gannet-{durability}-round-1.json");
+            let kept = std::fs::read_to_string(dir.path().join(name)).expect("the turn was kept");
+            let kept: Value = serde_json::from_str(&kept).expect("a turn is JSON");
+            let report = &kept["outcome"]["measured"]["report"];
+            assert_eq!(report["passed"], true, "{report:#}");
+            assert_eq!(report["publish"]["durability"], *durability, "{report:#}");
+            let cpu_s = kept["outcome"]["measured"]["broker"]["cpu_s"].as_f64();
+            assert!(cpu_s > Some(0.0), "the broker's CPU was not measured");
+        }
+    }
+    let text = text(dir.path());
+    for part in [
+        "tiny run",
+        "Against the bars",
+        "Where Gannet loses",
+        "Scenario paced",
+        "Gannet durable | on the disk",
+        "4 KiB O_DIRECT + O_DSYNC write",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in:\n{text}");
+    }
+}
+
+#[test]
+fn a_peer_that_cannot_run_is_missing_with_its_reason_and_gannet_is_measured() {
+    let dir = data_dir();
+    // Peers whose scripts say no.
+    let peers = dir.path().join("peers");
+    let script = peers.join("nats/peer.sh");
+    std::fs::create_dir_all(peers.join("nats")).expect("a folder for the script");
+    std::fs::write(
+        &script,
+        "#!/bin/sh\necho 'nats: the gulls took it' >&2\nexit 1\n",
+    )
+    .expect("a script");
+    let mut executable = std::fs::metadata(&script)
+        .expect("the script")
+        .permissions();
+    std::os::unix::fs::PermissionsExt::set_mode(&mut executable, 0o755);
+    std::fs::set_permissions(&script, executable).expect("the script can be run");
+    let mut command = Command::new(race_program());
+    command
+        .args(["--tiny", "--shards", "1", "--scenario", "paced"])
+        .args(["--peer", "gannet", "--peer", "nats", "--peers"])
+        .arg(&peers)
+        .arg("--generator")
+        .arg(load_generator())
+        .arg("--data-dir")
+        .arg(dir.path())
+        .arg("--results")
+        .arg(dir.path().join("results"))
+        .arg("--write-to")
+        .arg(dir.path().join("texts"));
+    let (status, said) = ends(command);
+    // 3: only turns of other brokers gave no figures.
+    assert_eq!(status.code(), Some(3), "{said}");
+    assert!(said.contains("the gulls took it"), "{said}");
+    let text = text(dir.path());
+    assert!(
+        text.contains("NATS fsync took no part: nats: the gulls took it"),
+        "{text}"
+    );
+    assert!(text.contains("Gannet durable | on the disk"), "{text}");
+}
+
+#[test]
+fn a_scenario_that_is_not_there_is_named_and_no_race_begins() {
+    let dir = data_dir();
+    let mut command = Command::new(race_program());
+    command
+        .args(["--tiny", "--scenario", "no-such", "--results"])
+        .arg(dir.path());
+    let (status, said) = ends(command);
+    assert_eq!(status.code(), Some(2), "{said}");
+    assert!(said.contains("no-such") && said.contains("paced"), "{said}");
+}
+
+#[test]
+fn a_tiny_scale_has_a_figure_for_every_axis() {
+    let dir = data_dir();
+    let mut command = Command::new(race_program());
+    command
+        .args(["scale", "--tiny", "--shards", "1", "--generator"])
+        .arg(load_generator())
+        .arg("--data-dir")
+        .arg(dir.path())
+        .arg("--results")
+        .arg(dir.path().join("results"));
+    let (status, said) = ends(command);
+    assert_eq!(status.code(), Some(0), "{said}");
+    let kept = std::fs::read_to_string(dir.path().join("results/scale.json"))
+        .expect("the figures were kept");
+    let report: Value = serde_json::from_str(&kept).expect("the figures are JSON");
+    let points = report["points"].as_array().expect("points are a list");
+    for axis in [
+        "partitions",
+        "neighbours",
+        "fan-out",
+        "record-size",
+        "producers",
+    ] {
+        let of_axis: Vec<_> = points
+            .iter()
+            .filter(|point| point["axis"] == axis)
+            .collect();
+        assert!(of_axis.len() >= 2, "{axis}: {report:#}");
+        for point in of_axis {
+            let measured = point["outcome"]["Ok"]["publish_records_per_s"].as_f64();
+            assert!(measured > Some(0.0), "{point:#}");
+        }
+    }
+    for idle in ["idle_partitions", "idle_connections"] {
+        assert_eq!(report[idle].as_array().map(Vec::len), Some(3), "{report:#}");
+    }
+}
+
+/// Every peer that is installed, with the driver that speaks to it: the whole way. What this machine has not is said.
+#[test]
+fn a_tiny_race_runs_the_peers_that_are_installed() {
+    for peer in ["kafka", "rabbitmq", "nats"] {
+        let dir = data_dir();
+        let (status, said) = tiny_race(dir.path(), &[peer]);
+        let is_absent = [
+            "is not installed",
+            "cannot be started",
+            "is not built",
+            "was built without",
+        ]
+        .iter()
+        .any(|words| said.contains(words));
+        if is_absent {
+            eprintln!("SKIPPED {peer} in the race: {said}");
+            continue;
+        }
+        assert_eq!(status, Some(0), "{peer}: {said}");
+        assert!(text(dir.path()).contains("every broker ran every scenario"));
+    }
+}
