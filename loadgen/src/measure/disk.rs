@@ -67,7 +67,7 @@ pub fn sync_write_latency(
 }
 
 /// How a disk takes synced writes of one size, so many at once.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct SyncWrites {
     /// The length of each.
     pub block_bytes: u64,
