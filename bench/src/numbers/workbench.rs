@@ -186,7 +186,6 @@ impl<'a> Workbench<'a> {
             duration: self.scale.row(),
             warm_up: (self.scale.row() / 4).min(WARM_UP_MAX),
             bytes_max: self.scale.bytes_max,
-            overrun_max: None,
             batching: whole_batches(batch_bytes),
         }
     }

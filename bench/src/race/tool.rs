@@ -171,10 +171,10 @@ mod tests {
         assert_eq!(
             figures(Peer::Kafka, said, &AFTER),
             Ok(ToolFigures {
-                publish_records_per_s: 23_733.2384,
+                publish_records_per_s: 23_733.238_4,
                 publish_p50_us: Some(1_748_000.0),
                 publish_p99_us: Some(2_860_000.0),
-                consume_records_per_s: Some(86_393.0886),
+                consume_records_per_s: Some(86_393.088_6),
             })
         );
     }
