@@ -140,6 +140,10 @@ impl Found {
                 self.seed
             ),
         )?;
+        comment(
+            text,
+            "Below, each value that was tried stood in place of the one in what was best until then; the figure of the defaults beside it is from the same minutes.",
+        )?;
         if !self.failures.is_empty() {
             comment(
                 text,
