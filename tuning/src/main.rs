@@ -85,7 +85,8 @@ fn run(command: Command) -> Result<(String, ExitCode), Box<dyn std::error::Error
             Ok((text, ExitCode::SUCCESS))
         }
         Command::Search(options) => {
-            let found = search(&options, jiff::Timestamp::now().to_string())?;
+            let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
+            let found = search(&options, now.to_string())?;
             let status = if found.failures.is_empty() {
                 ExitCode::SUCCESS
             } else {

@@ -91,7 +91,7 @@ fn a_good_machine_is_limited_by_its_disk_and_network_alone() {
     let limits = limits(&facts());
     assert_eq!(limits.len(), 3, "{limits:?}");
     assert!(
-        limits[0].contains("160 us") && limits[0].contains("6,250"),
+        limits[0].contains("160 us") && limits[0].contains("at most 6,2"),
         "{limits:?}"
     );
     assert!(limits[1].contains("2000 MB/s"), "{limits:?}");

@@ -4,8 +4,8 @@
 const STEP: f64 = 1.08;
 /// Runs for one configuration.
 const RUNS_MAX: u32 = 6;
-/// Rungs at most below the guess and above: a tenth and ten times.
-const RUNGS_MAX: i32 = 30;
+/// Rungs at most below the guess and above, which the last of so many runs comes to: a tenth and ten times, about.
+const RUNGS_MAX: i32 = 31;
 
 /// See the module's text. Ask for a rate, run at it, say whether it held.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use super::figures::{Spread, written, written_cost, written_latency, written_rat
 use super::found::{Found, Standing, written_gain, written_percent};
 use super::history::{Measured, Rung, median};
 use super::knobs::{CLIENT, client_trades};
-use super::space::{Knob, KnobIndex};
+use super::space::{Knob, KnobIndex, Point};
 use crate::goal::Goal;
 
 const LINE_CHARACTERS: usize = 110;
@@ -36,18 +36,10 @@ impl Found {
     fn write_summary(&self, text: &mut String) -> std::fmt::Result {
         writeln!(text, "goal       {}", self.goal)?;
         writeln!(text, "reached    {}", self.reached_sentence())?;
-        for (name, point) in [
-            ("defaults", self.space.default_point()),
-            ("chosen", self.choice.point.clone()),
-        ] {
-            if name == "chosen" && point == self.space.default_point() {
-                continue;
-            }
-            let line = self.standing(&point).map_or_else(
-                || "not measured".to_owned(),
-                |standing| self.standing_line(&standing),
-            );
-            writeln!(text, "{name:<11}{line}")?;
+        let default = self.space.default_point();
+        writeln!(text, "defaults   {}", self.line_of(&default))?;
+        if self.choice.point != default {
+            writeln!(text, "chosen     {}", self.line_of(&self.choice.point))?;
         }
         for (name, value) in self.space.changes(&self.choice.point) {
             writeln!(text, "           {name} = {value}")?;
@@ -94,16 +86,15 @@ impl Found {
         comment(text, &format!("Reached: {}", self.reached_sentence()))?;
         comment(text, &self.why())?;
         writeln!(text, "#")?;
-        for (name, point) in [
-            ("Defaults", self.space.default_point()),
-            ("Chosen", self.choice.point.clone()),
-        ] {
-            let standing = self.standing(&point);
-            let line = standing.map_or_else(
-                || "not measured".to_owned(),
-                |standing| self.standing_line(&standing),
-            );
-            comment(text, &format!("{name}: {line}"))?;
+        let default = self.space.default_point();
+        comment(text, &format!("Defaults: {}", self.line_of(&default)))?;
+        if self.choice.point == default {
+            comment(text, "Chosen: the defaults.")?;
+        } else {
+            comment(
+                text,
+                &format!("Chosen: {}", self.line_of(&self.choice.point)),
+            )?;
         }
         writeln!(text, "#")?;
         comment(text, &format!("Load: {}.", self.workload))?;
@@ -139,6 +130,10 @@ impl Found {
                 },
                 self.seed
             ),
+        )?;
+        comment(
+            text,
+            "Below, each value that was tried stood in place of the one in what was best until then; the figure of the defaults beside it is from the same minutes.",
         )?;
         if !self.failures.is_empty() {
             comment(
@@ -274,6 +269,13 @@ impl Found {
             ),
             _ => format!("there is no bound to reach: {figures}"),
         }
+    }
+
+    fn line_of(&self, point: &Point) -> String {
+        self.standing(point).map_or_else(
+            || "not measured.".to_owned(),
+            |standing| self.standing_line(&standing),
+        )
     }
 
     /// The middle and the extremes of what a configuration's longest trials came to, never better than measured.
