@@ -9,7 +9,13 @@ use gannet_engine::control::Config;
 use tempfile::TempDir;
 
 use crate::broker::{BrokerError, OwnBroker, RemovedWhenInterrupted, end_when_interrupted};
+#[cfg(feature = "amqp")]
+use crate::driver::amqp::AmqpConnect;
+#[cfg(feature = "kafka")]
+use crate::driver::kafka::KafkaConnect;
 use crate::driver::native::WireConnect;
+#[cfg(feature = "nats")]
+use crate::driver::nats::NatsConnect;
 use crate::driver::{Driver, DriverError, DriverKind, Target};
 use crate::filesystem::{Filesystem, NoRealDisk, choose_directory};
 use crate::latency::LatencySummary;
@@ -153,7 +159,9 @@ pub fn session(options: &Options) -> Result<Report, SessionError> {
     }
 
     let mut report = report(options, outcome, settings, filesystem, seed, limits);
-    report.notes.extend(options.driver.notes(&plan));
+    report
+        .notes
+        .extend(options.driver.notes(&plan, options.amqp_queue));
     report.notes.extend(ran.left_behind);
     Ok(report)
 }
@@ -179,6 +187,13 @@ impl Bench<'_> {
     fn run(self, driver: DriverKind, broker: Option<&mut OwnBroker>) -> Result<Ran, SessionError> {
         match driver {
             DriverKind::Native => self.run_by::<WireConnect>(broker),
+            #[cfg(feature = "kafka")]
+            DriverKind::Kafka => self.run_by::<KafkaConnect>(broker),
+            #[cfg(feature = "amqp")]
+            DriverKind::Amqp => self.run_by::<AmqpConnect>(broker),
+            #[cfg(feature = "nats")]
+            DriverKind::Nats => self.run_by::<NatsConnect>(broker),
+            #[cfg(not(all(feature = "amqp", feature = "kafka", feature = "nats")))]
             other => Err(DriverError::NotBuilt(other).into()),
         }
     }
