@@ -224,3 +224,43 @@ fn read_scenario(path: &str) -> Result<Scenario, ScenarioError> {
 fn parse_room(text: &str) -> Result<NonZeroU64, String> {
     NonZeroU64::new(parse_bytes(text)?).ok_or_else(|| "there must be room for something".to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(arguments: &[&str]) -> Result<(), DriverError> {
+        let line = CommandLine::try_parse_from([&["gannet-loadgen"], arguments].concat()).unwrap();
+        line.options.check_driver()
+    }
+
+    #[test]
+    fn gannets_own_driver_makes_any_run() {
+        assert_eq!(checked(&["--reread", "--durability", "accepted"]), Ok(()));
+    }
+
+    #[test]
+    #[cfg(not(feature = "kafka"))]
+    fn a_driver_that_is_not_built_is_refused() {
+        let error = checked(&["--driver", "kafka", "--server", "h:1"]).unwrap_err();
+        assert!(error.to_string().contains("--features kafka"), "{error}");
+    }
+
+    #[test]
+    #[cfg(feature = "amqp")]
+    fn what_only_gannet_can_do_is_refused_of_other_brokers() {
+        const AMQP: [&str; 4] = ["--driver", "amqp", "--server", "h:1"];
+        assert_eq!(checked(&AMQP), Ok(()));
+        for (arguments, words) in [
+            (vec!["--driver", "amqp"], "needs --server"),
+            (
+                [&AMQP[..], &["--durability", "durable"]].concat(),
+                "--durability-label",
+            ),
+            ([&AMQP[..], &["--reread"]].concat(), "--consumers 0"),
+        ] {
+            let error = checked(&arguments).unwrap_err().to_string();
+            assert!(error.contains(words), "{arguments:?}: {error}");
+        }
+    }
+}

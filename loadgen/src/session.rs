@@ -11,7 +11,13 @@ use tempfile::TempDir;
 use crate::broker::{
     BrokerError, BrokerSettings, OwnBroker, RemovedWhenInterrupted, end_when_interrupted,
 };
+#[cfg(feature = "amqp")]
+use crate::driver::amqp::AmqpConnect;
+#[cfg(feature = "kafka")]
+use crate::driver::kafka::KafkaConnect;
 use crate::driver::native::WireConnect;
+#[cfg(feature = "nats")]
+use crate::driver::nats::NatsConnect;
 use crate::driver::{Driver, DriverError, DriverKind, Target};
 use crate::filesystem::{Filesystem, NoRealDisk, choose_directory};
 use crate::latency::LatencySummary;
@@ -230,7 +236,9 @@ impl<'a> Session<'a> {
             self.seed,
             limits,
         );
-        report.notes.extend(options.driver.notes(&plan));
+        report
+            .notes
+            .extend(options.driver.notes(&plan, options.amqp_queue));
         report.notes.extend(ran.left_behind);
         Ok(report)
     }
@@ -274,6 +282,13 @@ impl Bench<'_> {
     fn run(self, driver: DriverKind, broker: Option<&mut OwnBroker>) -> Result<Ran, SessionError> {
         match driver {
             DriverKind::Native => self.run_by::<WireConnect>(broker),
+            #[cfg(feature = "kafka")]
+            DriverKind::Kafka => self.run_by::<KafkaConnect>(broker),
+            #[cfg(feature = "amqp")]
+            DriverKind::Amqp => self.run_by::<AmqpConnect>(broker),
+            #[cfg(feature = "nats")]
+            DriverKind::Nats => self.run_by::<NatsConnect>(broker),
+            #[cfg(not(all(feature = "amqp", feature = "kafka", feature = "nats")))]
             other => Err(DriverError::NotBuilt(other).into()),
         }
     }

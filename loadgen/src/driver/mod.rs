@@ -11,7 +11,28 @@ use serde::{Deserialize, Serialize};
 use crate::plan::Plan;
 use crate::worker::port::{Connect, PortError};
 
+#[cfg(any(feature = "amqp", feature = "kafka", feature = "nats"))]
+mod alone;
+#[cfg(feature = "amqp")]
+pub mod amqp;
+#[cfg(any(feature = "amqp", feature = "kafka", feature = "nats"))]
+mod answers;
+#[cfg(feature = "asynchronous")]
+mod confirms;
+#[cfg(feature = "asynchronous")]
+mod forwarded;
+#[cfg(feature = "kafka")]
+mod gathered;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod native;
+#[cfg(feature = "nats")]
+pub mod nats;
+#[cfg(feature = "asynchronous")]
+mod runtime;
+
+/// An idempotent producer of Kafka has at most so many requests in flight on a connection.
+const KAFKA_REQUESTS_MAX: u32 = 5;
 
 /// Which client library a run uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -101,20 +122,54 @@ impl DriverKind {
     pub fn is_built(self) -> bool {
         match self {
             Self::Native => true,
-            Self::Kafka | Self::Amqp | Self::Nats => false,
+            Self::Kafka => cfg!(feature = "kafka"),
+            Self::Amqp => cfg!(feature = "amqp"),
+            Self::Nats => cfg!(feature = "nats"),
         }
     }
 
     /// What a reader of figures made with this driver must know of how it did what the plan asks: a sentence each.
     #[must_use]
-    pub fn notes(self, plan: &Plan) -> Vec<String> {
-        match self {
-            Self::Native => Vec::new(),
-            Self::Kafka | Self::Amqp | Self::Nats => vec![format!(
-                "{self}: what an acknowledgement means is the broker's configuration; the plan's durability ({}) was not asked of it",
-                plan.durability
+    pub fn notes(self, plan: &Plan, amqp_queue: AmqpQueue) -> Vec<String> {
+        let Some(batching) = plan.phases.first().map(|phase| phase.batching) else {
+            return Vec::new();
+        };
+        let in_flight = batching.records_in_flight(plan.record_bytes(), plan.partitions);
+        let mut notes = match self {
+            Self::Native => return Vec::new(),
+            Self::Kafka if batching.inflight() > KAFKA_REQUESTS_MAX => vec![format!(
+                "kafka: an idempotent producer has at most {KAFKA_REQUESTS_MAX} requests in flight on a connection, where {} for each partition were asked for",
+                batching.inflight()
             )],
-        }
+            Self::Kafka => Vec::new(),
+            Self::Amqp => vec![
+                format!(
+                    "amqp: {amqp_queue} queues; their messages have no offsets, so order is checked by the records' own numbers alone"
+                ),
+                record_by_record(self, in_flight),
+            ],
+            Self::Nats => vec![record_by_record(self, in_flight)],
+        };
+        notes.push(format!(
+            "{self}: what an acknowledgement means is the broker's configuration; the scenario's durability ({}) was not asked of it",
+            plan.durability
+        ));
+        notes
+    }
+}
+
+fn record_by_record(driver: DriverKind, in_flight: u64) -> String {
+    format!(
+        "{driver}: every record is a message of its own, as this protocol has it; batches and linger only say that {in_flight} may be in flight for each producer"
+    )
+}
+
+impl fmt::Display for AmqpQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Quorum => "quorum",
+            Self::Classic => "classic",
+        })
     }
 }
 

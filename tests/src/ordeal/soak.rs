@@ -143,8 +143,14 @@ impl Soak {
         let most = |of: fn(&Sample) -> u64| samples.iter().map(of).max().unwrap_or_default();
         SoakReport {
             saturated_records_per_s,
-            publish_us: [first.publish.latency_us.clone(), last.publish.latency_us.clone()],
-            end_to_end_us: [first.end_to_end.latency_us.clone(), last.end_to_end.latency_us.clone()],
+            publish_us: [
+                first.publish.latency_us.clone(),
+                last.publish.latency_us.clone(),
+            ],
+            end_to_end_us: [
+                first.end_to_end.latency_us.clone(),
+                last.end_to_end.latency_us.clone(),
+            ],
             memory_bytes_per_minute: slope_per_minute(
                 samples.get(samples.len() / 2..).unwrap_or_default(),
             ),
