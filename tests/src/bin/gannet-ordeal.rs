@@ -183,8 +183,8 @@ fn soak(duration: Duration, out: &mut impl Write) -> std::io::Result<ExitCode> {
         report.saturated_records_per_s, report.visits
     )?;
     for (what, [first, last]) in [
-        ("publish", report.publish_us),
-        ("end to end", report.end_to_end_us),
+        ("publish", &report.publish_us),
+        ("end to end", &report.end_to_end_us),
     ] {
         writeln!(
             out,

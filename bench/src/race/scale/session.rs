@@ -173,7 +173,7 @@ impl Scale<'_> {
         let report = read_report(&report_path);
         // A report of an earlier point must not be taken for the next one's.
         let _ = fs::remove_file(&report_path);
-        report.or_else(|reason| Err(ran.succeeded().err().unwrap_or(reason)))
+        report.map_err(|reason| ran.succeeded().err().unwrap_or(reason))
     }
 
     fn broker(&self, name: &str) -> Result<Broker, String> {
