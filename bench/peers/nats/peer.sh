@@ -74,7 +74,8 @@ tool() {
     local dir=$1 what=$2
     shift 2
     installed
-    local nats=("$BIN/nats" --server "nats://127.0.0.1:$PORT")
+    # A window that is synced message by message takes longer than its default of 5 s.
+    local nats=("$BIN/nats" --server "nats://127.0.0.1:$PORT" --timeout 60s)
     case $what in
     topic)
         "${nats[@]}" stream add "$1" --subjects "$1.>" --defaults --storage file --replicas 1 --retention limits >&2

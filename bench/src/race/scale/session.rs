@@ -20,7 +20,7 @@ use super::{Axis, Pace, Point, PointFigures, ScaleReport, idle, keep};
 
 /// A tiny point.
 const TINY: Duration = Duration::from_millis(400);
-const TINY_BYTES_MAX: u64 = 16 << 20;
+const TINY_BYTES_MAX: u64 = 256 << 20;
 /// No point fills more of the disk than this share of what is free.
 const DISK_SHARE: u64 = 4;
 const BYTES_MAX: u64 = 12 << 30;
@@ -257,6 +257,9 @@ fn figures(report: &Report) -> Result<PointFigures, String> {
         return Err(report.failures.join("; "));
     }
     let last = &report.last;
+    if last.publish.flow.records == 0 {
+        return Err("nothing was acknowledged in the measured time".to_owned());
+    }
     let broker = last.broker.unwrap_or_default();
     Ok(PointFigures {
         publish_records_per_s: last.publish.flow.records_per_s,
