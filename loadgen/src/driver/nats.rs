@@ -27,6 +27,8 @@ use crate::worker::port::{Answer, Connect, From, Outlet, PortError};
 
 /// Messages that a consumer asks for at a time. The library's default, 200, keeps a consumer as fast as it goes waiting for the next answer.
 const PULLED_MAX: usize = 1_000;
+/// The library counts what is in flight too; a window beyond this waits for it.
+const PERMITS_MAX: usize = 1 << 24;
 /// A consumer that nobody reads from for so long is removed by the server.
 const UNUSED_MAX: Duration = Duration::from_secs(3600);
 
@@ -56,7 +58,7 @@ impl Driver for NatsConnect {
     fn connect(target: &Target<'_>) -> Result<Self, PortError> {
         let plan = target.plan;
         let runtime = runtime::start()?;
-        let client = runtime.block_on(client(target.server))?;
+        let (client, context) = runtime.block_on(connected(target.server, 1))?;
         let payload_max = client.server_info().max_payload;
         if plan.record_sizes.max() > payload_max {
             return Err(PortError(format!(
@@ -70,7 +72,7 @@ impl Driver for NatsConnect {
             topic: target.topic.to_owned(),
             partitions: plan.partitions,
             record_bytes: plan.record_bytes(),
-            context: context(client, 1),
+            context,
         };
         connect.create_streams()?;
         Ok(connect)
@@ -156,12 +158,12 @@ impl Connect for NatsConnect {
 
     fn outlet(&self, batching: &Batching, _buffer_bytes: u64) -> Result<NatsOutlet, PortError> {
         let window = batching.records_in_flight(self.record_bytes, self.partitions);
-        let client = self.runtime.block_on(client(&self.server))?;
+        let (_, context) = self.runtime.block_on(connected(&self.server, window))?;
         let subjects = (0..self.partitions)
             .map(|partition| Subject::from(subject(&self.topic, partition)))
             .collect();
         Ok(NatsOutlet {
-            context: context(client, window),
+            context,
             subjects,
             confirms: Confirms::new(self.runtime.handle().clone(), self.partitions, window),
             runtime: self.runtime.clone(),
@@ -175,8 +177,7 @@ impl Connect for NatsConnect {
         partitions: Vec<u32>,
         from: From,
     ) -> Result<Self::Inlet, PortError> {
-        let client = self.runtime.block_on(client(&self.server))?;
-        let context = context(client.clone(), 1);
+        let (client, context) = self.runtime.block_on(connected(&self.server, 1))?;
         let mut inlet = ForwardedInlet::new(client);
         for partition in partitions {
             let messages =
@@ -274,26 +275,23 @@ impl Outlet for NatsOutlet {
     }
 }
 
-async fn client(server: &str) -> Result<Client, PortError> {
-    ConnectOptions::new()
+/// A connection of its own, with room for the acknowledgements of a window. Both begin tasks, so this is awaited on the runtime.
+async fn connected(server: &str, window: u64) -> Result<(Client, Context), PortError> {
+    let client = ConnectOptions::new()
         .name("gannet-loadgen")
         .connect(server)
         .await
-        .map_err(|error| failed("connecting", &error))
-}
-
-/// With room for the acknowledgements of a window.
-fn context(client: Client, window: u64) -> Context {
-    ContextBuilder::new()
+        .map_err(|error| failed("connecting", &error))?;
+    let window = usize::try_from(window)
+        .unwrap_or(PERMITS_MAX)
+        .min(PERMITS_MAX);
+    let context = ContextBuilder::new()
         .timeout(ANSWER_MAX)
         .ack_timeout(ANSWER_MAX)
-        .max_ack_inflight(
-            usize::try_from(window)
-                .unwrap_or(usize::MAX)
-                .saturating_add(1),
-        )
+        .max_ack_inflight(window.saturating_add(1))
         .backpressure_on_inflight(true)
-        .build(client)
+        .build(client.clone());
+    Ok((client, context))
 }
 
 fn record(message: Message, subject_bytes: usize) -> Result<Record, PortError> {
