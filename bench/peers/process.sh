@@ -106,3 +106,30 @@ both() {
     wait "$consumer" || status=$?
     return $status
 }
+
+# run_subcommand ARGUMENTS...: calls what the peer's script defines: install, start DIR MODE, stop DIR, version, settings MODE, tool DIR ARGUMENTS...
+run_subcommand() {
+    case ${1:-} in
+    install) install ;;
+    start)
+        [ $# = 3 ] || usage
+        check_mode "$3"
+        start "$2" "$3"
+        ;;
+    stop)
+        [ $# = 2 ] || usage
+        stop "$2"
+        ;;
+    version) version ;;
+    settings)
+        [ $# = 2 ] || usage
+        check_mode "$2"
+        settings "$2"
+        ;;
+    tool)
+        [ $# -ge 3 ] || usage
+        tool "${@:2}"
+        ;;
+    *) usage ;;
+    esac
+}

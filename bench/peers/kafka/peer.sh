@@ -118,26 +118,8 @@ version() {
     ls "$LIBS" | sed -n 's/^kafka-clients-\(.*\)\.jar$/Kafka \1/p'
 }
 
-case ${1:-} in
-install) install ;;
-start)
-    [ $# = 3 ] || usage
-    check_mode "$3"
-    start "$2" "$3"
-    ;;
-stop)
-    [ $# = 2 ] || usage
-    end "$2" kafka
-    ;;
-version) version ;;
-settings)
-    [ $# = 2 ] || usage
-    check_mode "$2"
-    settings "$2"
-    ;;
-tool)
-    [ $# -ge 3 ] || usage
-    tool "${@:2}"
-    ;;
-*) usage ;;
-esac
+stop() {
+    end "$1" kafka
+}
+
+run_subcommand "$@"

@@ -98,26 +98,8 @@ version() {
     "$BIN/nats-server" --version | sed 's/^nats-server: v/NATS /'
 }
 
-case ${1:-} in
-install) install ;;
-start)
-    [ $# = 3 ] || usage
-    check_mode "$3"
-    start "$2" "$3"
-    ;;
-stop)
-    [ $# = 2 ] || usage
-    end "$2" nats
-    ;;
-version) version ;;
-settings)
-    [ $# = 2 ] || usage
-    check_mode "$2"
-    settings "$2"
-    ;;
-tool)
-    [ $# -ge 3 ] || usage
-    tool "${@:2}"
-    ;;
-*) usage ;;
-esac
+stop() {
+    end "$1" nats
+}
+
+run_subcommand "$@"

@@ -156,26 +156,4 @@ version() {
     ls /usr/lib/rabbitmq/lib | sed -n 's/^rabbitmq_server-/RabbitMQ /p'
 }
 
-case ${1:-} in
-install) install ;;
-start)
-    [ $# = 3 ] || usage
-    check_mode "$3"
-    start "$2" "$3"
-    ;;
-stop)
-    [ $# = 2 ] || usage
-    stop "$2"
-    ;;
-version) version ;;
-settings)
-    [ $# = 2 ] || usage
-    check_mode "$2"
-    settings "$2"
-    ;;
-tool)
-    [ $# -ge 3 ] || usage
-    tool "${@:2}"
-    ;;
-*) usage ;;
-esac
+run_subcommand "$@"
