@@ -15,6 +15,10 @@ pub const PACED: &str = "paced";
 /// Published, and only then read.
 pub const CATCH_UP: &str = "catch-up";
 
+/// Loads shorter than this are not judged, in milliseconds: a virtual machine that compiles while it runs has only begun to by then, and Kafka would be measured at a
+/// tenth of what it does warm.
+pub const JUDGED_LOAD_MS_MIN: u64 = 30_000;
+
 /// One bar.
 struct Sought {
     what: &'static str,
@@ -71,17 +75,19 @@ pub struct Barred {
     pub unit: &'static str,
 }
 
-/// All of them.
+/// All of them, for loads of which the shortest lasted so many milliseconds.
 #[must_use]
-pub fn bars(standing: &Standing) -> Vec<Barred> {
+pub fn bars(standing: &Standing, load_ms: u64) -> Vec<Barred> {
+    let is_judged = load_ms >= JUDGED_LOAD_MS_MIN;
     SOUGHT
         .iter()
-        .map(|sought| sought.judged(standing))
+        .map(|sought| sought.judged(standing, is_judged))
         .collect()
 }
 
 impl Sought {
-    fn judged(&self, standing: &Standing) -> Barred {
+    fn judged(&self, standing: &Standing, is_judged: bool) -> Barred {
+        let bar = if is_judged { self.bar } else { Bar::Reported };
         let spread = |scenario, entrant, measure: Measure| {
             let figure = standing.figure(scenario, entrant, measure)?;
             Some(figure.counted.divided_by(measure.scale()))
@@ -91,7 +97,7 @@ impl Sought {
         let row = gannet.zip(kafka).and_then(|(gannet, kafka)| {
             let figures = [("gannet", gannet.median), ("kafka", kafka.median)];
             let ratio = gannet.median / kafka.median;
-            let row: Result<Row, NoFigure> = Row::new(self.what, (ratio, "x"), self.bar, figures);
+            let row: Result<Row, NoFigure> = Row::new(self.what, (ratio, "x"), bar, figures);
             row.ok()
         });
         Barred {
@@ -135,7 +141,11 @@ mod tests {
     }
 
     fn reached(results: &[TurnResult]) -> Vec<Option<bool>> {
-        bars(&Standing::of(results))
+        reached_by_loads_of(JUDGED_LOAD_MS_MIN, results)
+    }
+
+    fn reached_by_loads_of(load_ms: u64, results: &[TurnResult]) -> Vec<Option<bool>> {
+        bars(&Standing::of(results), load_ms)
             .into_iter()
             .map(|barred| barred.row.and_then(|row| row.reached))
             .collect()
@@ -156,9 +166,22 @@ mod tests {
     }
 
     #[test]
+    fn loads_that_are_too_short_for_kafka_to_warm_up_are_measured_and_not_judged() {
+        let results = [
+            published(SATURATED_LARGE, GANNET_DURABLE, 900.0),
+            published(SATURATED_LARGE, KAFKA_UNSYNCED, 100.0),
+        ];
+        let short = JUDGED_LOAD_MS_MIN - 1;
+        assert_eq!(reached(&results)[0], Some(true));
+        assert_eq!(reached_by_loads_of(short, &results)[0], None);
+        let measured = bars(&Standing::of(&results), short)[0].row.clone().unwrap();
+        assert!((measured.measured - 9.0).abs() < 1e-9);
+    }
+
+    #[test]
     fn without_kafka_no_bar_is_judged_and_none_is_left_out() {
         let results = [published(SATURATED_LARGE, GANNET_DURABLE, 690.0)];
-        let barred = bars(&Standing::of(&results));
+        let barred = bars(&Standing::of(&results), JUDGED_LOAD_MS_MIN);
         assert_eq!(barred.len(), bar_texts().len());
         assert!(barred.iter().all(|barred| barred.row.is_none()));
     }

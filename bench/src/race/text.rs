@@ -6,7 +6,7 @@ use gannet_loadgen::units::{bytes, micros};
 
 use crate::numbers::ToolRun;
 
-use super::bars::{bar_texts, bars};
+use super::bars::{JUDGED_LOAD_MS_MIN, bar_texts, bars};
 use super::document::{Block, Document, Section, SpreadBars};
 use super::entrant::{Entrant, GANNET_DURABLE};
 use super::outcome::TurnResult;
@@ -26,7 +26,7 @@ pub fn document(setting: &Setting, turns: &[TurnResult], scale: Option<&ScaleRep
     let standing = Standing::of(turns);
     let mut sections = vec![
         what_it_is(setting, turns),
-        against_the_bars(&standing),
+        against_the_bars(&standing, turns),
         where_gannet_loses(&standing),
     ];
     for (name, text) in &setting.scenarios {
@@ -66,8 +66,13 @@ fn what_it_is(setting: &Setting, turns: &[TurnResult]) -> Section {
     ))
 }
 
-fn against_the_bars(standing: &Standing) -> Section {
-    let rows = bars(standing)
+fn against_the_bars(standing: &Standing, turns: &[TurnResult]) -> Section {
+    let shortest_ms = turns
+        .iter()
+        .map(|turn| turn.turn.load_ms)
+        .min()
+        .unwrap_or(0);
+    let rows = bars(standing, shortest_ms)
         .into_iter()
         .zip(bar_texts())
         .map(|(barred, bar)| {
@@ -81,7 +86,7 @@ fn against_the_bars(standing: &Standing) -> Section {
                     match row.reached {
                         Some(true) => "reached",
                         Some(false) => "**not reached**",
-                        None => "",
+                        None => "not judged",
                     },
                 ),
             };
@@ -95,7 +100,15 @@ fn against_the_bars(standing: &Standing) -> Section {
             ]
         })
         .collect();
-    Section::new("Against the bars").text(
+    let section = if shortest_ms < JUDGED_LOAD_MS_MIN {
+        Section::new("Against the bars").text(format!(
+            "**Nothing is judged: a load lasted less than {} s, in which a virtual machine has not warmed up. A longer --budget gives longer loads.**",
+            JUDGED_LOAD_MS_MIN / 1000
+        ))
+    } else {
+        Section::new("Against the bars")
+    };
+    section.text(
         "Gannet's durable figures, each acknowledged from the disk, to those of Kafka as it is by default (`acks=all`, one replica), acknowledged from the page cache.",
     )
     .table(
