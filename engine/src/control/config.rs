@@ -64,7 +64,7 @@ pub struct JournalConfig {
     pub commit_bytes_max: u64,
     /// Commits of one shard being written at once.
     pub commits_in_flight_max: u32,
-    /// While commits follow each other, so much time lies between the beginnings of two small ones, in microseconds.
+    /// While commits follow each other, so much time lies between the beginnings of two small ones at most, in microseconds; at least a quarter of it.
     pub commit_interval_us: u64,
     /// Age of the last unmarked ack at which a mark is written.
     #[serde(with = "values::milliseconds")]
@@ -205,7 +205,7 @@ impl Default for JournalConfig {
             file_bytes: 64 * MIB,
             commit_bytes_max: MIB,
             commits_in_flight_max: 4,
-            commit_interval_us: 250,
+            commit_interval_us: 1000,
             mark_interval_ms: 10,
         }
     }

@@ -53,6 +53,11 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         }
     }
 
+    /// The next batch is from a sender that has others on their way: more of its is likely to come before they are acknowledged.
+    pub fn expect_more(&self) {
+        self.gathering.expect_more();
+    }
+
     /// Appends a batch. `completion` hears of it exactly once: at once when it is refused or `accepted` is enough, else when it is durable.
     pub fn publish(
         &self,

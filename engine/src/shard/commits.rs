@@ -61,6 +61,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         let mut rotation: Option<Rotation> = None;
         loop {
             let seen = self.work.version();
+            self.gathering.look(seen, self.clock.monotonic());
             if !self.disk_room.gave_up() {
                 self.start_directs(&mut directs);
             }
@@ -142,7 +143,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 }
             }
             if !finished.is_empty() {
-                self.crowded.set(!self.arrivals.is_empty());
+                self.gathering.ended(!self.arrivals.is_empty());
             }
             for (lsn, result) in finished {
                 result.map_err(StorageError::io("write the journal in", self.data.root()))?;
@@ -176,22 +177,15 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         }
     }
 
-    /// How long what waits is to gather others still: while publishes keep coming, a commit for each would cost more system calls and wake-ups, here and
-    /// at the clients, than the records themselves.
+    /// How long what waits is to gather others still.
     fn hold(&self) -> Option<Duration> {
-        if !self.crowded.get()
-            || self.is_stopping()
+        if self.is_stopping()
             || self.mark_wanted.get()
             || self.arrivals.bytes() >= self.config.commit_gather_bytes
         {
             return None;
         }
-        let since = self
-            .clock
-            .monotonic()
-            .saturating_sub(self.submitted_at.get());
-        let left = self.config.commit_interval.saturating_sub(since);
-        (!left.is_zero()).then_some(left)
+        self.gathering.hold(self.clock.monotonic())
     }
 
     /// An idle device takes what there is at once; a busy one lets arrivals gather.
@@ -240,7 +234,8 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         if self.journal.wants_spare() {
             self.spare_wanted.notify_all();
         }
-        self.submitted_at.set(self.clock.monotonic());
+        self.gathering
+            .begins(self.clock.monotonic(), self.arrivals.is_empty());
         self.progress.submitted(durable_lsn);
         submitted.push_back(Submitted {
             lsn,

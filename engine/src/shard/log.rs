@@ -17,6 +17,7 @@ use super::commit_progress::CommitProgress;
 use super::disk_room::DiskRoom;
 use super::expiries::Expiries;
 use super::files::FileShares;
+use super::gathering::Gathering;
 pub use super::log_config::LogConfig;
 use super::merge::Merged;
 use super::on_their_way::OnTheirWay;
@@ -62,10 +63,7 @@ pub struct ShardLog<D: Disk, C: Clock> {
     pub(super) on_their_way: OnTheirWay,
     pub(super) progress: CommitProgress,
     pub(super) mark_wanted: Cell<bool>,
-    /// When the newest commit was submitted.
-    pub(super) submitted_at: Cell<Duration>,
-    /// Whether something was waiting already when the last write ended: more is likely to come.
-    pub(super) crowded: Cell<bool>,
+    pub(super) gathering: Gathering,
 
     pub(super) recent: RecentCommits,
     pub(super) segments: OpenSegments<D>,
@@ -147,6 +145,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             direct_bytes_min,
             ..config
         };
+        let gathering = Gathering::new(config.commit_interval);
         let shares = FileShares::of(config.open_files_max);
         let reader = SegmentReader::new(
             disk.clone(),
@@ -172,8 +171,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             on_their_way: OnTheirWay::default(),
             progress: CommitProgress::behind(parts.end_lsn),
             mark_wanted: Cell::new(false),
-            submitted_at: Cell::new(Duration::ZERO),
-            crowded: Cell::new(false),
+            gathering,
             recent: RecentCommits::replayed(parts.unflushed),
             segments: OpenSegments::none(parts.segment_ids, shares),
             claims: parts.claims,

@@ -13,6 +13,7 @@ mod expiries;
 mod files;
 mod flush;
 pub mod forwarded;
+mod gathering;
 mod group_offsets;
 mod housekeeping;
 pub mod log;

@@ -169,9 +169,9 @@ static KEYS: [ConfigKey; 41] = [
     },
     ConfigKey {
         name: "journal.commit_interval_us",
-        default: "250",
+        default: "1000",
         unit: MICROSECONDS,
-        trades: "While publishes keep coming, so much time lies between the beginnings of two small commits. Longer gathers more in each: fewer writes, system calls and wake-ups of clients, a little more latency. A publish that finds the device idle and nothing else waiting is written at once, whatever this says, and so is a quarter of commit_bytes_max.",
+        trades: "While publishes keep coming, so much time lies between the beginnings of two small commits at most: all of it while some client sends on without waiting for its acks, a quarter where all wait. Longer gathers more in each: fewer writes, system calls and wake-ups of clients, which makes the slowest publishes faster and the usual ones slower. A publish that finds the device idle and nothing else waiting is written at once, whatever this says, and so is a quarter of commit_bytes_max.",
         bounds: "Latency: a publish waits so long at most for company.",
         range: range(0, most::COMMIT_INTERVAL_US_MAX),
     },
