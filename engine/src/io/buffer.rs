@@ -45,8 +45,17 @@ struct Allocation {
 /// Memory of one thread that waits for its next use, by its size.
 #[derive(Default)]
 struct Pool {
-    free: BTreeMap<usize, Vec<Allocation>>,
+    sizes: BTreeMap<usize, OfOneSize>,
     free_bytes: usize,
+    /// How often something was asked for.
+    asked: u64,
+}
+
+#[derive(Default)]
+struct OfOneSize {
+    free: Vec<Allocation>,
+    /// Which of the pool's questions was the newest for this size.
+    asked_at: u64,
 }
 
 thread_local! {
@@ -174,26 +183,50 @@ impl fmt::Debug for DiskBufferMut {
 
 impl Pool {
     fn take(&mut self, size: usize) -> Option<Allocation> {
-        let allocation = self.free.get_mut(&size)?.pop()?;
+        self.asked += 1;
+        let of_size = self.sizes.entry(size).or_default();
+        of_size.asked_at = self.asked;
+        let allocation = of_size.free.pop()?;
         self.free_bytes -= size;
         Some(allocation)
     }
 
-    /// Keeps memory for its next use, unless enough is kept.
+    /// Keeps memory for its next use, if need be in the place of sizes that nobody has asked for since.
     fn keep(&mut self, allocation: Allocation) -> bool {
         let size = allocation.layout.size();
-        let keeps = self.free_bytes + size <= KEPT_BYTES_MAX;
-        if keeps {
-            self.free_bytes += size;
-            self.free.entry(size).or_default().push(allocation);
+        let asked_at = self.sizes.get(&size).map_or(0, |of_size| of_size.asked_at);
+        while self.free_bytes + size > KEPT_BYTES_MAX {
+            // Else what a thread did first, such as to write commits, keeps out what it does now, such as to read.
+            if !self.free_one_older_than(asked_at) {
+                return false;
+            }
         }
-        keeps
+        self.free_bytes += size;
+        self.sizes.entry(size).or_default().free.push(allocation);
+        true
+    }
+
+    /// Frees memory of the size that was not asked for the longest. `false`: there is none that was asked for before this.
+    fn free_one_older_than(&mut self, asked_at: u64) -> bool {
+        let oldest = self
+            .sizes
+            .iter_mut()
+            .filter(|(_, of_size)| of_size.asked_at < asked_at && !of_size.free.is_empty())
+            .min_by_key(|(_, of_size)| of_size.asked_at);
+        let Some((size, of_size)) = oldest else {
+            return false;
+        };
+        if let Some(allocation) = of_size.free.pop() {
+            self.free_bytes -= size;
+            allocation.free();
+        }
+        true
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        for allocation in self.free.values().flatten() {
+        for allocation in self.sizes.values().flat_map(|of_size| &of_size.free) {
             allocation.free();
         }
     }
@@ -299,6 +332,32 @@ mod tests {
         POOL.with_borrow(|pool| assert_eq!(pool.free_bytes, KEPT_BYTES_MAX));
         DiskBuffer::release_kept();
         POOL.with_borrow(|pool| assert_eq!(pool.free_bytes, 0));
+    }
+
+    #[test]
+    fn what_is_asked_for_now_is_kept_in_the_place_of_what_was_before() {
+        DiskBuffer::release_kept();
+        let commits: Vec<_> = (0..16)
+            .map(|_| DiskBufferMut::pooled(1 << 20).freeze())
+            .collect();
+        drop(commits);
+        let chunk = DiskBufferMut::pooled(2 << 20);
+        let address = chunk.as_ptr();
+        drop(chunk.freeze());
+        assert_eq!(DiskBufferMut::pooled(2 << 20).as_ptr(), address);
+        POOL.with_borrow(|pool| assert_eq!(pool.free_bytes, KEPT_BYTES_MAX));
+        // And not the other way round.
+        let commit = DiskBufferMut::pooled(1 << 20);
+        let chunks: Vec<_> = (0..9)
+            .map(|_| DiskBufferMut::pooled(2 << 20).freeze())
+            .collect();
+        drop(chunks);
+        drop(commit);
+        POOL.with_borrow(|pool| {
+            assert_eq!(pool.sizes[&(1 << 20)].free.len(), 0);
+            assert_eq!(pool.free_bytes, KEPT_BYTES_MAX);
+        });
+        DiskBuffer::release_kept();
     }
 
     #[test]

@@ -7,7 +7,6 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
-use std::time::Duration;
 
 use gannet_wire::{ErrorBody, ShardIndex};
 
