@@ -194,9 +194,13 @@ impl Pool {
     /// Keeps memory for its next use, if need be in the place of sizes that nobody has asked for since.
     fn keep(&mut self, allocation: Allocation) -> bool {
         let size = allocation.layout.size();
-        let asked_at = self.sizes.get(&size).map_or(0, |of_size| of_size.asked_at);
+        let of_size = self.sizes.entry(size).or_default();
+        if (of_size.free.len() + 1) * size > KEPT_OF_ONE_SIZE_BYTES_MAX {
+            return false;
+        }
+        let asked_at = of_size.asked_at;
+        // Else what a thread did first, such as to write commits, keeps out what it does now, such as to read.
         while self.free_bytes + size > KEPT_BYTES_MAX {
-            // Else what a thread did first, such as to write commits, keeps out what it does now, such as to read.
             if !self.free_one_older_than(asked_at) {
                 return false;
             }
@@ -304,8 +308,10 @@ fn check_whole_blocks(bytes: usize) {
     );
 }
 
-/// Memory that a thread keeps for its next buffers.
-const KEPT_BYTES_MAX: usize = 16 << 20;
+/// Memory that a thread keeps for its next buffers ...
+const KEPT_BYTES_MAX: usize = 32 << 20;
+/// ... and of one size: what is given back many at once does not take the place of everything else.
+const KEPT_OF_ONE_SIZE_BYTES_MAX: usize = 16 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -323,12 +329,28 @@ mod tests {
         assert_ne!(third.as_ptr(), address);
     }
 
-    #[test]
-    fn a_thread_keeps_a_bounded_piece_of_memory() {
-        let many: Vec<_> = (0..100)
-            .map(|_| DiskBufferMut::pooled(1 << 20).freeze())
+    /// Gives back `count` buffers at once.
+    fn give_back(bytes: usize, count: usize) {
+        let many: Vec<_> = (0..count)
+            .map(|_| DiskBufferMut::pooled(bytes).freeze())
             .collect();
         drop(many);
+    }
+
+    fn free_of(bytes: usize) -> usize {
+        POOL.with_borrow(|pool| {
+            pool.sizes
+                .get(&bytes)
+                .map_or(0, |of_size| of_size.free.len())
+        })
+    }
+
+    #[test]
+    fn a_thread_keeps_a_bounded_piece_of_memory() {
+        DiskBuffer::release_kept();
+        for size in [1 << 20, 2 << 20, 4 << 20] {
+            give_back(size, 100);
+        }
         POOL.with_borrow(|pool| assert_eq!(pool.free_bytes, KEPT_BYTES_MAX));
         DiskBuffer::release_kept();
         POOL.with_borrow(|pool| assert_eq!(pool.free_bytes, 0));
@@ -337,26 +359,39 @@ mod tests {
     #[test]
     fn what_is_asked_for_now_is_kept_in_the_place_of_what_was_before() {
         DiskBuffer::release_kept();
-        let commits: Vec<_> = (0..16)
-            .map(|_| DiskBufferMut::pooled(1 << 20).freeze())
-            .collect();
-        drop(commits);
-        let chunk = DiskBufferMut::pooled(2 << 20);
-        let address = chunk.as_ptr();
-        drop(chunk.freeze());
-        assert_eq!(DiskBufferMut::pooled(2 << 20).as_ptr(), address);
-        POOL.with_borrow(|pool| assert_eq!(pool.free_bytes, KEPT_BYTES_MAX));
-        // And not the other way round.
-        let commit = DiskBufferMut::pooled(1 << 20);
-        let chunks: Vec<_> = (0..9)
-            .map(|_| DiskBufferMut::pooled(2 << 20).freeze())
-            .collect();
-        drop(chunks);
-        drop(commit);
-        POOL.with_borrow(|pool| {
-            assert_eq!(pool.sizes[&(1 << 20)].free.len(), 0);
-            assert_eq!(pool.free_bytes, KEPT_BYTES_MAX);
-        });
+        give_back(1 << 20, 16);
+        give_back(2 << 20, 8);
+        assert_eq!((free_of(1 << 20), free_of(2 << 20)), (16, 8));
+        give_back(4 << 20, 1);
+        assert_eq!(
+            (free_of(1 << 20), free_of(2 << 20), free_of(4 << 20)),
+            (12, 8, 1)
+        );
+        DiskBuffer::release_kept();
+    }
+
+    #[test]
+    fn what_is_given_back_late_does_not_displace_what_was_asked_for_since() {
+        DiskBuffer::release_kept();
+        let early = DiskBufferMut::pooled(4 << 20);
+        give_back(1 << 20, 16);
+        give_back(2 << 20, 8);
+        drop(early);
+        assert_eq!(
+            (free_of(1 << 20), free_of(2 << 20), free_of(4 << 20)),
+            (16, 8, 0)
+        );
+        DiskBuffer::release_kept();
+    }
+
+    #[test]
+    fn one_size_does_not_take_all_of_it() {
+        DiskBuffer::release_kept();
+        give_back(1 << 20, 100);
+        assert_eq!(free_of(1 << 20), 16);
+        // Nor does one that can never be kept displace anything.
+        give_back(32 << 20, 1);
+        assert_eq!(free_of(1 << 20), 16);
         DiskBuffer::release_kept();
     }
 
