@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -16,6 +17,7 @@ use gannet_wire::ShardIndex;
 use gannet_wire::batch::{BatchLimits, CheckScratch};
 use gannet_wire::frame::TopicSettings;
 use tokio::sync::watch;
+use tokio::task::JoinError;
 
 use crate::control::accept::{ShardOrder, accept_all};
 use crate::control::catalogue::CatalogueState;
@@ -97,6 +99,11 @@ pub enum EngineError {
         "storage failed and the broker has stopped: {0}. What was acknowledged as durable is safe; see to the disk, then start again"
     )]
     Storage(#[from] StorageError),
+    /// The port no longer takes connections.
+    #[error(
+        "the broker has stopped since its port takes no connections any more: {0}. Start it again"
+    )]
+    Accept(io::Error),
     /// A thread is gone.
     #[error("a thread of the broker ended unexpectedly; the log says why")]
     ThreadLost,
@@ -355,7 +362,7 @@ impl Supervisor {
             .build()
             .map_err(|_| EngineError::ThreadLost)?;
         let result = runtime.block_on(async {
-            let accepting = tokio::spawn(accept_all(
+            let mut accepting = tokio::spawn(accept_all(
                 self.listener,
                 self.inlets.clone(),
                 self.connections_max,
@@ -364,6 +371,7 @@ impl Supervisor {
             let mut stopped = self.stopped.clone();
             let mut ended = 0;
             let mut failure = None;
+            let mut deaf = None;
             tokio::select! {
                 _ = stopped.wait_for(|stop| *stop) => {}
                 event = self.events.recv_async() => {
@@ -372,6 +380,8 @@ impl Supervisor {
                         failure = result.err();
                     }
                 }
+                // A broker that nobody can reach any more is to be started again, not to look alive.
+                over = &mut accepting => deaf = why_deaf(over),
             }
             accepting.abort();
             let shards = self.inlets.len();
@@ -404,17 +414,28 @@ impl Supervisor {
                     Err(_) => break,
                 }
             }
-            failure
+            (failure, deaf)
         });
         let joined = self
             .executors
             .into_iter()
             .all(|executor| executor.join().is_ok());
         match result {
-            Some(error) => Err(EngineError::Storage(error)),
-            None if joined => Ok(()),
-            None => Err(EngineError::ThreadLost),
+            (Some(error), _) => Err(EngineError::Storage(error)),
+            (None, Some(error)) => Err(error),
+            (None, None) if joined => Ok(()),
+            (None, None) => Err(EngineError::ThreadLost),
         }
+    }
+}
+
+/// Why nobody accepts any more; `None` when that was asked for.
+fn why_deaf(over: Result<io::Result<()>, JoinError>) -> Option<EngineError> {
+    match over {
+        Ok(Ok(())) => None,
+        Ok(Err(source)) => Some(EngineError::Accept(source)),
+        // It panicked.
+        Err(_) => Some(EngineError::ThreadLost),
     }
 }
 

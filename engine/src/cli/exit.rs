@@ -156,6 +156,7 @@ impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
         let status = match &error {
             EngineError::Storage(_) => ExitStatus::StorageFailed,
+            EngineError::Accept(_) => ExitStatus::Environment,
             EngineError::ThreadLost => ExitStatus::Bug,
         };
         Self::new(status, error.to_string())
