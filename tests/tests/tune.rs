@@ -25,8 +25,6 @@ fn search_on(dir: &Path, goal: &str, budget: &str, data: &Path) -> Command {
         .arg(dir.join("gannet.toml"))
         .arg("--report")
         .arg(dir.join("trials.json"))
-        .arg("--page")
-        .arg(dir.join("tried.html"))
         .arg("--data-dir")
         .arg(data);
     command
@@ -64,7 +62,7 @@ fn assert_usable(dir: &Path) {
     assert!(text.contains("journal.commit_interval_us = "), "{text}");
 }
 
-const FILES: [&str; 3] = ["gannet.toml", "trials.json", "tried.html"];
+const FILES: [&str; 3] = ["gannet.html", "gannet.toml", "trials.json"];
 
 #[test]
 fn a_search_ends_with_its_budget_and_leaves_a_configuration_that_a_broker_takes() {

@@ -2,13 +2,11 @@
 
 use std::fmt::Write;
 
-use gannet_loadgen::units::{bytes, grouped, micros};
+use gannet_loadgen::units::{grouped, micros};
 
 use crate::facts::{Disk, Facts};
 use crate::ring::Ring;
 
-/// What an ordinary user may lock on most systems; the broker manages with it.
-const MEMLOCK_BYTES: u64 = 8 << 20;
 /// With fewer, connections and open segments are cut.
 const DESCRIPTORS: u64 = 4096;
 /// So many times the writes of one after the other are worth having several at once.
@@ -31,7 +29,6 @@ pub fn limits(facts: &Facts) -> Vec<String> {
     sentences.extend(interrupts(facts));
     sentences.extend(completions(facts));
     sentences.extend(huge_pages(facts));
-    sentences.extend(locked_memory(facts));
     sentences.extend(descriptors(facts));
     sentences.extend(governor(facts));
     sentences
@@ -221,17 +218,6 @@ fn cores(facts: &Facts) -> Option<String> {
     (usable <= 2).then(|| {
         format!("There are {usable} core(s): clients on this machine take from the broker what they use. Compare shards = 1 with shards = {usable}.")
     })
-}
-
-fn locked_memory(facts: &Facts) -> Option<String> {
-    let locked = facts
-        .memlock_bytes
-        .filter(|locked| *locked < MEMLOCK_BYTES)?;
-    Some(format!(
-        "This process may lock {} of memory; with less than {} the rings' buffers are not registered, which costs CPU: raise it (`ulimit -l`, or LimitMEMLOCK= of the service).",
-        bytes(locked),
-        bytes(MEMLOCK_BYTES)
-    ))
 }
 
 fn descriptors(facts: &Facts) -> Option<String> {

@@ -125,11 +125,10 @@ fn siblings_are_not_taken_for_cores() {
 #[test]
 fn low_limits_of_the_process_are_named() {
     let mut facts = facts();
-    facts.memlock_bytes = Some(64 << 10);
     facts.machine.descriptors_max = 1024;
     facts.descriptors_hard = Some(2048);
     facts.governor = Some("powersave".to_owned());
-    for word in ["LimitMEMLOCK", "LimitNOFILE", "powersave"] {
+    for word in ["LimitNOFILE", "powersave"] {
         assert!(said(&facts, word), "{word}");
     }
 }

@@ -26,7 +26,7 @@ const fn plain(name: &'static str, values: &'static [&'static str]) -> Plain {
 
 const COMMIT_INTERVAL: Plain = plain(
     "journal.commit_interval_us",
-    &["0", "100", "250", "500", "1000", "2000"],
+    &["0", "100", "250", "500", "1000", "2000", "4000"],
 );
 const COMMITS_IN_FLIGHT: Plain =
     plain("journal.commits_in_flight_max", &["1", "2", "4", "8", "16"]);

@@ -33,7 +33,7 @@ pub struct SearchOptions {
     /// Write every trial to this file as JSON. Its fields are documented in tuning/src/search/report.rs.
     #[arg(long, value_name = "FILE.json")]
     pub report: Option<PathBuf>,
-    /// Write a page with plots of what was tried to this file.
+    /// Where the page with plots of what was tried goes; beside the configuration without, with the ending `.html`.
     #[arg(long, value_name = "FILE.html")]
     pub page: Option<PathBuf>,
     /// Producers, each with a thread and a connection of its own.
@@ -60,6 +60,14 @@ pub struct SearchOptions {
 }
 
 impl SearchOptions {
+    /// Where the page goes.
+    #[must_use]
+    pub fn page_path(&self) -> PathBuf {
+        self.page
+            .clone()
+            .unwrap_or_else(|| self.output.with_extension("html"))
+    }
+
     /// What is put on the brokers.
     #[must_use]
     pub fn workload(&self) -> Workload {

@@ -80,12 +80,12 @@ pub fn search(options: &SearchOptions, date: String) -> Result<Found, SearchErro
     let began = Instant::now();
     let deadline = began + options.budget.saturating_sub(CLOSING);
     let output = Output::reserve(&options.output, options.force)?;
-    let reserve = |path: &Option<PathBuf>| {
-        path.as_deref()
-            .map(|path| Output::reserve(path, options.force))
-            .transpose()
-    };
-    let (report, page) = (reserve(&options.report)?, reserve(&options.page)?);
+    let page = Output::reserve(&options.page_path(), options.force)?;
+    let report = options
+        .report
+        .as_deref()
+        .map(|path| Output::reserve(path, options.force))
+        .transpose()?;
     let (base, filesystem) = choose_directory(options.data_dir.as_deref())?;
     let removed = RemovedWhenInterrupted::default();
     let interrupted =
@@ -172,7 +172,7 @@ fn write(
     machine: &Machine,
     output: Output,
     report: Option<Output>,
-    page: Option<Output>,
+    page: Output,
 ) -> Result<(), SearchError> {
     let text = found.to_toml();
     Config::from_toml(output.path(), &text)
@@ -184,9 +184,7 @@ fn write(
             .map_err(|error| io_error("writing the report")(error.into()))?;
         report.write(&text)?;
     }
-    if let Some(page) = page {
-        page.write(&found.to_page()?)?;
-    }
+    page.write(&found.to_page()?)?;
     Ok(())
 }
 
