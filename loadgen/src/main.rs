@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
+use gannet_engine::control::machine::raise_descriptor_limit;
 use gannet_loadgen::broker;
 use gannet_loadgen::comparison::compare;
 use gannet_loadgen::options::{Command, CommandLine};
@@ -34,6 +35,8 @@ struct Shown<R> {
 
 fn main() -> ExitCode {
     let line = CommandLine::parse();
+    // Each producer and each consumer takes some.
+    raise_descriptor_limit();
     let done = match &line.command {
         Some(Command::HostBroker(options)) => broker::host(options)
             .map(|()| true)

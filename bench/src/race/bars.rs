@@ -73,21 +73,29 @@ pub struct Barred {
     pub kafka: Option<Spread>,
     /// What both are figures of.
     pub unit: &'static str,
+    /// Whether it is not judged because a load was shorter than [`JUDGED_LOAD_MS_MIN`].
+    pub is_too_short: bool,
 }
 
-/// All of them, for loads of which the shortest lasted so many milliseconds.
+/// All of them. `shortest_ms`: how long the shortest load of a scenario lasted, in milliseconds.
 #[must_use]
-pub fn bars(standing: &Standing, load_ms: u64) -> Vec<Barred> {
-    let is_judged = load_ms >= JUDGED_LOAD_MS_MIN;
+pub fn bars(standing: &Standing, shortest_ms: impl Fn(&str) -> u64) -> Vec<Barred> {
     SOUGHT
         .iter()
-        .map(|sought| sought.judged(standing, is_judged))
+        .map(|sought| {
+            let load_ms = shortest_ms(sought.gannet.0).min(shortest_ms(sought.kafka.0));
+            sought.judged(standing, load_ms < JUDGED_LOAD_MS_MIN)
+        })
         .collect()
 }
 
 impl Sought {
-    fn judged(&self, standing: &Standing, is_judged: bool) -> Barred {
-        let bar = if is_judged { self.bar } else { Bar::Reported };
+    fn judged(&self, standing: &Standing, is_too_short: bool) -> Barred {
+        let bar = if is_too_short {
+            Bar::Reported
+        } else {
+            self.bar
+        };
         let spread = |scenario, entrant, measure: Measure| {
             let figure = standing.figure(scenario, entrant, measure)?;
             Some(figure.counted.divided_by(measure.scale()))
@@ -106,6 +114,7 @@ impl Sought {
             gannet,
             kafka,
             unit: self.gannet.1.title(),
+            is_too_short,
         }
     }
 
@@ -145,7 +154,7 @@ mod tests {
     }
 
     fn reached_by_loads_of(load_ms: u64, results: &[TurnResult]) -> Vec<Option<bool>> {
-        bars(&Standing::of(results), load_ms)
+        bars(&Standing::of(results), |_| load_ms)
             .into_iter()
             .map(|barred| barred.row.and_then(|row| row.reached))
             .collect()
@@ -174,14 +183,37 @@ mod tests {
         let short = JUDGED_LOAD_MS_MIN - 1;
         assert_eq!(reached(&results)[0], Some(true));
         assert_eq!(reached_by_loads_of(short, &results)[0], None);
-        let measured = bars(&Standing::of(&results), short)[0].row.clone().unwrap();
+        let barred = bars(&Standing::of(&results), |_| short);
+        let measured = barred[0].row.clone().unwrap();
         assert!((measured.measured - 9.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_short_scenario_leaves_the_bars_of_the_others_alone() {
+        let results = [
+            published(SATURATED_LARGE, GANNET_DURABLE, 900.0),
+            published(SATURATED_SINGLE, GANNET_DURABLE, 900.0),
+            published(SATURATED_LARGE, KAFKA_UNSYNCED, 100.0),
+        ];
+        let barred = bars(&Standing::of(&results), |scenario| {
+            if scenario == SATURATED_SINGLE {
+                JUDGED_LOAD_MS_MIN - 1
+            } else {
+                JUDGED_LOAD_MS_MIN
+            }
+        });
+        let reached = |at: usize| barred[at].row.as_ref().and_then(|row| row.reached);
+        assert_eq!((reached(0), reached(1)), (Some(true), None));
+        assert_eq!(
+            (barred[0].is_too_short, barred[1].is_too_short),
+            (false, true)
+        );
     }
 
     #[test]
     fn without_kafka_no_bar_is_judged_and_none_is_left_out() {
         let results = [published(SATURATED_LARGE, GANNET_DURABLE, 690.0)];
-        let barred = bars(&Standing::of(&results), JUDGED_LOAD_MS_MIN);
+        let barred = bars(&Standing::of(&results), |_| JUDGED_LOAD_MS_MIN);
         assert_eq!(barred.len(), bar_texts().len());
         assert!(barred.iter().all(|barred| barred.row.is_none()));
     }

@@ -61,6 +61,15 @@ impl Generator {
         let before = usage().map_err(gone)?;
         let mut rss_max_bytes = before.rss_bytes;
         let mut looked = Instant::now();
+        // A run that fails leaves none, and the one before it must not pass for its own.
+        match std::fs::remove_file(report_path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(format!(
+                    "the report of the run before cannot be removed: {error}"
+                ));
+            }
+            _ => {}
+        }
         let mut command = Command::new(&self.program);
         command.args(arguments).arg("--report").arg(report_path);
         let duration_max = load * PATIENCE_PER_LOAD + PATIENCE;
@@ -138,6 +147,20 @@ mod tests {
             1000,
         )
         .join(" ")
+    }
+
+    #[test]
+    fn a_run_that_fails_has_not_the_figures_of_the_one_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let report_path = directory.path().join("generator.json");
+        let report = super::super::outcome::tests::measured("paced", GANNET_DURABLE, 1, |_| {});
+        let report = &report.measured().unwrap().report;
+        std::fs::write(&report_path, serde_json::to_vec(report).unwrap()).unwrap();
+        let fails = Generator::new(PathBuf::from("false"), &RemovedWhenInterrupted::default());
+        let ran = fails.run(&[], &report_path, Duration::from_millis(1), || {
+            Ok(Usage::default())
+        });
+        assert!(ran.is_err(), "{ran:?}");
     }
 
     #[test]

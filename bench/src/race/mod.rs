@@ -6,7 +6,8 @@
 pub mod bars;
 mod broker;
 mod command;
-pub mod document;
+pub mod curves;
+mod document;
 pub mod entrant;
 mod generator;
 pub mod html;

@@ -53,7 +53,8 @@ pub struct Place {
 /// The options of a race.
 #[derive(Clone, Debug, Args)]
 pub struct Options {
-    /// About how long all of it takes; loads are shortened to fit, never below 2 s.
+    /// About how long all of it takes; loads are shortened to fit, never below 2 s. What rests on loads of less than 30 s is not judged: all brokers and scenarios in three rounds take
+    /// three hours for that, one scenario half an hour.
     #[arg(long, value_name = "TIME", default_value = "3600s", value_parser = parse_duration)]
     pub budget: Duration,
     /// How often every broker runs every scenario.

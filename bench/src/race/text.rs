@@ -1,12 +1,13 @@
 //! What a race's report says.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gannet_loadgen::units::{bytes, micros};
 
 use crate::numbers::ToolRun;
 
 use super::bars::{JUDGED_LOAD_MS_MIN, bar_texts, bars};
+use super::curves::curves;
 use super::document::{Block, Document, Section, SpreadBars};
 use super::entrant::{Entrant, GANNET_DURABLE};
 use super::outcome::TurnResult;
@@ -30,7 +31,7 @@ pub fn document(setting: &Setting, turns: &[TurnResult], scale: Option<&ScaleRep
         where_gannet_loses(&standing),
     ];
     for (name, text) in &setting.scenarios {
-        sections.push(scenario(name, text, &standing));
+        sections.push(scenario(name, text, &standing, turns));
     }
     sections.push(brokers(setting));
     sections.push(own_tools(&standing, setting));
@@ -67,12 +68,17 @@ fn what_it_is(setting: &Setting, turns: &[TurnResult]) -> Section {
 }
 
 fn against_the_bars(standing: &Standing, turns: &[TurnResult]) -> Section {
-    let shortest_ms = turns
+    let barred = bars(standing, |scenario| {
+        let loads = turns
+            .iter()
+            .filter(|turn| turn.turn.scenario == scenario)
+            .map(|turn| turn.turn.load_ms);
+        loads.min().unwrap_or(0)
+    });
+    let some_too_short = barred
         .iter()
-        .map(|turn| turn.turn.load_ms)
-        .min()
-        .unwrap_or(0);
-    let rows = bars(standing, shortest_ms)
+        .any(|barred| barred.row.is_some() && barred.is_too_short);
+    let rows = barred
         .into_iter()
         .zip(bar_texts())
         .map(|(barred, bar)| {
@@ -86,6 +92,7 @@ fn against_the_bars(standing: &Standing, turns: &[TurnResult]) -> Section {
                     match row.reached {
                         Some(true) => "reached",
                         Some(false) => "**not reached**",
+                        None if barred.is_too_short => "not judged: too short",
                         None => "not judged",
                     },
                 ),
@@ -100,9 +107,9 @@ fn against_the_bars(standing: &Standing, turns: &[TurnResult]) -> Section {
             ]
         })
         .collect();
-    let section = if shortest_ms < JUDGED_LOAD_MS_MIN {
+    let section = if some_too_short {
         Section::new("Against the bars").text(format!(
-            "**Nothing is judged: a load lasted less than {} s, in which a virtual machine has not warmed up. A longer --budget gives longer loads.**",
+            "**What rests on loads of less than {} s is not judged: in that time a virtual machine has not warmed up. A longer --budget, fewer scenarios or fewer brokers give longer loads.**",
             JUDGED_LOAD_MS_MIN / 1000
         ))
     } else {
@@ -129,7 +136,7 @@ fn where_gannet_loses(standing: &Standing) -> Section {
         .list(losses)
 }
 
-fn scenario(name: &str, text: &str, standing: &Standing) -> Section {
+fn scenario(name: &str, text: &str, standing: &Standing, turns: &[TurnResult]) -> Section {
     let section =
         Section::new(format!("Scenario {name}")).block(Block::Code(text.trim_end().to_owned()));
     let entrants = standing.entrants(name);
@@ -166,7 +173,10 @@ fn scenario(name: &str, text: &str, standing: &Standing) -> Section {
         row
     };
     let section = section.table(&head, entrants.iter().copied().map(row).collect());
-    let section = plotted(section, name, standing, &entrants, &measures);
+    let mut section = plotted(section, name, standing, &entrants, &measures);
+    if let Some(drawn) = curves(name, &entrants, turns) {
+        section = section.block(Block::Percentiles(drawn));
+    }
     let others: Vec<_> = entrants
         .iter()
         .copied()
@@ -320,11 +330,16 @@ fn missing(standing: &Standing, setting: &Setting) -> Section {
     }
 }
 
-/// What the generator says of its own runs: above all where it was the limit.
+/// What the generator says of its own runs: first of all where it was the limit.
 fn notes(turns: &[TurnResult]) -> Option<Section> {
     let mut notes = BTreeSet::new();
+    let mut limited: BTreeMap<(&str, Entrant), Vec<&str>> = BTreeMap::new();
     for turn in turns {
         if let Some(measured) = turn.measured() {
+            if let Some(reason) = &measured.report.last.limited_by_generator {
+                let of = (turn.turn.scenario.as_str(), turn.turn.entrant);
+                limited.entry(of).or_default().push(reason);
+            }
             for note in &measured.report.notes {
                 notes.insert(format!(
                     "{}, {}, round {}: {note}",
@@ -334,7 +349,15 @@ fn notes(turns: &[TurnResult]) -> Option<Section> {
         }
     }
     let left_out = notes.len().saturating_sub(NOTES_MAX);
-    let mut points: Vec<_> = notes.into_iter().take(NOTES_MAX).collect();
+    let mut points: Vec<_> = limited
+        .into_iter()
+        .map(|((scenario, entrant), reasons)| {
+            let first = reasons.first().copied().unwrap_or_default();
+            let rounds = reasons.len();
+            format!("{scenario}, {entrant}: the generator may be the limit in {rounds} round(s): {first}")
+        })
+        .collect();
+    points.extend(notes.into_iter().take(NOTES_MAX));
     if left_out > 0 {
         points.push(format!("and {left_out} more, in the results of the turns"));
     }

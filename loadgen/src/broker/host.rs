@@ -5,6 +5,7 @@ use std::thread;
 
 use gannet_engine::control::Config;
 use gannet_engine::control::config::ConfigError;
+use gannet_engine::control::machine::raise_descriptor_limit;
 use gannet_engine::{Engine, EngineError, StartError};
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use tracing_subscriber::EnvFilter;
@@ -55,6 +56,8 @@ pub fn host(options: &HostOptions) -> Result<(), HostError> {
         return Err(HostError::Orphaned);
     }
     log_to_stderr();
+    // As a broker by itself does.
+    raise_descriptor_limit();
     let settings = BrokerSettings {
         shards: options.shards.map(Into::into),
         config: options.config.clone(),
