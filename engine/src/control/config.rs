@@ -64,7 +64,7 @@ pub struct JournalConfig {
     pub commit_bytes_max: u64,
     /// Commits of one shard being written at once.
     pub commits_in_flight_max: u32,
-    /// While commits follow each other, so much time lies between the beginnings of two small ones at most, in microseconds; at least a quarter of it.
+    /// While commits follow each other, a small one waits until so many microseconds after the last one began; a quarter of that where somebody waits for it.
     pub commit_interval_us: u64,
     /// Age of the last unmarked ack at which a mark is written.
     #[serde(with = "values::milliseconds")]

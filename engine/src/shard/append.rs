@@ -30,11 +30,17 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
     #[must_use]
     pub fn admits(&self) -> bool {
         self.held_bytes() < self.config.unflushed_bytes_max
+            && self.uncommitted_bytes() < UNCOMMITTED_BYTES_MAX
+    }
+
+    /// What waits for the disk: gathering and being written.
+    fn uncommitted_bytes(&self) -> u64 {
+        self.arrivals.bytes() as u64 + self.on_their_way.bytes()
     }
 
     /// Memory of all batches that are in no segment yet: waiting, being written, and in the tail.
     pub(super) fn held_bytes(&self) -> u64 {
-        self.arrivals.bytes() as u64 + self.on_their_way.bytes() + self.recent.unflushed_bytes()
+        self.uncommitted_bytes() + self.recent.unflushed_bytes()
     }
 
     /// Waits until memory allows another batch, or until it is clear that none is taken: a full disk refuses, and keeps nobody waiting. A publisher waits here, and thereby its connection.
@@ -48,14 +54,11 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             {
                 return;
             }
-            self.want_flush();
+            if self.held_bytes() >= self.config.unflushed_bytes_max {
+                self.want_flush();
+            }
             self.room.changed_since(seen).await;
         }
-    }
-
-    /// The next batch is from a sender that has others on their way: more of its is likely to come before they are acknowledged.
-    pub fn expect_more(&self) {
-        self.gathering.expect_more();
     }
 
     /// Appends a batch. `completion` hears of it exactly once: at once when it is refused or `accepted` is enough, else when it is durable.
@@ -106,8 +109,13 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 }
             }
             Ok(Appended::New { base_offset }) => {
+                // Whoever is content with memory has its answer before the commit, and sends on.
+                let mut streamed = true;
                 let completion = match durability {
-                    Durability::Durable => Some(completion),
+                    Durability::Durable => {
+                        streamed = completion.has_others_in_flight();
+                        Some(completion)
+                    }
                     Durability::Accepted => {
                         let outcome = Outcome::Published {
                             base_offset,
@@ -129,7 +137,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                     bytes: batch.bytes,
                     completion,
                 };
-                self.enqueue_batch(slot, arrival);
+                self.enqueue_batch(slot, arrival, streamed);
             }
         }
     }
@@ -167,6 +175,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             encoded,
             completion,
         });
+        self.gathering.awaited();
         self.queue(slot);
     }
 
@@ -193,7 +202,12 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         None
     }
 
-    fn enqueue_batch(&self, slot: &Rc<Slot>, batch: BatchArrival) {
+    fn enqueue_batch(&self, slot: &Rc<Slot>, batch: BatchArrival, streamed: bool) {
+        if streamed {
+            self.gathering.streamed(self.clock.monotonic());
+        } else {
+            self.gathering.awaited();
+        }
         self.disk_room.take(batch.bytes.len() as u64);
         self.arrivals
             .push_batch(slot, batch, self.config.direct_bytes_min);
@@ -206,6 +220,10 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         self.work.notify_all();
     }
 }
+
+/// What waits for the disk is a queue: more than the disk has at once makes nothing faster, and each publish later. Those that are acknowledged from memory
+/// would fill all of it otherwise.
+const UNCOMMITTED_BYTES_MAX: u64 = 32 << 20;
 
 /// What the wire says of a refusal.
 fn append_error(refusal: &AppendRefusal) -> ErrorBody {

@@ -61,7 +61,6 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         let mut rotation: Option<Rotation> = None;
         loop {
             let seen = self.work.version();
-            self.gathering.look(seen, self.clock.monotonic());
             if !self.disk_room.gave_up() {
                 self.start_directs(&mut directs);
             }
@@ -261,6 +260,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
 
     /// Acknowledges and shows the contiguous prefix of complete commits.
     fn release(&self, submitted: &mut VecDeque<Submitted>) {
+        let released = submitted.front().is_some_and(|commit| commit.done);
         while submitted.front().is_some_and(|commit| commit.done) {
             let Some(commit) = submitted.pop_front() else {
                 break;
@@ -296,6 +296,10 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 slots,
                 released_at: self.clock.monotonic(),
             });
+        }
+        if released {
+            // It has left the queue for the disk.
+            self.room.notify_all();
         }
         if self.progress.mark_due() {
             self.unmarked.notify_all();

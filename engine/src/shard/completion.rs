@@ -29,6 +29,12 @@ pub enum Outcome {
 pub trait CompletionSink {
     /// `token` is the one the request came with.
     fn complete(&self, token: u64, outcome: Outcome);
+
+    /// Whether the sender of a request that is not answered yet has sent others that are not either: it does not wait for an answer before it
+    /// sends more.
+    fn has_others_in_flight(&self) -> bool {
+        false
+    }
 }
 
 /// Who is to be told, exactly once. One that is dropped without a word, because whatever held it cannot go on, tells that storage failed.
@@ -45,6 +51,14 @@ impl Completion {
             sink: Some(sink),
             token,
         }
+    }
+
+    /// See [`CompletionSink::has_others_in_flight`].
+    #[must_use]
+    pub fn has_others_in_flight(&self) -> bool {
+        self.sink
+            .as_ref()
+            .is_some_and(|sink| sink.has_others_in_flight())
     }
 
     /// Tells.

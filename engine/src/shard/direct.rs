@@ -133,6 +133,8 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             }
         }
         drop(pending);
+        // Its batches have waited for the disk once already.
+        self.gathering.awaited();
         self.queue(&slot);
     }
 

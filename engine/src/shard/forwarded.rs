@@ -83,11 +83,19 @@ impl Forwards {
 }
 
 /// Tells another shard what became of its publishes.
-pub(super) struct ForwardedAnswers(pub(super) Rc<Outgoing>);
+pub(super) struct ForwardedAnswers {
+    pub(super) to: Rc<Outgoing>,
+    /// Whether the publish's sender has others on their way.
+    pub(super) others_in_flight: bool,
+}
 
 impl CompletionSink for ForwardedAnswers {
     fn complete(&self, number: u64, outcome: Outcome) {
-        self.0.push(ShardMessage::Published { number, outcome });
+        self.to.push(ShardMessage::Published { number, outcome });
+    }
+
+    fn has_others_in_flight(&self) -> bool {
+        self.others_in_flight
     }
 }
 
@@ -96,6 +104,7 @@ impl<D: Disk, C: Clock, S: Spawn> Shard<D, C, S> {
     pub async fn forward(&self, owner: ShardIndex, publish: ForwardedPublish) {
         let bytes = publish.batch.bytes.len();
         self.forwards.admitted(owner, bytes).await;
+        let others_in_flight = publish.completion.has_others_in_flight();
         let number = self.forwards.begin(Unanswered {
             owner,
             bytes,
@@ -110,6 +119,7 @@ impl<D: Disk, C: Clock, S: Spawn> Shard<D, C, S> {
                 durability: publish.durability,
                 batch: publish.batch.bytes,
                 header: publish.batch.header,
+                others_in_flight,
             },
         );
     }

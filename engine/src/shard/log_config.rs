@@ -15,7 +15,7 @@ pub struct LogConfig {
     pub commits_in_flight_max: usize,
     /// While a write is in flight, the next one waits until so much has gathered.
     pub commit_gather_bytes: usize,
-    /// While commits follow each other, so much lies between the beginnings of two small ones at most, and a quarter of it at least.
+    /// While commits follow each other, a small one waits until so long after the last one began; a quarter of it where somebody waits for it.
     pub commit_interval: Duration,
     /// How long an acknowledged commit may stand without a mark above it.
     pub mark_interval: Duration,

@@ -49,6 +49,8 @@ pub enum ShardMessage {
         batch: Bytes,
         /// The proof of its check.
         header: CheckedHeader,
+        /// Whether its sender has others on their way.
+        others_in_flight: bool,
     },
     /// What became of a Publish.
     Published {

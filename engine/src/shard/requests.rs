@@ -224,8 +224,12 @@ impl<D: Disk, C: Clock, S: Spawn> Shard<D, C, S> {
                 durability,
                 batch,
                 header,
+                others_in_flight,
             } => {
-                let sink = Rc::new(ForwardedAnswers(self.outgoing_to(from)));
+                let sink = Rc::new(ForwardedAnswers {
+                    to: self.outgoing_to(from),
+                    others_in_flight,
+                });
                 let completion = Completion::new(sink, number);
                 self.publish_forwarded(ForwardedPublish {
                     key,

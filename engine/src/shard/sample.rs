@@ -1,7 +1,7 @@
 //! A shard on the simulated disk for the tests of its log: one life after the other, with damage in between.
 #![allow(clippy::unwrap_used, reason = "for tests only")]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -45,29 +45,37 @@ pub(crate) struct Life {
 
 /// What became of requests, in the order of their answers.
 #[derive(Default)]
-pub(crate) struct Outcomes(RefCell<Vec<(u64, Outcome)>>);
+pub(crate) struct Outcomes {
+    answered: RefCell<Vec<(u64, Outcome)>>,
+    /// Whether whoever publishes sends on without waiting.
+    pub(crate) streams: Cell<bool>,
+}
 
 impl CompletionSink for Outcomes {
     fn complete(&self, token: u64, outcome: Outcome) {
-        self.0.borrow_mut().push((token, outcome));
+        self.answered.borrow_mut().push((token, outcome));
+    }
+
+    fn has_others_in_flight(&self) -> bool {
+        self.streams.get()
     }
 }
 
 impl Outcomes {
     pub(crate) fn of(&self, token: u64) -> Option<Outcome> {
-        let outcomes = self.0.borrow();
+        let outcomes = self.answered.borrow();
         let found = outcomes.iter().find(|(known, _)| *known == token);
         found.map(|(_, outcome)| outcome.clone())
     }
 
     /// How many answers came before this one.
     pub(crate) fn place(&self, token: u64) -> Option<usize> {
-        let outcomes = self.0.borrow();
+        let outcomes = self.answered.borrow();
         outcomes.iter().position(|(known, _)| *known == token)
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.borrow().len()
+        self.answered.borrow().len()
     }
 }
 

@@ -241,6 +241,11 @@ impl Shared {
 }
 
 impl CompletionSink for Shared {
+    /// As if all of them came by one connection.
+    fn has_others_in_flight(&self) -> bool {
+        self.waiting.borrow().len() > 1
+    }
+
     fn complete(&self, token: u64, outcome: Outcome) {
         let waiting = self.waiting.borrow_mut().remove(&token);
         self.note(|| format!("answer {token} {waiting:?}: {outcome:?}"));

@@ -171,7 +171,7 @@ static KEYS: [ConfigKey; 41] = [
         name: "journal.commit_interval_us",
         default: "1000",
         unit: MICROSECONDS,
-        trades: "While publishes keep coming, so much time lies between the beginnings of two small commits at most: all of it while some client sends on without waiting for its acks, a quarter where all wait. Longer gathers more in each: fewer writes, system calls and wake-ups of clients, which makes the slowest publishes faster and the usual ones slower. A publish that finds the device idle and nothing else waiting is written at once, whatever this says, and so is a quarter of commit_bytes_max.",
+        trades: "While publishes keep coming, a small commit waits until so long after the last one began, or until a pause of a seventh of it; a quarter of it where some client waits for its ack before it sends more. Longer gathers more in each: fewer writes, system calls and wake-ups of clients, which makes the slowest publishes faster and the usual ones slower. A publish that finds the device idle and nothing else waiting is written at once, whatever this says, and so is a quarter of commit_bytes_max.",
         bounds: "Latency: a publish waits so long at most for company.",
         range: range(0, most::COMMIT_INTERVAL_US_MAX),
     },

@@ -480,10 +480,6 @@ impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
             if !self.shard.log.admits() {
                 self.shard.log.admitted().await;
             }
-            // Itself counts.
-            if self.outbox.publishes_in_flight() > 1 {
-                self.shard.log.expect_more();
-            }
             match self.shard.local_slot(key) {
                 Some(slot) => self.shard.publish(&slot, batch, durability, completion),
                 None => completion

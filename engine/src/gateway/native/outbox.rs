@@ -245,6 +245,10 @@ impl CompletionSink for Outbox {
         }
         self.drained().notify_all();
     }
+
+    fn has_others_in_flight(&self) -> bool {
+        self.publishes_in_flight() > 1
+    }
 }
 
 impl Peer for Outbox {

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use std::time::Duration;
+
 use super::super::sample::{Life, World};
 use super::super::slot::Outcome;
 use super::*;
@@ -160,4 +162,83 @@ fn what_is_being_written_counts_as_memory() {
     }
     assert_eq!(life.outcomes.len(), 0);
     assert!(!life.log.admits());
+}
+
+/// After how many milliseconds something is answered that found a commit being written, while a batch is published every millisecond.
+fn answered_after_ms(streams: bool, ask: impl FnOnce(&Life) -> u64) -> u64 {
+    let mut world = World::new(1);
+    world.config.commit_interval = Duration::from_millis(8);
+    world.config.commit_gather_bytes = 64 << 10;
+    let life = world.start();
+    life.outcomes.streams.set(streams);
+    life.publish(0, 1, 10, None);
+    while !life.log.arrivals.is_empty() {
+        world.executor.run_steps(1);
+    }
+    let waiting = ask(&life);
+    for ms in 0..20 {
+        if life.outcomes.of(waiting).is_some() {
+            return ms;
+        }
+        life.publish(0, 1, 10, None);
+        world.executor.run_for(Duration::from_millis(1));
+    }
+    panic!("it was not answered");
+}
+
+#[test]
+fn a_stream_gathers_for_an_interval_and_who_waits_for_a_quarter_of_it() {
+    let publish = |life: &Life| life.publish(0, 1, 10, None);
+    let streamed = answered_after_ms(true, publish);
+    assert!((7..=9).contains(&streamed), "{streamed} ms");
+    let alone = answered_after_ms(false, publish);
+    assert!((1..=3).contains(&alone), "{alone} ms");
+}
+
+#[test]
+fn a_group_s_offset_does_not_wait_for_a_stream() {
+    let waited = answered_after_ms(true, |life| life.commit_offset(0, "group", 1));
+    assert!((1..=3).contains(&waited), "{waited} ms");
+}
+
+#[test]
+fn a_stop_does_not_wait_for_company() {
+    let mut world = World::new(1);
+    world.config.commit_interval = Duration::from_secs(3600);
+    world.config.commit_gather_bytes = 64 << 10;
+    let life = world.start();
+    life.outcomes.streams.set(true);
+    life.publish(0, 1, 10, None);
+    while !life.log.arrivals.is_empty() {
+        world.executor.run_steps(1);
+    }
+    let waiting = life.publish(0, 1, 10, None);
+    let began = world.executor.clock().monotonic();
+    let outcomes = life.outcomes.clone();
+    world.stop(life);
+    assert!(outcomes.of(waiting).is_some());
+    let took = world.executor.clock().monotonic() - began;
+    assert!(took < Duration::from_secs(60), "{took:?}");
+}
+
+#[test]
+fn what_waits_for_the_disk_is_bounded_however_much_memory_there_is() {
+    let mut world = World::new(1);
+    world.config.unflushed_bytes_max = 1 << 30;
+    world.config.flush_bytes = 1 << 29;
+    world.config.segment_bytes_max = 1 << 28;
+    let life = world.start();
+    let mut published = 0;
+    while life.log.admits() {
+        life.publish(0, 1, 1 << 20, None);
+        published += 1;
+        assert!(published <= 40, "no end to what waits");
+    }
+    let began = world.executor.clock().monotonic();
+    world.executor.block_on(life.log.admitted());
+    assert!(life.log.admits());
+    // Nothing was flushed for it, which would come with the flush interval of a day.
+    let took = world.executor.clock().monotonic() - began;
+    assert!(took < Duration::from_secs(60), "{took:?}");
+    run_until_answered(&world, &life, published);
 }

@@ -65,6 +65,7 @@ fn publish_of(key: PartitionKey, number: u64) -> ShardMessage {
         durability: None,
         batch,
         header,
+        others_in_flight: false,
     }
 }
 

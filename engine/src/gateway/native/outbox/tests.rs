@@ -168,3 +168,14 @@ fn what_is_held_is_what_is_queued() {
     outbox.sent(&parcel);
     assert_eq!(outbox.room().held_bytes(), 0);
 }
+
+#[test]
+fn a_publish_has_others_in_flight_until_it_is_the_last() {
+    let outbox = outbox();
+    outbox.begin_publish();
+    assert!(!outbox.has_others_in_flight());
+    outbox.begin_publish();
+    assert!(outbox.has_others_in_flight());
+    outbox.complete(1, published());
+    assert!(!outbox.has_others_in_flight());
+}
