@@ -148,6 +148,23 @@ impl KafkaConnect {
         Ok(u32::try_from(led).unwrap_or(u32::MAX))
     }
 
+    /// The end of a partition. One whose leader is known may take a moment to be led by it.
+    fn end_of<C: Consumer<Watch>>(
+        &self,
+        consumer: &C,
+        partition: i32,
+    ) -> Result<i64, KafkaError> {
+        let began = Instant::now();
+        loop {
+            match consumer.fetch_watermarks(&self.topic, partition, REQUEST_MAX) {
+                Err(error) if is_settling(&error) && began.elapsed() < REQUEST_MAX => {
+                    std::thread::sleep(LOOK);
+                }
+                watermarks => return watermarks.map(|(_, end)| end),
+            }
+        }
+    }
+
     /// What a consumer begins with.
     fn assignment<C: Consumer<Watch>>(
         &self,
@@ -160,16 +177,24 @@ impl KafkaConnect {
             let offset = match from {
                 From::Start => Offset::Beginning,
                 // The end as it is now, not as it will be when the first fetch is made.
-                From::Now => {
-                    let (_, end) =
-                        consumer.fetch_watermarks(&self.topic, partition, REQUEST_MAX)?;
-                    Offset::Offset(end)
-                }
+                From::Now => Offset::Offset(self.end_of(consumer, partition)?),
             };
             assignment.add_partition_offset(&self.topic, partition, offset)?;
         }
         Ok(assignment)
     }
+}
+
+/// Whether a partition was made so lately that its broker does not serve it yet, as Kafka's protocol says to try again.
+fn is_settling(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::NotLeaderForPartition
+                | RDKafkaErrorCode::LeaderNotAvailable
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+        )
+    )
 }
 
 impl Connect for KafkaConnect {
