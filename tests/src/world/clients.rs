@@ -564,9 +564,7 @@ impl Client {
             .await;
         match deleted {
             Some(Some(topic)) => {
-                for log in &self.broker.logs {
-                    log.drop_topic(topic.id);
-                }
+                self.broker.drop_topic(&self.home, topic.id);
                 self.shared.model.borrow_mut().topic_deleted(index);
             }
             Some(None) => self

@@ -55,6 +55,7 @@ impl World {
             spawn: executor.spawner(),
             data: DataDir::new("/data"),
             config,
+            removed: Rc::default(),
         };
         let shards = pick(&mut random, &[1, 1, 2, 3]);
         Self {
@@ -301,8 +302,32 @@ impl World {
         self.stopped_cleanly.set(true);
         let broker = self.start()?;
         self.check_everything(&broker)?;
+        self.check_nothing_is_left(&broker)?;
         self.executor.crash();
         drop(broker);
+        Ok(())
+    }
+
+    /// Of topics that are gone no file stays for longer than the next start's sweep takes.
+    fn check_nothing_is_left(&self, broker: &Rc<Broker>) -> Verdict {
+        let swept = async {
+            while !broker.has_swept() {
+                self.home.clock.sleep(Duration::from_millis(1)).await;
+            }
+        };
+        self.within(SWEEP_MAX, "sweeping", swept)?;
+        let live = self.shared.model.borrow().live_keys();
+        let topics = self.home.data.topics();
+        for (path, _) in self.disk.list_tree() {
+            let topic = path
+                .strip_prefix(&topics)
+                .ok()
+                .and_then(|below| below.iter().next()?.to_str())
+                .and_then(DataDir::topic_of_name);
+            if topic.is_some_and(|topic| !live.iter().any(|key| key.topic == topic)) {
+                return Err(format!("{path:?} is left of a topic that was deleted"));
+            }
+        }
         Ok(())
     }
 
@@ -399,4 +424,5 @@ const STEPS_MAX: u64 = 3_000_000;
 /// A read takes less than a millisecond, and there are a few thousand batches.
 const CHECK_MAX: Duration = Duration::from_secs(120);
 const SERVE_MAX: Duration = Duration::from_secs(30);
+const SWEEP_MAX: Duration = Duration::from_secs(30);
 const STOP_MAX: Duration = Duration::from_secs(60);
