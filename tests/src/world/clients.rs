@@ -590,14 +590,12 @@ impl Client {
             };
             self.shared
                 .note(|| format!("the wall clock jumps by {by_ms} ms"));
-            if (1..300_000).contains(&by_ms) {
-                self.shared.model.borrow_mut().wall_ahead_ms += by_ms.unsigned_abs();
-            }
-            if by_ms.abs() >= 3_600_000 {
-                // While the wall clock was off, the append clock may have fallen behind by all the time the broker was down.
-                let now_ms = self.shared.now_ms();
-                self.shared.model.borrow_mut().wall_ahead_ms += now_ms;
-            }
+            let now_ms = self.shared.now_ms();
+            self.shared
+                .model
+                .borrow_mut()
+                .append_clock
+                .wall_jumped(by_ms, now_ms);
             self.home.clock.jump_wall_ms(by_ms);
         }
     }

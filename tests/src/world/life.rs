@@ -147,10 +147,17 @@ impl World {
             let shards = self.shards.get();
             self.shared
                 .note(|| format!("start with {shards} shards, cut after {cut_after:?} steps"));
+            let began_ms = self.shared.now_ms();
             let start = Broker::start(&self.home, shards);
             let steps_max = cut_after.unwrap_or(START_STEPS_MAX);
             match self.executor.block_on_steps(start, steps_max) {
                 Ok(Ok(broker)) => {
+                    let now_ms = self.shared.now_ms();
+                    self.shared
+                        .model
+                        .borrow_mut()
+                        .append_clock
+                        .started(began_ms, now_ms);
                     let clean = self.stopped_cleanly.replace(false);
                     check::check_start(&broker, &self.shared, clean);
                     self.verdict()?;

@@ -8,6 +8,7 @@
 //! shards run on one thread and are told of topics directly), clocks that run at another speed, and whatever the simulated disk cannot
 //! ([`gannet_engine::io::sim`]).
 
+mod append_clock;
 pub(crate) mod batches;
 pub(crate) mod broker;
 mod check;
