@@ -106,6 +106,10 @@ impl World {
             duplicates: self.shared.duplicates.get(),
             refused_full: self.shared.refused_full.get(),
             written_bytes: self.disk.counts().written_bytes,
+            expiries: model.expiries,
+            swept_files: self.home.removed.swept_files.get(),
+            topic_files: self.home.removed.topic_files.get(),
+            faults: self.disk.faults_struck(),
         }
     }
 

@@ -95,6 +95,8 @@ pub(super) struct Model {
     violation: Option<String>,
     pub(super) acked_batches: u64,
     pub(super) delivered_batches: u64,
+    /// Times that a client found a log start ahead of where it was.
+    pub(super) expiries: u64,
 }
 
 impl Model {
@@ -291,6 +293,7 @@ impl Model {
             return;
         }
         partition.log_start = log_start;
+        self.expiries += 1;
         let kept_bytes: u64 = partition
             .log
             .range(log_start..)
