@@ -10,9 +10,7 @@ use std::time::Duration;
 
 use super::fault::OpKind;
 use super::medium::{BLOCK, Inode, Medium};
-use super::{
-    CrashPolicy, Fault, FaultCounts, FaultKind, OpCounts, Random, SimClock, SimExecutor,
-};
+use super::{CrashPolicy, Fault, FaultCounts, FaultKind, OpCounts, Random, SimClock, SimExecutor};
 use crate::io::{BLOCK_BYTES, DirEntry, Disk, DiskBuffer, DiskBufferMut, DiskFile, OpenMode};
 
 /// A disk in memory that loses, tears and lies as the [module](super) says. Clones are the same disk.
