@@ -29,12 +29,12 @@ fn passes(seed: u64, faults: Faults) -> Summary {
 }
 
 /// The first seed that finds a canary.
-fn finds(canary: Canary, seeds: u64) -> Box<Finding> {
+fn finds(canary: Canary, faults: Faults, seeds: u64) -> Box<Finding> {
     (0..seeds)
         .find_map(|seed| {
             let run = Run {
                 seed,
-                faults: Faults::None,
+                faults,
                 canary: Some(canary),
             };
             run.go().err()
@@ -123,18 +123,23 @@ fn a_journal_file_whose_name_a_killed_life_never_synced_is_not_lost_with_what_is
 
 #[test]
 fn acknowledgements_before_the_write_is_durable_are_found() {
-    let finding = finds(Canary::AckBeforeDurable, 20);
+    let finding = finds(Canary::AckBeforeDurable, Faults::None, 20);
     assert!(!finding.steps.is_empty(), "{}", finding.what);
 }
 
 #[test]
 fn a_checkpoint_before_its_segments_are_synced_is_found() {
-    finds(Canary::CheckpointBeforeSegmentSync, 20);
+    finds(Canary::CheckpointBeforeSegmentSync, Faults::None, 20);
 }
 
 #[test]
 fn names_that_are_not_synced_are_found() {
-    finds(Canary::NoDirectorySync, 20);
+    finds(Canary::NoDirectorySync, Faults::None, 20);
+}
+
+#[test]
+fn a_failed_sync_of_a_segment_that_is_tried_again_is_found() {
+    finds(Canary::SegmentSyncRetried, Faults::Errors, 30);
 }
 
 /// Seeds that nobody ran before, for a third of a minute. What they find is told and does not fail the run: it is not the doing of whoever runs this.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use gannet_tests::bits::{Moment, Strides, sweep, sweep_twins};
 use gannet_tests::world::{Canary, Faults, Run, Summary};
 
-const USAGE: &str = "gannet-sim [--from SEED] [--seeds N | --minutes M] [--faults none|errors|full|rot|lies] [--canary ack|segment|names] [--keep-going]
+const USAGE: &str = "gannet-sim [--from SEED] [--seeds N | --minutes M] [--faults none|errors|full|rot|lies] [--canary ack|segment|names|retry] [--keep-going]
 
 Runs one seed after the other. The first that shows a bug ends it, with the steps that lead there; the same seed and program show it again.
 Without --faults each kind has its turn; --canary switches a bug on that has to be found. In the end it tells how often each kind of fault struck.
@@ -187,6 +187,7 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options, Strin
                     "ack" => Canary::AckBeforeDurable,
                     "segment" => Canary::CheckpointBeforeSegmentSync,
                     "names" => Canary::NoDirectorySync,
+                    "retry" => Canary::SegmentSyncRetried,
                     _ => return Err(format!("there is no canary called {value}")),
                 });
             }

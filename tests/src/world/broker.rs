@@ -7,7 +7,7 @@ use std::rc::Rc;
 use futures_util::future::{join_all, try_join_all};
 use gannet_engine::control::catalogue::{Catalogue, Layout};
 use gannet_engine::io::Spawn;
-use gannet_engine::io::sim::{SimClock, SimSpawn};
+use gannet_engine::io::sim::{FaultCounts, SimClock, SimSpawn};
 use gannet_engine::shard::log::{LogConfig, ShardLog};
 use gannet_engine::shard::recover::{RecoveryReport, ShardIdentity};
 use gannet_engine::shard::slot::Slot;
@@ -33,6 +33,8 @@ pub(crate) struct Broker {
     stopping: Cell<bool>,
     /// Shards that still remove what a start found to be nobody's.
     sweeping: Cell<usize>,
+    /// What the disk had done wrong before this life.
+    struck_before: FaultCounts,
 }
 
 /// Where a broker lives.
@@ -66,6 +68,7 @@ impl Broker {
             config,
             ..
         } = home;
+        let struck_before = disk.sim.faults_struck();
         let catalogue = open_catalogue(disk, clock, data, shards, config, BROKER_ID).await?;
         let state = catalogue.state().clone();
         let recovered = try_join_all((0..shards).map(ShardIndex).map(|shard| {
@@ -107,6 +110,7 @@ impl Broker {
             failure,
             stopping: Cell::new(false),
             sweeping: Cell::new(found.len()),
+            struck_before,
         });
         broker.sweep(home, found);
         Ok(broker)
@@ -196,6 +200,11 @@ impl Broker {
     /// What ended the broker, if anything did.
     pub(crate) fn failure(&self) -> Option<String> {
         self.failure.borrow().clone()
+    }
+
+    /// How often the disk did something wrong since this broker's start began.
+    pub(crate) fn struck(&self, home: &Home, kind: impl Fn(&FaultCounts) -> u64) -> u64 {
+        kind(&home.disk.sim.faults_struck()) - kind(&self.struck_before)
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

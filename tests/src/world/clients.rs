@@ -28,8 +28,6 @@ pub(super) struct Client {
     pub(super) shared: Rc<Shared>,
     pub(super) home: Home,
     pub(super) random: Random,
-    /// Whether damage may have been done to the disk: then reads may say so.
-    pub(super) reads_may_fail: bool,
 }
 
 /// How busy the clients are.
@@ -72,6 +70,16 @@ impl Client {
         spawn.spawn(self.another().commit_offsets(load.pause_us_max));
         spawn.spawn(self.another().administer());
         spawn.spawn(self.another().set_clock());
+    }
+
+    /// Whether the disk failed to read something in this life: then reads may say so, until the next start.
+    fn reads_failed(&self) -> bool {
+        self.broker.struck(&self.home, |faults| faults.reads) > 0
+    }
+
+    /// How often the disk failed to open something in this life: as often reads may fail for it.
+    pub(super) fn opens_failed(&self) -> u64 {
+        self.broker.struck(&self.home, |faults| faults.opens)
     }
 
     fn ends(&self) -> bool {
@@ -336,7 +344,8 @@ impl Client {
         let Start::Timestamp(timestamp) = start else {
             return;
         };
-        if self.reads_may_fail {
+        if self.reads_failed() {
+            // What a read that failed held is passed over.
             return;
         }
         let log_start = self
@@ -406,7 +415,7 @@ impl Client {
                 }
             }
             ReadError::Fenced(fence) => {
-                if !self.reads_may_fail {
+                if !self.reads_failed() {
                     model.fenced(key, fence.from.0, fence.to.0);
                 }
             }
@@ -416,7 +425,7 @@ impl Client {
                 }
             }
             ReadError::Storage(_) => {
-                if !self.reads_may_fail && self.broker.failure().is_none() {
+                if self.opens_failed() == 0 && self.broker.failure().is_none() {
                     model.violate(format!("reading {key}: {error}"));
                 }
             }

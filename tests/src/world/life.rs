@@ -151,7 +151,7 @@ impl World {
             let shards = self.shards.get();
             self.shared
                 .note(|| format!("start with {shards} shards, cut after {cut_after:?} steps"));
-            let began_ms = self.shared.now_ms();
+            let (began_ms, struck) = (self.shared.now_ms(), self.disk.faults_struck());
             let start = Broker::start(&self.home, shards);
             let steps_max = cut_after.unwrap_or(START_STEPS_MAX);
             match self.executor.block_on_steps(start, steps_max) {
@@ -169,7 +169,7 @@ impl World {
                 }
                 Ok(Err(error)) => {
                     self.shared.note(|| format!("the start failed: {error}"));
-                    self.start_failed(&error)?;
+                    self.start_failed(&error, &struck)?;
                 }
                 // A move to other shards waits for room.
                 Err(_) if self.is_full.get() => self.give_room(),
@@ -194,7 +194,6 @@ impl World {
             shared: self.shared.clone(),
             home: self.home.clone(),
             random: self.dice(Random::fork),
-            reads_may_fail: self.run.faults == Faults::Errors,
         }
     }
 
@@ -202,6 +201,9 @@ impl World {
         self.shared.note(|| "check everything".to_owned());
         let client = self.client(broker);
         self.within(CHECK_MAX, "reading everything", client.check_everything())?;
+        if let Some(error) = broker.failure() {
+            self.failed(broker, &error)?;
+        }
         self.verdict()
     }
 
@@ -238,7 +240,7 @@ impl World {
         };
         self.within(STOP_MAX, "a clean stop", stopping)?;
         if let Some(error) = broker.failure() {
-            return self.failed(&error);
+            return self.failed(broker, &error);
         }
         self.verdict()
     }
@@ -290,6 +292,7 @@ impl World {
                 late.create_topic().await;
             }
         })?;
+        let refused = self.shared.refused_plain.get();
         self.within(SERVE_MAX, "publishing everywhere", async {
             let keys = client.shared.model.borrow().live_keys();
             for key in keys {
@@ -303,7 +306,10 @@ impl World {
         };
         self.within(SERVE_MAX, "acknowledging everything", answered)?;
         if let Some(error) = broker.failure() {
-            return Err(format!("the broker failed without a fault: {error}"));
+            self.failed(&broker, &error)?;
+        }
+        if self.shared.refused_plain.get() > refused {
+            return Err("a batch is refused although there is no fault any more".to_owned());
         }
         self.check_unacked()?;
         self.check_everything(&broker)?;
