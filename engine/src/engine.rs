@@ -29,14 +29,14 @@ use crate::io::uring::{UringClock, UringDisk, UringSpawn};
 use crate::io::uring_exec::{ExecutorConfig, ExecutorHandle, start_executor};
 use crate::io::uring_mailbox::{Inlet, InletReceiver, MailboxSeat, inlet, mailboxes};
 use crate::io::uring_net::{Connection, ConnectionOptions};
-use crate::io::{Clock, Disk, Spawn};
+use crate::io::{Clock, Spawn};
 use crate::partition::ProducerLimits;
 use crate::shard::log::{LogConfig, ShardLog};
 use crate::shard::mail::{Outgoing, ShardMessage, ShardReady};
 use crate::shard::recover::ShardIdentity;
 use crate::shard::requests::{Shard, ShardBounds, ShardParts};
 use crate::shard::start::{open_catalogue, start_log};
-use crate::shard::sweep::{OwnSegments, sweep_deleted_topics, sweep_own, sweep_shared};
+use crate::shard::sweep::Found;
 use crate::storage::layout::DataDir;
 use crate::storage::record_log::ROTATE_BYTES_MIN;
 use crate::storage::{SegmentId, StorageError};
@@ -498,10 +498,7 @@ async fn run_shard(
         elapsed_ms = u64::try_from((clock.monotonic() - started).as_millis()).unwrap_or(u64::MAX),
         "the shard has recovered"
     );
-    let mut found = Some(Found {
-        catalogue: state.clone(),
-        own: log.own_segments(),
-    });
+    let mut found = Some(Found::at_start(&log, &state));
     let outgoing: Vec<Rc<Outgoing>> = (0..plan.shards).map(|_| Rc::default()).collect();
     let shard = Shard::new(ShardParts {
         index: plan.index,
@@ -628,33 +625,6 @@ async fn run_shard(
                 }),
             )
         }
-    }
-}
-
-/// What a shard found at its start: what the sweep goes by.
-struct Found {
-    catalogue: CatalogueState,
-    own: OwnSegments,
-}
-
-impl Found {
-    /// `shared`: for the catalogue's owner, the shared segments that all shards need.
-    async fn sweep<D: Disk>(
-        self,
-        disk: &D,
-        data: &DataDir,
-        shard: ShardIndex,
-        shared: Option<HashSet<SegmentId>>,
-    ) -> Result<u64, StorageError> {
-        let Self { catalogue, own } = &self;
-        let mut removed = 0;
-        if let Some(shared) = shared {
-            removed += sweep_shared(disk, data, &shared, catalogue.incarnation).await?;
-            removed += sweep_deleted_topics(disk, data, catalogue).await?;
-        }
-        let owns = |key| catalogue.layout.owner(key) == shard;
-        removed += sweep_own(disk, data, catalogue, owns, own).await?;
-        Ok(removed)
     }
 }
 

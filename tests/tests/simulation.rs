@@ -4,35 +4,37 @@ use std::hash::{BuildHasher, Hasher};
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use gannet_tests::world::{Canary, Faults, Finding, Run};
+use gannet_engine::io::sim::FaultCounts;
+use gannet_tests::world::{Canary, Faults, Finding, Run, Summary};
 
-/// Runs the first seeds of a kind of faults.
-fn must_pass(faults: Faults, seeds: u64) {
+/// Runs the first seeds of a kind of faults, and says what they did together.
+fn must_pass(faults: Faults, seeds: u64) -> Summary {
+    let mut all = Summary::default();
     for seed in 0..seeds {
-        passes(seed, faults);
+        all += passes(seed, faults);
     }
+    say(&all.to_string());
+    all
 }
 
 /// Runs one seed.
-fn passes(seed: u64, faults: Faults) {
+fn passes(seed: u64, faults: Faults) -> Summary {
     say(&format!("seed {seed} with faults {faults:?}"));
     let run = Run {
         seed,
         faults,
         canary: None,
     };
-    if let Err(finding) = run.go() {
-        panic!("{finding}");
-    }
+    run.go().unwrap_or_else(|finding| panic!("{finding}"))
 }
 
 /// The first seed that finds a canary.
-fn finds(canary: Canary, seeds: u64) -> Box<Finding> {
+fn finds(canary: Canary, faults: Faults, seeds: u64) -> Box<Finding> {
     (0..seeds)
         .find_map(|seed| {
             let run = Run {
                 seed,
-                faults: Faults::None,
+                faults,
                 canary: Some(canary),
             };
             run.go().err()
@@ -46,27 +48,56 @@ fn say(what: &str) {
 
 #[test]
 fn nothing_acknowledged_is_lost_in_crashes() {
-    must_pass(Faults::None, 24);
+    let all = must_pass(Faults::None, 24);
+    assert_eq!(all.faults, FaultCounts::default());
+    assert!(all.duplicates > 0 && all.expiries > 0, "{all}");
+    assert!(all.swept_files > 0 && all.topic_files > 0, "{all}");
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_when_the_disk_fails() {
-    must_pass(Faults::Errors, 16);
+    let all = must_pass(Faults::Errors, 32);
+    let FaultCounts {
+        reads,
+        writes,
+        syncs,
+        dir_syncs,
+        opens,
+        ..
+    } = all.faults;
+    let struck = [reads, writes, syncs, dir_syncs, opens];
+    assert!(struck.iter().all(|struck| *struck > 0), "{all}");
 }
 
 #[test]
 fn a_full_disk_only_delays() {
-    must_pass(Faults::Full, 10);
+    let all = must_pass(Faults::Full, 10);
+    assert!(all.refused_full > 0, "{all}");
 }
 
 #[test]
 fn what_rots_is_fenced_and_never_wrong() {
-    must_pass(Faults::Rot, 16);
+    let all = must_pass(Faults::Rot, 16);
+    let FaultCounts {
+        lost_writes,
+        misdirected_writes,
+        flipped_bits,
+        failed_sectors,
+        ..
+    } = all.faults;
+    let struck = [
+        lost_writes,
+        misdirected_writes,
+        flipped_bits,
+        failed_sectors,
+    ];
+    assert!(struck.iter().all(|struck| *struck > 0), "{all}");
 }
 
 #[test]
 fn lying_syncs_never_make_a_wrong_record() {
-    must_pass(Faults::Lies, 12);
+    let all = must_pass(Faults::Lies, 12);
+    assert!(all.faults.lies > 0, "{all}");
 }
 
 #[test]
@@ -92,18 +123,23 @@ fn a_journal_file_whose_name_a_killed_life_never_synced_is_not_lost_with_what_is
 
 #[test]
 fn acknowledgements_before_the_write_is_durable_are_found() {
-    let finding = finds(Canary::AckBeforeDurable, 20);
+    let finding = finds(Canary::AckBeforeDurable, Faults::None, 20);
     assert!(!finding.steps.is_empty(), "{}", finding.what);
 }
 
 #[test]
 fn a_checkpoint_before_its_segments_are_synced_is_found() {
-    finds(Canary::CheckpointBeforeSegmentSync, 20);
+    finds(Canary::CheckpointBeforeSegmentSync, Faults::None, 20);
 }
 
 #[test]
 fn names_that_are_not_synced_are_found() {
-    finds(Canary::NoDirectorySync, 20);
+    finds(Canary::NoDirectorySync, Faults::None, 20);
+}
+
+#[test]
+fn a_failed_sync_of_a_segment_that_is_tried_again_is_found() {
+    finds(Canary::SegmentSyncRetried, Faults::Errors, 30);
 }
 
 /// Seeds that nobody ran before, for a third of a minute. What they find is told and does not fail the run: it is not the doing of whoever runs this.

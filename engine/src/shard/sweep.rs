@@ -7,10 +7,11 @@ use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use gannet_wire::TopicId;
+use gannet_wire::{ShardIndex, TopicId};
 
+use super::log::ShardLog;
 use crate::control::catalogue::{CatalogueState, TopicLife};
-use crate::io::{DirEntry, Disk};
+use crate::io::{Clock, DirEntry, Disk};
 use crate::storage::layout::DataDir;
 use crate::storage::segment::SegmentIds;
 use crate::storage::{PartitionKey, SegmentId, StorageError};
@@ -22,6 +23,44 @@ pub struct OwnSegments {
     pub live: HashSet<SegmentId>,
     /// Partitions that lost something. What their directories hold besides may be all that is left of it: it stays.
     pub fenced: HashSet<PartitionKey>,
+}
+
+/// What a shard found at its start: what the sweep goes by.
+#[derive(Debug)]
+pub struct Found {
+    catalogue: CatalogueState,
+    own: OwnSegments,
+}
+
+impl Found {
+    /// To be asked right before anything is served; see [`ShardLog::own_segments`].
+    #[must_use]
+    pub fn at_start<D: Disk, C: Clock>(log: &ShardLog<D, C>, catalogue: &CatalogueState) -> Self {
+        Self {
+            catalogue: catalogue.clone(),
+            own: log.own_segments(),
+        }
+    }
+
+    /// Removes what a shard has to see to, and says how many files that were. `shared`: for the catalogue's owner, the shared segments that all shards
+    /// need.
+    pub async fn sweep<D: Disk>(
+        self,
+        disk: &D,
+        data: &DataDir,
+        shard: ShardIndex,
+        shared: Option<HashSet<SegmentId>>,
+    ) -> Result<u64, StorageError> {
+        let Self { catalogue, own } = &self;
+        let mut removed = 0;
+        if let Some(shared) = shared {
+            removed += sweep_shared(disk, data, &shared, catalogue.incarnation).await?;
+            removed += sweep_deleted_topics(disk, data, catalogue).await?;
+        }
+        let owns = |key| catalogue.layout.owner(key) == shard;
+        removed += sweep_own(disk, data, catalogue, owns, own).await?;
+        Ok(removed)
+    }
 }
 
 /// Removes shared segments that no partition has a run in, left by a crash or by partitions that moved between shards. `live`: of all shards.

@@ -5,12 +5,12 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use gannet_tests::bits::{Moment, Strides, sweep, sweep_twins};
-use gannet_tests::world::{Canary, Faults, Run};
+use gannet_tests::world::{Canary, Faults, Run, Summary};
 
-const USAGE: &str = "gannet-sim [--from SEED] [--seeds N | --minutes M] [--faults none|errors|full|rot|lies] [--canary ack|segment|names] [--keep-going]
+const USAGE: &str = "gannet-sim [--from SEED] [--seeds N | --minutes M] [--faults none|errors|full|rot|lies] [--canary ack|segment|names|retry] [--keep-going]
 
 Runs one seed after the other. The first that shows a bug ends it, with the steps that lead there; the same seed and program show it again.
-Without --faults each kind has its turn; --canary switches a bug on that has to be found.
+Without --faults each kind has its turn; --canary switches a bug on that has to be found. In the end it tells how often each kind of fault struck.
 
 gannet-sim bits [--vital N] [--last N] [--body N] [--filler N] [--shards N] [--threads N]
 
@@ -101,8 +101,10 @@ fn bit_options(mut arguments: impl Iterator<Item = String>) -> Result<BitOptions
 
 fn run(options: &Options, out: &mut impl Write) -> std::io::Result<bool> {
     let began = Instant::now();
-    let (mut seeds, mut steps, mut acked, mut findings) = (0u64, 0u64, 0u64, 0u64);
-    writeln!(out, "from seed {}", options.from)?;
+    let (mut seeds, mut findings) = (0u64, 0u64);
+    let mut all = Summary::default();
+    let version = env!("CARGO_PKG_VERSION");
+    writeln!(out, "Gannet {version}, from seed {}", options.from)?;
     for seed in options.from..options.from.saturating_add(options.seeds) {
         if options.until.is_some_and(|until| Instant::now() >= until) {
             break;
@@ -114,10 +116,7 @@ fn run(options: &Options, out: &mut impl Write) -> std::io::Result<bool> {
         };
         seeds += 1;
         match run.go() {
-            Ok(summary) => {
-                steps += summary.steps;
-                acked += summary.acked_batches;
-            }
+            Ok(summary) => all += summary,
             Err(finding) if options.keep_going => {
                 findings += 1;
                 writeln!(out, "seed {seed} ({:?}): {}", run.faults, finding.what)?;
@@ -130,14 +129,16 @@ fn run(options: &Options, out: &mut impl Write) -> std::io::Result<bool> {
         if seeds % 1_000 == 0 {
             writeln!(
                 out,
-                "{seeds} seeds, {acked} acknowledgements, {steps} steps in {:?}",
+                "{seeds} seeds, {} acknowledgements, {} steps in {:?}",
+                all.acked_batches,
+                all.steps,
                 began.elapsed()
             )?;
         }
     }
     writeln!(
         out,
-        "{seeds} seeds, {findings} findings, {acked} acknowledgements, {steps} steps in {:?}",
+        "Gannet {version}: {seeds} seeds, {findings} findings in {:?}\n{all}",
         began.elapsed()
     )?;
     Ok(findings == 0)
@@ -186,6 +187,7 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options, Strin
                     "ack" => Canary::AckBeforeDurable,
                     "segment" => Canary::CheckpointBeforeSegmentSync,
                     "names" => Canary::NoDirectorySync,
+                    "retry" => Canary::SegmentSyncRetried,
                     _ => return Err(format!("there is no canary called {value}")),
                 });
             }

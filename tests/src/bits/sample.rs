@@ -112,6 +112,7 @@ pub(super) fn home(executor: &SimExecutor, disk: &SimDisk) -> Home {
         spawn: executor.spawner(),
         data: DataDir::new("/data"),
         config: config(),
+        removed: Rc::default(),
     }
 }
 

@@ -7,15 +7,15 @@ use std::rc::Rc;
 use futures_util::future::{join_all, try_join_all};
 use gannet_engine::control::catalogue::{Catalogue, Layout};
 use gannet_engine::io::Spawn;
-use gannet_engine::io::sim::{SimClock, SimSpawn};
+use gannet_engine::io::sim::{FaultCounts, SimClock, SimSpawn};
 use gannet_engine::shard::log::{LogConfig, ShardLog};
 use gannet_engine::shard::recover::{RecoveryReport, ShardIdentity};
 use gannet_engine::shard::slot::Slot;
 use gannet_engine::shard::start::{LogTasks, open_catalogue, start_log};
-use gannet_engine::shard::sweep::sweep_shared;
+use gannet_engine::shard::sweep::Found;
 use gannet_engine::storage::layout::DataDir;
 use gannet_engine::storage::{PartitionKey, SegmentId, StorageError};
-use gannet_wire::ShardIndex;
+use gannet_wire::{ShardIndex, TopicId};
 
 use super::disk::WorldDisk;
 
@@ -31,6 +31,10 @@ pub(crate) struct Broker {
     pub(crate) reports: Vec<RecoveryReport>,
     failure: Rc<RefCell<Option<String>>>,
     stopping: Cell<bool>,
+    /// Shards that still remove what a start found to be nobody's.
+    sweeping: Cell<usize>,
+    /// What the disk had done wrong before this life.
+    struck_before: FaultCounts,
 }
 
 /// Where a broker lives.
@@ -41,6 +45,16 @@ pub(crate) struct Home {
     pub(crate) spawn: SimSpawn,
     pub(crate) data: DataDir,
     pub(crate) config: LogConfig,
+    pub(crate) removed: Rc<Removed>,
+}
+
+/// Files that all lives removed as nobody's.
+#[derive(Default)]
+pub(crate) struct Removed {
+    /// By the sweep behind a start.
+    pub(crate) swept_files: Cell<u64>,
+    /// Behind the answer to a deletion.
+    pub(crate) topic_files: Cell<u64>,
 }
 
 impl Broker {
@@ -52,7 +66,9 @@ impl Broker {
             spawn,
             data,
             config,
+            ..
         } = home;
+        let struck_before = disk.sim.faults_struck();
         let catalogue = open_catalogue(disk, clock, data, shards, config, BROKER_ID).await?;
         let state = catalogue.state().clone();
         let recovered = try_join_all((0..shards).map(ShardIndex).map(|shard| {
@@ -76,22 +92,16 @@ impl Broker {
         }))
         .await?;
         let (logs, reports): (Vec<_>, Vec<_>) = recovered.into_iter().unzip();
+        let found: Vec<Found> = logs
+            .iter()
+            .map(|log| Found::at_start(log, &state))
+            .collect();
         let failure = Rc::new(RefCell::new(None));
         let tasks = logs
             .iter()
             .map(|log: &Rc<Log>| start_log(log, spawn, fails(log, &failure)))
             .collect();
-        let live: HashSet<SegmentId> = logs.iter().flat_map(|log| log.shared_segments()).collect();
-        let (disk, data, incarnation) = (disk.clone(), data.clone(), state.incarnation);
-        let failure_of_sweep = failure.clone();
-        spawn.spawn(async move {
-            if let Err(error) = sweep_shared(&disk, &data, &live, incarnation).await {
-                failure_of_sweep
-                    .borrow_mut()
-                    .get_or_insert(error.to_string());
-            }
-        });
-        Ok(Rc::new(Self {
+        let broker = Rc::new(Self {
             logs,
             tasks,
             layout: state.layout,
@@ -99,7 +109,54 @@ impl Broker {
             reports,
             failure,
             stopping: Cell::new(false),
-        }))
+            sweeping: Cell::new(found.len()),
+            struck_before,
+        });
+        broker.sweep(home, found);
+        Ok(broker)
+    }
+
+    /// Removes behind serving what nothing refers to, each shard its part.
+    fn sweep(self: &Rc<Self>, home: &Home, found: Vec<Found>) {
+        let live: HashSet<SegmentId> = self
+            .logs
+            .iter()
+            .flat_map(|log| log.shared_segments())
+            .collect();
+        let mut live = Some(live);
+        for ((shard, log), found) in (0u16..).map(ShardIndex).zip(&self.logs).zip(found) {
+            let (broker, log, home, live) = (self.clone(), log.clone(), home.clone(), live.take());
+            home.spawn.clone().spawn(async move {
+                match found.sweep(&home.disk, &home.data, shard, live).await {
+                    Ok(files) => add(&home.removed.swept_files, files),
+                    Err(error) => fails(&log, &broker.failure)(error),
+                }
+                broker.sweeping.set(broker.sweeping.get() - 1);
+            });
+        }
+    }
+
+    /// Whether what the start found to be nobody's is gone.
+    pub(crate) fn has_swept(&self) -> bool {
+        self.sweeping.get() == 0
+    }
+
+    /// A topic was deleted, durably: nobody serves it any more, and its files go once no shard needs them.
+    pub(crate) fn drop_topic(self: &Rc<Self>, home: &Home, topic: TopicId) {
+        for log in &self.logs {
+            log.drop_topic(topic);
+        }
+        let (broker, home) = (self.clone(), home.clone());
+        home.spawn.clone().spawn(async move {
+            join_all(broker.logs.iter().map(|log| log.topic_released(topic))).await;
+            let Some(owner) = broker.logs.first() else {
+                return;
+            };
+            match owner.remove_topic(topic).await {
+                Ok(files) => add(&home.removed.topic_files, files),
+                Err(error) => fails(owner, &broker.failure)(error),
+            }
+        });
     }
 
     /// The log and the slot of a partition, on the shard that owns it.
@@ -145,6 +202,11 @@ impl Broker {
         self.failure.borrow().clone()
     }
 
+    /// How often the disk did something wrong since this broker's start began.
+    pub(crate) fn struck(&self, home: &Home, kind: impl Fn(&FaultCounts) -> u64) -> u64 {
+        kind(&home.disk.sim.faults_struck()) - kind(&self.struck_before)
+    }
+
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.get()
     }
@@ -172,6 +234,10 @@ fn fails(
         log.fail(&error);
         failure.borrow_mut().get_or_insert(error.to_string());
     }
+}
+
+fn add(to: &Cell<u64>, files: u64) {
+    to.set(to.get() + files);
 }
 
 const BROKER_ID: u64 = 7;

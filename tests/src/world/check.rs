@@ -161,6 +161,7 @@ impl Client {
             (state.log_start(), state.durable_offset())
         };
         let mut cursor = ReadCursor::at(log_start);
+        let mut failures = 0;
         while cursor.offset < end {
             let wanted = cursor.offset;
             match log.read(&slot, &mut cursor, READ_BYTES).await {
@@ -181,10 +182,18 @@ impl Client {
                 }
                 Err(error) => {
                     self.check_read_error(key, &error, Some(wanted));
-                    let ReadError::Fenced(fence) = error else {
-                        return;
-                    };
-                    cursor = ReadCursor::at(fence.to);
+                    match error {
+                        ReadError::Fenced(fence) => cursor = ReadCursor::at(fence.to),
+                        // Another try finds it, and each file that could not be opened explains one that failed.
+                        ReadError::Storage(_) if failures < self.opens_failed() => failures += 1,
+                        ReadError::Storage(_) if self.broker.failure().is_none() => {
+                            self.shared.model.borrow_mut().violate(format!(
+                                "reading {key} at {wanted} fails again and again: {error}"
+                            ));
+                            return;
+                        }
+                        _ => return,
+                    }
                 }
             }
         }

@@ -28,8 +28,6 @@ pub(super) struct Client {
     pub(super) shared: Rc<Shared>,
     pub(super) home: Home,
     pub(super) random: Random,
-    /// Whether damage may have been done to the disk: then reads may say so.
-    pub(super) reads_may_fail: bool,
 }
 
 /// How busy the clients are.
@@ -72,6 +70,16 @@ impl Client {
         spawn.spawn(self.another().commit_offsets(load.pause_us_max));
         spawn.spawn(self.another().administer());
         spawn.spawn(self.another().set_clock());
+    }
+
+    /// Whether the disk failed to read something in this life: then reads may say so, until the next start.
+    fn reads_failed(&self) -> bool {
+        self.broker.struck(&self.home, |faults| faults.reads) > 0
+    }
+
+    /// How often the disk failed to open something in this life: as often reads may fail for it.
+    pub(super) fn opens_failed(&self) -> u64 {
+        self.broker.struck(&self.home, |faults| faults.opens)
     }
 
     fn ends(&self) -> bool {
@@ -336,7 +344,8 @@ impl Client {
         let Start::Timestamp(timestamp) = start else {
             return;
         };
-        if self.reads_may_fail {
+        if self.reads_failed() {
+            // What a read that failed held is passed over.
             return;
         }
         let log_start = self
@@ -406,7 +415,7 @@ impl Client {
                 }
             }
             ReadError::Fenced(fence) => {
-                if !self.reads_may_fail {
+                if !self.reads_failed() {
                     model.fenced(key, fence.from.0, fence.to.0);
                 }
             }
@@ -416,7 +425,7 @@ impl Client {
                 }
             }
             ReadError::Storage(_) => {
-                if !self.reads_may_fail && self.broker.failure().is_none() {
+                if self.opens_failed() == 0 && self.broker.failure().is_none() {
                     model.violate(format!("reading {key}: {error}"));
                 }
             }
@@ -564,9 +573,7 @@ impl Client {
             .await;
         match deleted {
             Some(Some(topic)) => {
-                for log in &self.broker.logs {
-                    log.drop_topic(topic.id);
-                }
+                self.broker.drop_topic(&self.home, topic.id);
                 self.shared.model.borrow_mut().topic_deleted(index);
             }
             Some(None) => self
@@ -592,14 +599,12 @@ impl Client {
             };
             self.shared
                 .note(|| format!("the wall clock jumps by {by_ms} ms"));
-            if (1..300_000).contains(&by_ms) {
-                self.shared.model.borrow_mut().wall_ahead_ms += by_ms.unsigned_abs();
-            }
-            if by_ms.abs() >= 3_600_000 {
-                // While the wall clock was off, the append clock may have fallen behind by all the time the broker was down.
-                let now_ms = self.shared.now_ms();
-                self.shared.model.borrow_mut().wall_ahead_ms += now_ms;
-            }
+            let now_ms = self.shared.now_ms();
+            self.shared
+                .model
+                .borrow_mut()
+                .append_clock
+                .wall_jumped(by_ms, now_ms);
             self.home.clock.jump_wall_ms(by_ms);
         }
     }

@@ -15,6 +15,8 @@ pub enum Canary {
     CheckpointBeforeSegmentSync,
     /// The names of new files are not made durable.
     NoDirectorySync,
+    /// A sync of a segment that failed is tried again and believed: the file system may call it a success although what it lost is not there.
+    SegmentSyncRetried,
 }
 
 /// See the module's text.
@@ -27,6 +29,7 @@ pub(crate) struct WorldDisk {
 pub(crate) struct WorldFile {
     sim: SimFile,
     skips_sync: bool,
+    retries_sync: bool,
 }
 
 impl WorldDisk {
@@ -51,6 +54,7 @@ impl Disk for WorldDisk {
         Ok(WorldFile {
             sim: self.sim.open(path, mode).await?,
             skips_sync: is_segment && self.canary == Some(Canary::CheckpointBeforeSegmentSync),
+            retries_sync: is_segment && self.canary == Some(Canary::SegmentSyncRetried),
         })
     }
 
@@ -95,7 +99,10 @@ impl DiskFile for WorldFile {
         if self.skips_sync {
             return Ok(());
         }
-        self.sim.sync().await
+        match self.sim.sync().await {
+            Err(_) if self.retries_sync => self.sim.sync().await,
+            synced => synced,
+        }
     }
 
     async fn allocate(&self, bytes: u64) -> io::Result<()> {

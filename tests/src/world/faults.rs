@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use gannet_engine::io::sim::{CrashPolicy, Fault, FaultKind, Random};
+use gannet_engine::io::sim::{CrashPolicy, Fault, FaultCounts, FaultKind, Random};
 use gannet_engine::storage::StorageError;
 
 use super::Faults;
@@ -36,30 +36,35 @@ impl World {
             self.verdict()?;
         }
         match broker.failure() {
-            Some(error) => self.failed(&error),
+            Some(error) => self.failed(broker, &error),
             None => Ok(()),
         }
     }
 
-    /// A broker said that it cannot go on: only errors of the disk are a reason.
-    pub(super) fn failed(&self, error: &str) -> Verdict {
+    /// A broker said that it cannot go on: only an operation that the disk failed in its life is a reason.
+    pub(super) fn failed(&self, broker: &Broker, error: &str) -> Verdict {
         self.shared.note(|| format!("the broker failed: {error}"));
-        match self.run.faults {
-            Faults::Errors => Ok(()),
-            _ => Err(format!("the broker failed: {error}")),
+        match broker.struck(&self.home, fatal_errors) {
+            0 => Err(format!("the broker failed: {error}")),
+            _ => Ok(()),
         }
     }
 
-    /// A start ended with an error: only errors of the disk, or a full one, are a reason.
-    pub(super) fn start_failed(&self, error: &StorageError) -> Verdict {
-        match self.run.faults {
-            Faults::Errors if matches!(error, StorageError::Io { .. }) => Ok(()),
-            Faults::Full if error.is_disk_full() => {
-                self.give_room();
-                Ok(())
-            }
-            _ => Err(format!("the start failed: {error}")),
+    /// A start ended with an error: only an operation that the disk failed during it is a reason, or a full disk. Of neither is there an endless supply.
+    pub(super) fn start_failed(
+        &self,
+        error: &StorageError,
+        struck_before: &FaultCounts,
+    ) -> Verdict {
+        let struck = fatal_errors(&self.disk.faults_struck()) > fatal_errors(struck_before);
+        if struck && matches!(error, StorageError::Io { .. }) {
+            return Ok(());
         }
+        if self.is_full.get() && error.is_disk_full() {
+            self.give_room();
+            return Ok(());
+        }
+        Err(format!("the start failed: {error}"))
     }
 
     /// The process goes on for a moment after a failure, as the real one does to say goodbye; nothing may be acknowledged wrongly in it.
@@ -111,7 +116,7 @@ impl World {
         self.shared.quiet.set(false);
         self.verdict()?;
         if let Some(error) = broker.failure() {
-            return self.failed(&error);
+            return self.failed(broker, &error);
         }
         let refused = self.shared.refused_full.get();
         self.client(broker).start_all(self.dice(Load::draw));
@@ -146,7 +151,7 @@ impl World {
         let left = self.disk.clear_faults();
         self.verdict()?;
         if let Some(error) = broker.failure() {
-            return self.failed(&error);
+            return self.failed(broker, &error);
         }
         // One damage a life: two at once could be a commit and the mark above it.
         let struck = planned && left == 0;
@@ -230,6 +235,11 @@ impl World {
             Err(stopped) => Err(format!("a start after lies did not end: {stopped:?}")),
         }
     }
+}
+
+/// Errors of the disk that a broker or a start may end of. A read is none: what it would have given is withheld, or read from a copy.
+fn fatal_errors(faults: &FaultCounts) -> u64 {
+    faults.writes + faults.syncs + faults.dir_syncs + faults.opens
 }
 
 fn draw_error(random: &mut Random) -> Fault {

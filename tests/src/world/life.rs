@@ -55,6 +55,7 @@ impl World {
             spawn: executor.spawner(),
             data: DataDir::new("/data"),
             config,
+            removed: Rc::default(),
         };
         let shards = pick(&mut random, &[1, 1, 2, 3]);
         Self {
@@ -105,6 +106,10 @@ impl World {
             duplicates: self.shared.duplicates.get(),
             refused_full: self.shared.refused_full.get(),
             written_bytes: self.disk.counts().written_bytes,
+            expiries: model.expiries,
+            swept_files: self.home.removed.swept_files.get(),
+            topic_files: self.home.removed.topic_files.get(),
+            faults: self.disk.faults_struck(),
         }
     }
 
@@ -146,10 +151,17 @@ impl World {
             let shards = self.shards.get();
             self.shared
                 .note(|| format!("start with {shards} shards, cut after {cut_after:?} steps"));
+            let (began_ms, struck) = (self.shared.now_ms(), self.disk.faults_struck());
             let start = Broker::start(&self.home, shards);
             let steps_max = cut_after.unwrap_or(START_STEPS_MAX);
             match self.executor.block_on_steps(start, steps_max) {
                 Ok(Ok(broker)) => {
+                    let now_ms = self.shared.now_ms();
+                    self.shared
+                        .model
+                        .borrow_mut()
+                        .append_clock
+                        .started(began_ms, now_ms);
                     let clean = self.stopped_cleanly.replace(false);
                     check::check_start(&broker, &self.shared, clean);
                     self.verdict()?;
@@ -157,7 +169,7 @@ impl World {
                 }
                 Ok(Err(error)) => {
                     self.shared.note(|| format!("the start failed: {error}"));
-                    self.start_failed(&error)?;
+                    self.start_failed(&error, &struck)?;
                 }
                 // A move to other shards waits for room.
                 Err(_) if self.is_full.get() => self.give_room(),
@@ -182,7 +194,6 @@ impl World {
             shared: self.shared.clone(),
             home: self.home.clone(),
             random: self.dice(Random::fork),
-            reads_may_fail: self.run.faults == Faults::Errors,
         }
     }
 
@@ -190,6 +201,9 @@ impl World {
         self.shared.note(|| "check everything".to_owned());
         let client = self.client(broker);
         self.within(CHECK_MAX, "reading everything", client.check_everything())?;
+        if let Some(error) = broker.failure() {
+            self.failed(broker, &error)?;
+        }
         self.verdict()
     }
 
@@ -226,7 +240,7 @@ impl World {
         };
         self.within(STOP_MAX, "a clean stop", stopping)?;
         if let Some(error) = broker.failure() {
-            return self.failed(&error);
+            return self.failed(broker, &error);
         }
         self.verdict()
     }
@@ -278,6 +292,7 @@ impl World {
                 late.create_topic().await;
             }
         })?;
+        let refused = self.shared.refused_plain.get();
         self.within(SERVE_MAX, "publishing everywhere", async {
             let keys = client.shared.model.borrow().live_keys();
             for key in keys {
@@ -291,7 +306,10 @@ impl World {
         };
         self.within(SERVE_MAX, "acknowledging everything", answered)?;
         if let Some(error) = broker.failure() {
-            return Err(format!("the broker failed without a fault: {error}"));
+            self.failed(&broker, &error)?;
+        }
+        if self.shared.refused_plain.get() > refused {
+            return Err("a batch is refused although there is no fault any more".to_owned());
         }
         self.check_unacked()?;
         self.check_everything(&broker)?;
@@ -301,8 +319,32 @@ impl World {
         self.stopped_cleanly.set(true);
         let broker = self.start()?;
         self.check_everything(&broker)?;
+        self.check_nothing_is_left(&broker)?;
         self.executor.crash();
         drop(broker);
+        Ok(())
+    }
+
+    /// Of topics that are gone no file stays for longer than the next start's sweep takes.
+    fn check_nothing_is_left(&self, broker: &Rc<Broker>) -> Verdict {
+        let swept = async {
+            while !broker.has_swept() {
+                self.home.clock.sleep(Duration::from_millis(1)).await;
+            }
+        };
+        self.within(SWEEP_MAX, "sweeping", swept)?;
+        let live = self.shared.model.borrow().live_keys();
+        let topics = self.home.data.topics();
+        for (path, _) in self.disk.list_tree() {
+            let topic = path
+                .strip_prefix(&topics)
+                .ok()
+                .and_then(|below| below.iter().next()?.to_str())
+                .and_then(DataDir::topic_of_name);
+            if topic.is_some_and(|topic| !live.iter().any(|key| key.topic == topic)) {
+                return Err(format!("{path:?} is left of a topic that was deleted"));
+            }
+        }
         Ok(())
     }
 
@@ -399,4 +441,5 @@ const STEPS_MAX: u64 = 3_000_000;
 /// A read takes less than a millisecond, and there are a few thousand batches.
 const CHECK_MAX: Duration = Duration::from_secs(120);
 const SERVE_MAX: Duration = Duration::from_secs(30);
+const SWEEP_MAX: Duration = Duration::from_secs(30);
 const STOP_MAX: Duration = Duration::from_secs(60);

@@ -8,6 +8,7 @@
 //! shards run on one thread and are told of topics directly), clocks that run at another speed, and whatever the simulated disk cannot
 //! ([`gannet_engine::io::sim`]).
 
+mod append_clock;
 pub(crate) mod batches;
 pub(crate) mod broker;
 mod check;
@@ -18,12 +19,14 @@ mod life;
 mod limits;
 mod model;
 mod shared;
+mod summary;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use disk::Canary;
 use life::World;
+pub use summary::Summary;
 
 /// What goes wrong besides crashes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,25 +69,6 @@ pub struct Run {
     pub faults: Faults,
     /// A bug to be found.
     pub canary: Option<Canary>,
-}
-
-/// What a run did, when nothing was wrong.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Summary {
-    /// Lives of the broker, those that ended during their start included.
-    pub lives: u64,
-    /// Steps of the executor.
-    pub steps: u64,
-    /// Acknowledgements of durable batches.
-    pub acked_batches: u64,
-    /// Batches that readers were given.
-    pub delivered_batches: u64,
-    /// Batches that were recognized as sent before.
-    pub duplicates: u64,
-    /// Publishes refused because the disk was full.
-    pub refused_full: u64,
-    /// Bytes written to the disk.
-    pub written_bytes: u64,
 }
 
 /// A run that showed a bug.

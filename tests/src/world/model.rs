@@ -11,6 +11,8 @@ use gannet_wire::batch::{STAMP_BYTES, verify_stamped};
 use gannet_wire::frame::TopicSettings;
 use gannet_wire::{Offset, PartitionIndex, TopicId};
 
+use super::append_clock::AppendClockBounds;
+
 /// A batch as a client sent it, once or several times.
 pub(super) struct Attempt {
     pub(super) key: PartitionKey,
@@ -41,8 +43,8 @@ pub(super) struct PartitionModel {
 struct Placed {
     attempt: u64,
     next_offset: u64,
-    /// When it was appended, on the simulated clock.
-    at_ms: u64,
+    /// The earliest that it can be stamped with; see [`AppendClockBounds`].
+    stamp_ms_min: i64,
 }
 
 #[derive(Default)]
@@ -89,11 +91,12 @@ pub(super) struct Model {
     next_attempt: u64,
     /// Bytes on the disk were changed behind the broker's back: ranges may be fenced.
     pub(super) rot: bool,
-    /// How far the wall clock was moved ahead in steps that the append clock follows at once.
-    pub(super) wall_ahead_ms: u64,
+    pub(super) append_clock: AppendClockBounds,
     violation: Option<String>,
     pub(super) acked_batches: u64,
     pub(super) delivered_batches: u64,
+    /// Times that a client found a log start ahead of where it was.
+    pub(super) expiries: u64,
 }
 
 impl Model {
@@ -139,6 +142,7 @@ impl Model {
             return;
         };
         let next_offset = base + u64::from(attempt.records);
+        let stamp_ms_min = self.append_clock.stamp_ms_min(now_ms);
         match attempt.placed {
             None if base == partition.end => {
                 attempt.placed = Some(base);
@@ -148,7 +152,7 @@ impl Model {
                     Placed {
                         attempt: id,
                         next_offset,
-                        at_ms: now_ms,
+                        stamp_ms_min,
                     },
                 );
             }
@@ -289,6 +293,7 @@ impl Model {
             return;
         }
         partition.log_start = log_start;
+        self.expiries += 1;
         let kept_bytes: u64 = partition
             .log
             .range(log_start..)
@@ -298,20 +303,20 @@ impl Model {
         let by_size = settings
             .retention_bytes
             .is_some_and(|bytes| kept_bytes >= bytes);
-        let newest_gone_ms = partition
+        let newest_gone = partition
             .log
             .range(..log_start)
-            .map(|(_, placed)| placed.at_ms)
-            .max()
-            .unwrap_or(0);
-        let age_ms = now_ms.saturating_sub(newest_gone_ms) + self.wall_ahead_ms;
-        // A batch is as old as the first one of its commit, which a write in flight may have held up.
+            .map(|(_, placed)| placed.stamp_ms_min)
+            .max();
+        let age_ms_max = newest_gone.map_or(i64::MAX, |stamp_ms| {
+            self.append_clock.now_ms_max(now_ms) - stamp_ms
+        });
         let by_time = settings
             .retention_ms
-            .is_some_and(|ms| age_ms + COMMIT_MS_MAX >= ms);
+            .is_some_and(|ms| i128::from(age_ms_max) >= i128::from(ms));
         if !by_size && !by_time && !self.rot {
             self.violate(format!(
-                "{key} was expired up to {log_start} too early: {kept_bytes} bytes are left, the newest one gone is {age_ms} ms old, and its retention is {settings:?}"
+                "{key} was expired up to {log_start} too early: {kept_bytes} bytes are left, the newest one gone is {age_ms_max} ms old at the most, and its retention is {settings:?}"
             ));
         }
     }
@@ -475,6 +480,3 @@ impl Model {
         self.partitions.keys().filter(live).copied().collect()
     }
 }
-
-/// The longest that a batch waits for its commit while the disk is slow.
-const COMMIT_MS_MAX: u64 = 50;

@@ -81,6 +81,8 @@ pub(super) struct Shared {
     pub(super) clock: SimClock,
     /// Publishes that were refused because the disk was full.
     pub(super) refused_full: Cell<u64>,
+    /// Batches without a producer that were refused, for whatever reason.
+    pub(super) refused_plain: Cell<u64>,
     pub(super) duplicates: Cell<u64>,
     /// What happened, when someone wants to know.
     steps: Option<RefCell<Vec<String>>>,
@@ -96,6 +98,7 @@ impl Shared {
             quiet: Cell::new(false),
             clock,
             refused_full: Cell::new(0),
+            refused_plain: Cell::new(0),
             duplicates: Cell::new(0),
             steps: traced.then(RefCell::default),
         })
@@ -210,7 +213,10 @@ impl Shared {
                 if error.code == ErrorCode::DiskFull {
                     self.refused_full.set(self.refused_full.get() + 1);
                 }
-                let Some(producer) = producer else { return };
+                let Some(producer) = producer else {
+                    self.refused_plain.set(self.refused_plain.get() + 1);
+                    return;
+                };
                 let outage = matches!(
                     error.code,
                     ErrorCode::DiskFull

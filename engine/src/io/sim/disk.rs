@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::fault::OpKind;
 use super::medium::{BLOCK, Inode, Medium};
-use super::{CrashPolicy, Fault, FaultKind, OpCounts, Random, SimClock, SimExecutor};
+use super::{CrashPolicy, Fault, FaultCounts, FaultKind, OpCounts, Random, SimClock, SimExecutor};
 use crate::io::{BLOCK_BYTES, DirEntry, Disk, DiskBuffer, DiskBufferMut, DiskFile, OpenMode};
 
 /// A disk in memory that loses, tears and lies as the [module](super) says. Clones are the same disk.
@@ -42,6 +42,7 @@ struct State {
     random: Random,
     faults: Vec<Fault>,
     counts: OpCounts,
+    struck: FaultCounts,
     latency: (Duration, Duration),
     lying: bool,
 }
@@ -67,6 +68,7 @@ impl SimDisk {
                 random: executor.fork_random(),
                 faults: Vec::new(),
                 counts: OpCounts::default(),
+                struck: FaultCounts::default(),
                 latency: (Duration::from_micros(20), Duration::from_micros(400)),
                 lying: false,
             },
@@ -85,6 +87,7 @@ impl SimDisk {
                 random: executor.fork_random(),
                 faults: Vec::new(),
                 counts: OpCounts::default(),
+                struck: FaultCounts::default(),
                 latency: state.latency,
                 lying: state.lying,
             },
@@ -134,6 +137,12 @@ impl SimDisk {
     #[must_use]
     pub fn counts(&self) -> OpCounts {
         self.world.state.borrow().counts
+    }
+
+    /// The faults that happened so far.
+    #[must_use]
+    pub fn faults_struck(&self) -> FaultCounts {
+        self.world.state.borrow().struck
     }
 
     /// Operations that were submitted and have not completed.
@@ -215,6 +224,7 @@ impl SimDisk {
     /// When the file is not there or too short.
     pub fn flip_bit(&self, path: &Path, position: u64, bit: u32) {
         self.change(path, position, 1, |byte| *byte ^= 1 << bit);
+        self.world.state.borrow_mut().struck.flipped_bits += 1;
     }
 
     /// Makes the 512 bytes around `position` unreadable until they are written again.
@@ -223,11 +233,9 @@ impl SimDisk {
     /// When the file is not there.
     pub fn fail_sector(&self, path: &Path, position: u64) {
         let inode = self.expect_file(path);
-        self.world
-            .state
-            .borrow_mut()
-            .medium
-            .fail_sector(inode, position);
+        let state = &mut *self.world.state.borrow_mut();
+        state.medium.fail_sector(inode, position);
+        state.struck.failed_sectors += 1;
     }
 
     /// Cuts or extends a file, durably.
@@ -476,7 +484,9 @@ impl DiskFile for SimFile {
                     return Err(io::Error::from_raw_os_error(errno));
                 }
                 medium.write(inode, position, &buffer);
-                if durable && !state.lying {
+                if durable && state.lying {
+                    state.struck.lies += 1;
+                } else if durable {
                     medium.settle(inode, position, bytes);
                 }
                 Ok(())
@@ -531,7 +541,9 @@ impl DiskFile for SimFile {
                     medium.lose_some(inode, random);
                     return Err(io::Error::from_raw_os_error(libc::EIO));
                 }
-                if !state.lying {
+                if state.lying {
+                    state.struck.lies += 1;
+                } else {
                     medium.sync(inode, until, bytes);
                 }
                 Ok(())
@@ -599,7 +611,9 @@ impl World {
             .faults
             .iter_mut()
             .position(|fault| fault.strikes(op, path))?;
-        Some(state.faults.remove(index).kind)
+        let kind = state.faults.remove(index).kind;
+        state.struck.count(kind);
+        Some(kind)
     }
 
     /// Hands an operation to the disk, which completes it after a while even if nobody waits any more.

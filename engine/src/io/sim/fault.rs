@@ -1,5 +1,6 @@
 //! What a test may ask the simulated disk to do wrong.
 
+use std::ops::AddAssign;
 use std::path::Path;
 
 /// What survives when [`SimDisk::crash`](super::SimDisk::crash) takes the power away.
@@ -65,6 +66,72 @@ pub struct OpCounts {
     pub allocates: u64,
     pub dir_syncs: u64,
     pub removes: u64,
+}
+
+/// How many faults of each kind happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct FaultCounts {
+    pub reads: u64,
+    pub writes: u64,
+    pub writes_no_room: u64,
+    pub lost_writes: u64,
+    pub misdirected_writes: u64,
+    pub syncs: u64,
+    pub dir_syncs: u64,
+    pub opens: u64,
+    pub allocates: u64,
+    /// Syncs and durable writes that made nothing durable and claimed success.
+    pub lies: u64,
+    pub flipped_bits: u64,
+    pub failed_sectors: u64,
+}
+
+impl FaultCounts {
+    pub(super) fn count(&mut self, kind: FaultKind) {
+        *match kind {
+            FaultKind::Read => &mut self.reads,
+            FaultKind::Write => &mut self.writes,
+            FaultKind::WriteNoRoom => &mut self.writes_no_room,
+            FaultKind::LostWrite => &mut self.lost_writes,
+            FaultKind::MisdirectedWrite { .. } => &mut self.misdirected_writes,
+            FaultKind::Sync => &mut self.syncs,
+            FaultKind::SyncDir => &mut self.dir_syncs,
+            FaultKind::Open { .. } => &mut self.opens,
+            FaultKind::Allocate => &mut self.allocates,
+        } += 1;
+    }
+}
+
+impl AddAssign for FaultCounts {
+    fn add_assign(&mut self, other: Self) {
+        let Self {
+            reads,
+            writes,
+            writes_no_room,
+            lost_writes,
+            misdirected_writes,
+            syncs,
+            dir_syncs,
+            opens,
+            allocates,
+            lies,
+            flipped_bits,
+            failed_sectors,
+        } = other;
+        self.reads += reads;
+        self.writes += writes;
+        self.writes_no_room += writes_no_room;
+        self.lost_writes += lost_writes;
+        self.misdirected_writes += misdirected_writes;
+        self.syncs += syncs;
+        self.dir_syncs += dir_syncs;
+        self.opens += opens;
+        self.allocates += allocates;
+        self.lies += lies;
+        self.flipped_bits += flipped_bits;
+        self.failed_sectors += failed_sectors;
+    }
 }
 
 /// The kinds of operations that a fault can strike.
