@@ -16,7 +16,7 @@ pub mod world;
 pub use command::RunningCommand;
 pub use contents::{Contents, connect, numbers, publish_numbers, read_all, read_kept};
 pub use loop_disk::LoopDisk;
-pub use machine::{TestUser, another_real_disk, as_root, real_text_file, skipped};
+pub use machine::{TestUser, another_real_disk, as_root, real_text_file, skipped, skipped_peer};
 pub use network::Cable;
 pub use peer::RawPeer;
 pub use program::{

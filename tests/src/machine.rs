@@ -1,5 +1,6 @@
 //! What the machine of the test has to offer.
 
+use std::ffi::OsStr;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -7,18 +8,33 @@ use std::process::{Command, Stdio};
 
 use crate::program::gannet;
 
-/// Says that a test, or a part of it, did not run and why: past the test framework, which would keep it from who reads its output.
+/// Says that a test, or a part of it, did not run and why: the machine lacks what it needs.
 ///
 /// # Panics
-/// On a machine that has to offer everything: where `GANNET_SKIP_NOTHING` is set.
+/// On a machine that has to offer everything: where `TESTS_SKIP_NOTHING` is set.
 pub fn skipped(why: &str) {
+    say_skipped(why);
+    assert!(
+        !skips_nothing(std::env::var_os("TESTS_SKIP_NOTHING").as_deref()),
+        "this machine is to skip nothing: {why}"
+    );
+}
+
+/// Says that another broker took no part, which is nobody's duty: never a failure.
+pub fn skipped_peer(why: &str) {
+    say_skipped(why);
+}
+
+/// Past the test framework, which would keep it from who reads its output.
+fn say_skipped(why: &str) {
     let test = std::thread::current().name().unwrap_or("main").to_owned();
     // Without a stderr there is nobody to tell.
     let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {why}");
-    assert!(
-        std::env::var_os("GANNET_SKIP_NOTHING").is_none_or(|set| set.is_empty()),
-        "this machine is to skip nothing: {why}"
-    );
+}
+
+/// What `TESTS_SKIP_NOTHING` says. Empty is as good as not set. (Without a prefix of ours: a broker takes those for its configuration.)
+fn skips_nothing(variable: Option<&OsStr>) -> bool {
+    variable.is_some_and(|value| !value.is_empty())
 }
 
 /// Whether this process is root's.
@@ -148,3 +164,15 @@ impl TestUser {
 }
 
 const NOBODY: u32 = 65534;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_that_is_to_skip_nothing_says_so_by_any_value_but_the_empty_one() {
+        assert!(skips_nothing(Some(OsStr::new("1"))));
+        assert!(!skips_nothing(Some(OsStr::new(""))));
+        assert!(!skips_nothing(None));
+    }
+}

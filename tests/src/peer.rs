@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use gannet_wire::frame::{Frame, FrameDecoder, FrameLimits, Hello, HelloReply, Message, encode};
@@ -188,6 +188,47 @@ impl RawPeer {
             }
         }
         false
+    }
+
+    /// Sends a byte after each `pause` until the server closes the connection; returns how many Pings came meanwhile.
+    ///
+    /// # Panics
+    /// When the server takes all of the bytes, or says anything else.
+    pub fn trickle(&mut self, bytes: &[u8], pause: Duration) -> u64 {
+        self.stream
+            .set_read_timeout(Some(pause))
+            .expect("a socket can be set up");
+        let mut pings = 0;
+        for byte in bytes {
+            self.send_bytes(&[*byte]);
+            // The next one is due a pause from now, whatever comes.
+            let due = Instant::now() + pause;
+            let mut piece = [0; 4096];
+            match self.stream.read(&mut piece) {
+                Ok(0) => return pings,
+                Ok(read) => self
+                    .received
+                    .extend_from_slice(piece.get(..read).unwrap_or_default()),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return pings,
+                Err(_) => continue,
+            }
+            while let Ok(Some(frame)) = self.decoder.decode(&mut self.received) {
+                assert!(matches!(frame.message, Message::Ping(_)), "{frame:?}");
+                pings += 1;
+            }
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
+        panic!("the server took all {} bytes", bytes.len());
+    }
+
+    /// Takes one byte of what the server sends, and keeps it for what is received later.
+    ///
+    /// # Panics
+    /// When none comes for long.
+    pub fn take_byte(&mut self) {
+        let mut byte = [0];
+        self.stream.read_exact(&mut byte).expect("there is more");
+        self.received.extend_from_slice(&byte);
     }
 
     /// What the server says before it closes the connection: an error, if anything.

@@ -1,12 +1,15 @@
-//! A client that does not read costs a bounded piece of memory, and the others nothing.
+//! A client that does not read, or reads or sends a byte at a time, costs a bounded piece of memory for a bounded time, and the others nothing.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::{Bytes, BytesMut};
 use gannet_tests::{RawPeer, Server, connect, data_dir, numbers, publish_numbers, read_all};
+use gannet_wire::batch::{BatchHeader, Records};
 use gannet_wire::client::blocking::Client;
 use gannet_wire::client::{ConsumerConfig, Partitions, ProducerConfig};
-use gannet_wire::frame::{Message, Start, Subscribe, TopicSettings};
-use gannet_wire::{PartitionIndex, SubscriptionId};
+use gannet_wire::frame::{Message, Publish, Start, Subscribe, TopicSettings, encode};
+use gannet_wire::{CorrelationId, Offset, PartitionIndex, SubscriptionId, TopicId};
 
 const MIB: u64 = 1 << 20;
 /// A broker that holds little, so that what a stalled client adds can be seen.
@@ -166,4 +169,179 @@ fn a_stalled_client_is_closed_and_what_it_held_is_freed() {
         std::thread::sleep(Duration::from_millis(50));
     }
     drop(stalled);
+}
+
+/// The beginning of a Publish of so many bytes, as many as are sent in 40 s with these pauses: a server that waits for the rest of it is found out.
+fn endless_frame(batch_bytes: usize, pause: Duration) -> Vec<u8> {
+    const FOUND_OUT_AFTER: Duration = Duration::from_secs(40);
+    let mut frame = BytesMut::new();
+    let publish = Message::Publish(Publish {
+        topic: TopicId(1),
+        partition: PartitionIndex(0),
+        durability: None,
+        batch: Bytes::from(vec![0; batch_bytes]),
+    });
+    encode(CorrelationId(1), &publish, &mut frame);
+    frame.truncate(FOUND_OUT_AFTER.div_duration_f64(pause) as usize);
+    frame.to_vec()
+}
+
+#[test]
+fn a_frame_that_trickles_ends_its_connection_after_six_heartbeats_and_the_others_are_served_meanwhile()
+ {
+    let dir = data_dir();
+    let server = Server::start_with(dir.path(), 1, &["network.heartbeat_ms=1s"]);
+    let client = connect(server.address());
+    client
+        .create_topic("aside", 1, &TopicSettings::default())
+        .expect("new");
+    // One does not come beyond the frame's header, the next one draws on the receive budget, the last one need not.
+    let tricklers = [(1_000, 1 << 20), (20, 1 << 20), (20, 32 << 10)];
+    let mut served_meanwhile = false;
+    let pings = std::thread::scope(|scope| {
+        let tricklers = tricklers.map(|(pause_ms, batch_bytes)| {
+            let pause = Duration::from_millis(pause_ms);
+            let mut peer = RawPeer::greeted(server.address());
+            scope.spawn(move || peer.trickle(&endless_frame(batch_bytes, pause), pause))
+        });
+        let mut published = 0;
+        while !tricklers.iter().all(|trickler| trickler.is_finished()) {
+            publish_numbers(&client, "aside", published..published + 10);
+            published += 10;
+            assert_eq!(read_all(&client, "aside").len() as u64, published);
+            served_meanwhile |= !tricklers.iter().any(|trickler| trickler.is_finished());
+        }
+        tricklers.map(|trickler| trickler.join().expect("its connection is closed"))
+    });
+    assert!(served_meanwhile, "the others had to wait");
+    assert_eq!(server.log_with("did not finish a frame in time").len(), 3);
+    // By the server's own count of heartbeats: it looks once in each, and pings at most twice.
+    assert!(pings.iter().all(|pings| *pings <= 2 * 7), "{pings:?}");
+}
+
+#[test]
+fn frames_that_trickle_give_back_the_memory_they_keep_from_the_others() {
+    // More than the budget has room for.
+    const TRICKLERS: usize = 72;
+    let dir = data_dir();
+    let server = Server::start_with(dir.path(), 1, &["network.heartbeat_ms=500ms"]);
+    let client = connect(server.address());
+    client
+        .create_topic("wide", 1, &TopicSettings::default())
+        .expect("new");
+    let mut tricklers: Vec<RawPeer> = (0..TRICKLERS)
+        .map(|_| RawPeer::greeted(server.address()))
+        .collect();
+    let pause = Duration::from_millis(100);
+    let frame = endless_frame(1 << 20, pause);
+    let (beginning, rest) = frame.split_at(32);
+    for peer in &mut tricklers {
+        peer.send_bytes(beginning);
+    }
+    let served = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (served, client) = (&served, &client);
+        scope.spawn(move || {
+            for byte in rest {
+                for peer in &mut tricklers {
+                    peer.send_bytes(&[*byte]);
+                }
+                if served.load(Ordering::Relaxed) {
+                    return;
+                }
+                std::thread::sleep(pause);
+            }
+            panic!("nobody closes them");
+        });
+        let producer = client
+            .producer("wide", ProducerConfig::default())
+            .expect("it exists");
+        producer
+            .send(None, None, Some(&[7; 500 << 10]), &[], None)
+            .expect("it is taken");
+        producer.close().expect("it is acknowledged");
+        served.store(true, Ordering::Relaxed);
+    });
+    let closed = server.log_with("did not finish a frame in time").len();
+    assert!(closed > 0, "nothing was kept from anybody");
+}
+
+/// Stops a thread beside this one, whichever way this one ends.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn subscribers_that_read_a_byte_at_a_time_stop_nobody_and_get_everything_once_they_read_faster() {
+    const SLOW: u64 = 16;
+    const RECORD_BYTES: u64 = 10_000;
+    let dir = data_dir();
+    let server = Server::start_with(dir.path(), 1, &SMALL);
+    let client = connect(server.address());
+    let topic = client
+        .create_topic("wide", 1, &TopicSettings::default())
+        .expect("new")
+        .topic;
+    client
+        .create_topic("aside", 1, &TopicSettings::default())
+        .expect("new");
+    publish_bytes(&client, "wide", 32 * MIB);
+    let before = server.memory_peak_bytes();
+    let mut slow: Vec<RawPeer> = (0..SLOW)
+        .map(|_| {
+            let mut peer = RawPeer::greeted(server.address());
+            peer.send(&Message::Subscribe(Subscribe {
+                subscription: SubscriptionId(0),
+                topic,
+                partition: PartitionIndex(0),
+                start: Start::Earliest,
+                credit: u64::MAX,
+            }));
+            peer
+        })
+        .collect();
+
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (stop, slow) = (&stop, &mut slow);
+        scope.spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                slow.iter_mut().for_each(RawPeer::take_byte);
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        let _stop = Stop(stop);
+        publish_bytes(&client, "wide", 32 * MIB);
+        publish_numbers(&client, "aside", 0..2_000);
+        assert_eq!(read_all(&client, "aside").len(), 2_000);
+    });
+    let grown = server.memory_peak_bytes().saturating_sub(before);
+    // As for those that never read; all of it for each of them would be a gibibyte.
+    let bound = SLOW * (2 + 2 + 1) * MIB + 64 * MIB;
+    assert!(grown < bound, "memory grew by {} MiB", grown / MIB);
+
+    let mut peer = slow.swap_remove(0);
+    drop(slow);
+    let mut next = Offset(0);
+    while next < Offset(2 * (32 * MIB / RECORD_BYTES)) {
+        let frame = peer.receive().expect("it is served");
+        let Message::Deliver(deliver) = frame.message else {
+            continue;
+        };
+        let mut batches = deliver.batches;
+        while !batches.is_empty() {
+            let header = BatchHeader::read_from_prefix_of(&batches).expect("it is whole");
+            let batch_bytes = header.batch_bytes();
+            let records = Records::open(batches.split_to(batch_bytes)).expect("it is whole");
+            for (offset, record) in records.iter() {
+                assert_eq!(offset, next);
+                assert_eq!(record.value.map(<[u8]>::len), Some(RECORD_BYTES as usize));
+                next = Offset(offset.0 + 1);
+            }
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use gannet_tests::{data_dir, ends, load_generator, race_program, skipped};
+use gannet_tests::{data_dir, ends, load_generator, race_program, skipped_peer};
 use serde_json::Value;
 
 const SCENARIOS: [&str; 2] = ["paced", "saturated-large"];
@@ -182,7 +182,7 @@ fn a_tiny_race_runs_the_peers_that_are_installed() {
         .iter()
         .any(|words| said.contains(words));
         if is_absent {
-            skipped(&format!("{peer} in the race: {said}"));
+            skipped_peer(&format!("{peer} in the race: {said}"));
             continue;
         }
         assert_eq!(status, Some(0), "{peer}: {said}");

@@ -4,7 +4,7 @@
 //! | row | when | what happens |
 //! |---|---|---|
 //! | `Flushed` | LSN at or below the checkpoint's | nothing: segments have it |
-//! | `CutBefore` | behind a cut that an earlier recovery decided | nothing: it was never acknowledged |
+//! | `CutBefore` | behind a cut that an earlier recovery decided, or a newer life has the same LSN | nothing: it was never acknowledged |
 //! | `Replay` | whole, and the next LSN | its entries go to their partitions |
 //! | `Rot` | not whole (or missing), at or below `Dur` | fenced: whole entries are salvaged, the others' offsets are reported |
 //! | `TornTail` | not whole (or missing), above `Dur` | the log ends before it |

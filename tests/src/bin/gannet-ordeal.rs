@@ -10,6 +10,8 @@ use gannet_wire::frame;
 
 /// The machine did not let it.
 const SKIPPED: u8 = 3;
+/// Long enough for a broker to be as fast as it gets.
+const SATURATED: Duration = Duration::from_secs(10);
 
 /// Takes real brokers down under load, again and again, and checks every record that their clients sent, were told of, and were given. Ends with the first thing that
 /// is wrong: by a panic that says what, and with which seed.
@@ -176,7 +178,11 @@ fn measure_neighbours(duration: Duration, out: &mut impl Write) -> std::io::Resu
 
 fn soak(duration: Duration, out: &mut impl Write) -> std::io::Result<ExitCode> {
     const MIB: f64 = (1 << 20) as f64;
-    let report = Soak { duration }.run();
+    let soak = Soak {
+        saturated: SATURATED,
+        duration,
+    };
+    let report = soak.run();
     writeln!(
         out,
         "half of {:.0} records/s, {} consumers came and went, nothing lost, doubled, reordered or changed",

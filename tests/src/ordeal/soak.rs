@@ -31,19 +31,16 @@ const JOURNAL_BYTES_MAX: u64 = 2 * UNFLUSHED_BYTES + 2 * JOURNAL_FILE_BYTES;
 /// looked last.
 const SEGMENTS_BYTES_MAX: u64 =
     PARTITIONS as u64 * (RETENTION_BYTES + 3 * SEGMENT_BYTES) + UNFLUSHED_BYTES;
-/// How long the broker is saturated, to know what half of it is.
-const SATURATED: Duration = Duration::from_secs(10);
 /// How long one measurement of latency takes.
 const PHASE: Duration = Duration::from_secs(30);
 const SAMPLE: Duration = Duration::from_secs(1);
-/// Consumers that come, read for a while and go.
-const COMERS: u64 = 3;
-const STAY_MAX_MS: u64 = 4_000;
 
 /// A soak.
 #[derive(Clone, Copy, Debug)]
 pub struct Soak {
-    /// How long it is under load.
+    /// How long the broker is saturated, to know what half of it is.
+    pub saturated: Duration,
+    /// How long it is under load then.
     pub duration: Duration,
 }
 
@@ -93,6 +90,11 @@ impl SoakReport {
 }
 
 impl Soak {
+    /// Consumers that are there at any time, each until it goes and the next one comes.
+    pub const COMERS: u64 = 3;
+    /// A consumer has gone by itself after this time.
+    pub const STAY_MAX: Duration = Duration::from_secs(4);
+
     /// Makes the run.
     ///
     /// # Panics
@@ -115,7 +117,7 @@ impl Soak {
         connect(address)
             .create_topic(TOPIC, PARTITIONS, &topic)
             .expect("new");
-        let saturated = measure(address, TOPIC, Rate::Max, &[SATURATED]);
+        let saturated = measure(address, TOPIC, Rate::Max, &[self.saturated]);
         let saturated_records_per_s = saturated
             .first()
             .map_or(0.0, |phase| phase.publish.flow.records_per_s);
@@ -127,7 +129,7 @@ impl Soak {
         let (measured, samples, visits) = std::thread::scope(|scope| {
             let stop = &stop;
             let sampler = scope.spawn(|| samples(server.pid(), dir.path(), stop));
-            let comers: Vec<_> = (0..COMERS)
+            let comers: Vec<_> = (0..Self::COMERS)
                 .map(|seed| scope.spawn(move || come_and_go(address, seed, stop)))
                 .collect();
             let measured = measure(address, TOPIC, rate, &phases);
@@ -232,7 +234,7 @@ fn come_and_go(address: SocketAddr, seed: u64, stop: &AtomicBool) -> u64 {
         } else {
             Start::Latest
         };
-        let stay = Duration::from_millis(random.between(100, STAY_MAX_MS));
+        let stay = Duration::from_millis(random.between(100, Soak::STAY_MAX.as_millis() as u64));
         let client = connect(address);
         let mut consumer = client
             .consumer(TOPIC, Partitions::All, start, ConsumerConfig::default())
