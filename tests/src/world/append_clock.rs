@@ -8,15 +8,25 @@
 use gannet_engine::storage::append_clock::FOLLOW_MS_MAX;
 
 /// See the module's text. Times are those of the simulated monotonic clock; the wall clock began together with it.
-#[derive(Default)]
 pub(super) struct AppendClockBounds {
     wall_ahead_ms: i64,
     /// The furthest that an append clock can be ahead of the monotonic one.
     ahead_ms_max: i64,
-    /// How far it is ahead at least, from when on.
+    /// How far it is ahead at least, from when on, the first from the beginning.
     ahead_ms_mins: Vec<(u64, i64)>,
     /// When the newest broker's start began, and how far ahead its clock was then at least.
     start: (u64, i64),
+}
+
+impl Default for AppendClockBounds {
+    fn default() -> Self {
+        Self {
+            wall_ahead_ms: 0,
+            ahead_ms_max: 0,
+            ahead_ms_mins: vec![(0, 0)],
+            start: (0, 0),
+        }
+    }
 }
 
 impl AppendClockBounds {
