@@ -2,12 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod clocks;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use gannet_wire::batch::{BatchLimits, CheckDepth, CheckScratch, check_batch};
 use gannet_wire::frame::{Durability, TopicSettings};
 use gannet_wire::{ErrorCode, Offset, PartitionIndex, ShardIndex, TopicId};
@@ -193,7 +196,10 @@ impl World {
     }
 
     pub(in crate::shard) fn send(&self, topic: u64, partition: u32, value_bytes: usize) {
-        let bytes = batch_of(1, value_bytes, None);
+        self.send_batch(topic, partition, batch_of(1, value_bytes, None));
+    }
+
+    fn send_batch(&self, topic: u64, partition: u32, bytes: Bytes) {
         let header = check_batch(
             &bytes,
             &BatchLimits::default(),
