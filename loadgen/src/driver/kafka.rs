@@ -149,11 +149,7 @@ impl KafkaConnect {
     }
 
     /// The end of a partition. One whose leader is known may take a moment to be led by it.
-    fn end_of<C: Consumer<Watch>>(
-        &self,
-        consumer: &C,
-        partition: i32,
-    ) -> Result<i64, KafkaError> {
+    fn end_of<C: Consumer<Watch>>(&self, consumer: &C, partition: i32) -> Result<i64, KafkaError> {
         let began = Instant::now();
         loop {
             match consumer.fetch_watermarks(&self.topic, partition, REQUEST_MAX) {
