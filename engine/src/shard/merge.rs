@@ -169,7 +169,10 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         }
         let mut merged = Merged::default();
         let copied = self.copy(from, &mut merged).await;
-        let claimed = from.iter().map(|segment| (anyone(), *segment)).collect();
+        let mut claimed: Vec<(PartitionKey, SegmentRef)> =
+            from.iter().map(|segment| (anyone(), *segment)).collect();
+        // So that a simulated run is the same each time.
+        claimed.sort_unstable_by_key(|(_, segment)| *segment);
         match copied {
             Ok(()) if !merged.moves.is_empty() => {
                 experience.note(&merged);
