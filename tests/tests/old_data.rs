@@ -10,6 +10,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use gannet_engine::storage::PartitionKey;
+use gannet_engine::storage::layout::DataDir;
 use gannet_tests::{Server, client, connect, data_dir};
 use gannet_wire::client::blocking::Client;
 use gannet_wire::client::{ClientError, ConsumerConfig, Partitions, ProducerConfig};
@@ -289,4 +291,30 @@ fn a_broker_with_another_number_of_shards_has_everything_that_version_1_left() {
     assert_has_everything(server.address());
     assert!(server.stop().success());
     assert_eq!(checked(dir.path()).len(), 1);
+}
+
+/// A broker makes an index again that it does not find, so that nothing else would tell.
+#[test]
+fn the_indexes_of_version_1_lie_where_they_are_looked_for() {
+    let dir = data_of_version_1();
+    let data = DataDir::new(dir.path());
+    let mut indexes = 0;
+    for path in files(dir.path()) {
+        let Some(stem) = path.to_str().and_then(|path| path.strip_suffix(".idx")) else {
+            continue;
+        };
+        let name = path.file_name().and_then(|name| name.to_str());
+        let id = name.and_then(DataDir::segment_of_name).expect("an id");
+        let owner = PARTITIONS
+            .map(|partition| PartitionKey {
+                topic: TopicId(1),
+                partition,
+            })
+            .into_iter()
+            .find(|key| path.starts_with(data.partition(*key)));
+        assert_eq!(data.index(owner, id), path);
+        assert!(Path::new(&format!("{stem}.seg")).exists(), "{stem}");
+        indexes += 1;
+    }
+    assert_eq!(indexes, 4);
 }
