@@ -139,7 +139,7 @@ fn names_that_are_not_synced_are_found() {
 
 #[test]
 fn a_failed_sync_of_a_segment_that_is_tried_again_is_found() {
-    finds(Canary::SegmentSyncRetried, Faults::Errors, 30);
+    finds(Canary::SegmentSyncRetried, Faults::Errors, 100);
 }
 
 /// Seeds that nobody ran before, for a third of a minute. What they find is told and does not fail the run: it is not the doing of whoever runs this.
