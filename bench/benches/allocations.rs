@@ -237,7 +237,7 @@ impl Journey {
         let batch = batch(records, Compression::None);
         let executor = SimExecutor::new(1);
         let one: OneLog<NullDisk, SimClock> = executor
-            .block_on(OneLog::start(NullDisk, executor.clock()))
+            .block_on(OneLog::start(NullDisk::default(), executor.clock()))
             .expect("nothing can be wrong with this disk");
         let log = one.log.clone();
         let mut commits = Box::pin(async move { log.run_commits().await });

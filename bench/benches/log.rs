@@ -57,7 +57,7 @@ fn publish_simulated(rounds: u64, batch: &Bytes, count: u64) -> Duration {
 fn publish_to_nowhere(rounds: u64, batch: &Bytes, count: u64) -> Duration {
     let executor = SimExecutor::new(1);
     let one = executor
-        .block_on(OneLog::start(NullDisk, executor.clock()))
+        .block_on(OneLog::start(NullDisk::default(), executor.clock()))
         .expect("nothing can be wrong with this disk");
     let log = one.log.clone();
     let mut commits = Box::pin(async move { log.run_commits().await });
@@ -121,7 +121,7 @@ fn tail(criterion: &mut Criterion) {
     const BATCHES: u64 = 1_000;
     let executor = SimExecutor::new(1);
     let one = executor
-        .block_on(OneLog::start(NullDisk, executor.clock()))
+        .block_on(OneLog::start(NullDisk::default(), executor.clock()))
         .expect("nothing can be wrong with this disk");
     let log = one.log.clone();
     let mut commits = Box::pin(async move { log.run_commits().await });

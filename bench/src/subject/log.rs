@@ -6,13 +6,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gannet_engine::control::catalogue::{CatalogueState, Layout, Topic};
+use gannet_engine::control::catalogue::{CatalogueState, Topic};
 use gannet_engine::io::local::Signal;
 use gannet_engine::io::{Clock, Disk};
 use gannet_engine::partition::ProducerLimits;
 use gannet_engine::shard::log::{CheckedBatch, LogConfig, ShardLog};
 use gannet_engine::shard::recover::ShardIdentity;
 use gannet_engine::shard::slot::{Completion, CompletionSink, Outcome, Slot};
+use gannet_engine::shard::start::open_catalogue;
 use gannet_engine::storage::StorageError;
 use gannet_engine::storage::layout::DataDir;
 use gannet_wire::ShardIndex;
@@ -81,11 +82,12 @@ impl<D: Disk, C: Clock> OneLog<D, C> {
     /// # Panics
     /// When the log has no slot for the one partition of its catalogue.
     pub async fn start(disk: D, clock: C) -> Result<Self, StorageError> {
-        let layout = Layout {
-            number: 1,
-            shards: 1,
-            incarnation: 1,
-        };
+        let data = DataDir::new("/data");
+        let made = disk.create_dir_all(data.root()).await;
+        made.map_err(StorageError::io("create", data.root()))?;
+        // Lays out the shard's directory as a broker's first start does.
+        let catalogue = open_catalogue(&disk, &clock, &data, 1, &config(), 1).await?;
+        let state = catalogue.state();
         let topic = Topic {
             id: PARTITION.topic,
             name: "bench".to_owned(),
@@ -96,16 +98,13 @@ impl<D: Disk, C: Clock> OneLog<D, C> {
             names: BTreeMap::from([(topic.name.clone(), topic.id)]),
             topics: BTreeMap::from([(topic.id, Arc::new(topic))]),
             next_topic: gannet_wire::TopicId(PARTITION.topic.0 + 1),
-            incarnation: 1,
-            layout,
-            broker_id: 1,
+            ..state.clone()
         };
         let identity = ShardIdentity {
             shard: ShardIndex(0),
-            layout,
-            incarnation: 1,
+            layout: catalogue.layout,
+            incarnation: catalogue.incarnation,
         };
-        let data = DataDir::new("/data");
         let (log, _) =
             ShardLog::recover(disk, clock, data, config(), &identity, &catalogue).await?;
         let slot = log

@@ -1,17 +1,38 @@
-//! A disk that takes everything at once and keeps nothing: what is left is the engine's own cost.
+//! A disk that takes everything at once and keeps hardly anything: what is left is the engine's own cost.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
-use gannet_engine::io::{DirEntry, Disk, DiskBuffer, DiskBufferMut, DiskFile, OpenMode};
+use gannet_engine::io::{
+    BLOCK_BYTES, DirEntry, Disk, DiskBuffer, DiskBufferMut, DiskFile, OpenMode,
+};
+use gannet_engine::storage::layout::JOURNAL_DIR;
 
-/// Every operation succeeds when it is first polled, and no memory outlives it. A log can be started on it and written to; nothing can be read back.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NullDisk;
+/// Every operation succeeds when it is first polled. A log can be started on it and written to; of journals and segments nothing is kept and nothing can be read back.
+/// The small files that a start reads (the catalogue, a shard's checkpoint) are.
+#[derive(Clone, Debug, Default)]
+pub struct NullDisk(Rc<RefCell<BTreeMap<PathBuf, Kept>>>);
 
-/// A file of a [`NullDisk`].
+type Kept = Rc<RefCell<Vec<u8>>>;
+
+/// A file of a [`NullDisk`]; with contents if it is one of those that are kept.
 #[derive(Debug)]
-pub struct NullFile;
+pub struct NullFile(Option<Kept>);
+
+impl NullDisk {
+    fn is_kept(path: &Path) -> bool {
+        let in_journal = path
+            .parent()
+            .is_some_and(|dir| dir.file_name().is_some_and(|name| name == JOURNAL_DIR));
+        let of_segment = path
+            .extension()
+            .is_some_and(|extension| extension == "seg" || extension == "idx");
+        !in_journal && !of_segment
+    }
+}
 
 impl Disk for NullDisk {
     type File = NullFile;
@@ -20,19 +41,36 @@ impl Disk for NullDisk {
         DiskBufferMut::heap(bytes)
     }
 
-    async fn open(&self, _path: &Path, _mode: OpenMode) -> io::Result<NullFile> {
-        Ok(NullFile)
+    async fn open(&self, path: &Path, _mode: OpenMode) -> io::Result<NullFile> {
+        if !Self::is_kept(path) {
+            return Ok(NullFile(None));
+        }
+        let mut kept = self.0.borrow_mut();
+        Ok(NullFile(Some(
+            kept.entry(path.to_owned()).or_default().clone(),
+        )))
     }
 
-    async fn list(&self, _dir: &Path) -> io::Result<Vec<DirEntry>> {
-        Err(io::ErrorKind::NotFound.into())
+    async fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
+        let kept = self.0.borrow();
+        let files = kept.iter().filter(|(path, _)| path.parent() == Some(dir));
+        Ok(files
+            .filter_map(|(path, contents)| {
+                Some(DirEntry {
+                    name: path.file_name()?.to_string_lossy().into_owned(),
+                    is_dir: false,
+                    bytes: contents.borrow().len() as u64,
+                })
+            })
+            .collect())
     }
 
     async fn create_dir_all(&self, _dir: &Path) -> io::Result<()> {
         Ok(())
     }
 
-    async fn remove(&self, _path: &Path) -> io::Result<()> {
+    async fn remove(&self, path: &Path) -> io::Result<()> {
+        self.0.borrow_mut().remove(path);
         Ok(())
     }
 
@@ -50,15 +88,36 @@ impl Disk for NullDisk {
 }
 
 impl DiskFile for NullFile {
-    async fn write_at(&self, _position: u64, _buffer: &DiskBuffer) -> io::Result<()> {
+    async fn write_at(&self, position: u64, buffer: &DiskBuffer) -> io::Result<()> {
+        if let Some(kept) = &self.0 {
+            let begin = usize::try_from(position).map_err(io::Error::other)?;
+            let mut kept = kept.borrow_mut();
+            let end = begin + buffer.len();
+            if kept.len() < end {
+                kept.resize(end, 0);
+            }
+            kept[begin..end].copy_from_slice(buffer);
+        }
         Ok(())
     }
 
-    async fn read_at(&self, _position: u64, _bytes: usize) -> io::Result<DiskBuffer> {
-        Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "a disk that keeps nothing was read",
-        ))
+    async fn read_at(&self, position: u64, bytes: usize) -> io::Result<DiskBuffer> {
+        let Some(kept) = &self.0 else {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "a file of which nothing is kept was read",
+            ));
+        };
+        let kept = kept.borrow();
+        let begin = usize::try_from(position).map_err(io::Error::other)?;
+        let there = kept.get(begin..).unwrap_or_default();
+        let whole = there.len().min(bytes) / BLOCK_BYTES * BLOCK_BYTES;
+        if whole == 0 {
+            return Ok(DiskBuffer::empty());
+        }
+        let mut buffer = DiskBufferMut::heap(whole);
+        buffer.copy_from_slice(&there[..whole]);
+        Ok(buffer.freeze())
     }
 
     async fn sync(&self) -> io::Result<()> {
@@ -74,7 +133,7 @@ impl DiskFile for NullFile {
     }
 
     async fn bytes(&self) -> io::Result<u64> {
-        Ok(0)
+        Ok(self.0.as_ref().map_or(0, |kept| kept.borrow().len() as u64))
     }
 
     async fn close(self) -> io::Result<()> {
