@@ -5,9 +5,11 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use gannet_wire::frame::{Frame, FrameDecoder, FrameLimits, Hello, HelloReply, Message, encode};
+use gannet_wire::frame::{
+    Frame, FrameDecoder, FrameLimits, Hello, HelloReply, Message, Start, Subscribe, encode,
+};
 use gannet_wire::limits::FRAME_BYTES_MAX;
-use gannet_wire::{CorrelationId, ErrorBody};
+use gannet_wire::{CorrelationId, ErrorBody, PartitionIndex, SubscriptionId, TopicId};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -103,6 +105,17 @@ impl RawPeer {
             }
         }
         sent
+    }
+
+    /// Subscribes to a partition from its start, with credit without end; the answer is left to the caller. The subscription has the partition's number.
+    pub fn subscribe_to_all(&mut self, topic: TopicId, partition: PartitionIndex) {
+        self.send(&Message::Subscribe(Subscribe {
+            subscription: SubscriptionId(u64::from(partition.0)),
+            topic,
+            partition,
+            start: Start::Earliest,
+            credit: u64::MAX,
+        }));
     }
 
     /// Sends a message and returns its correlation id.

@@ -8,8 +8,8 @@ use gannet_tests::{RawPeer, Server, connect, data_dir, numbers, publish_numbers,
 use gannet_wire::batch::{BatchHeader, Records};
 use gannet_wire::client::blocking::Client;
 use gannet_wire::client::{ConsumerConfig, Partitions, ProducerConfig};
-use gannet_wire::frame::{Message, Publish, Start, Subscribe, TopicSettings, encode};
-use gannet_wire::{CorrelationId, Offset, PartitionIndex, SubscriptionId, TopicId};
+use gannet_wire::frame::{Message, Publish, Start, TopicSettings, encode};
+use gannet_wire::{CorrelationId, Offset, PartitionIndex, TopicId};
 
 const MIB: u64 = 1 << 20;
 /// A broker that holds little, so that what a stalled client adds can be seen.
@@ -60,13 +60,7 @@ fn subscribers_that_never_read_stop_nobody_and_hold_a_bounded_piece_of_memory() 
         .map(|_| {
             let mut peer = RawPeer::greeted(server.address());
             for partition in 0..2 {
-                peer.send(&Message::Subscribe(Subscribe {
-                    subscription: SubscriptionId(u64::from(partition)),
-                    topic: topic.topic,
-                    partition: PartitionIndex(partition),
-                    start: Start::Earliest,
-                    credit: u64::MAX,
-                }));
+                peer.subscribe_to_all(topic.topic, PartitionIndex(partition));
             }
             peer
         })
@@ -294,13 +288,7 @@ fn subscribers_that_read_a_byte_at_a_time_stop_nobody_and_get_everything_once_th
     let mut slow: Vec<RawPeer> = (0..SLOW)
         .map(|_| {
             let mut peer = RawPeer::greeted(server.address());
-            peer.send(&Message::Subscribe(Subscribe {
-                subscription: SubscriptionId(0),
-                topic,
-                partition: PartitionIndex(0),
-                start: Start::Earliest,
-                credit: u64::MAX,
-            }));
+            peer.subscribe_to_all(topic, PartitionIndex(0));
             peer
         })
         .collect();

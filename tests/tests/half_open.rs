@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use gannet_tests::{Cable, RawPeer, Server, connect, data_dir, publish_numbers, read_all, serve};
+use gannet_wire::PartitionIndex;
 use gannet_wire::client::ProducerConfig;
-use gannet_wire::frame::{Message, Start, Subscribe, TopicSettings};
-use gannet_wire::{PartitionIndex, SubscriptionId};
+use gannet_wire::frame::TopicSettings;
 
 #[test]
 fn peers_that_are_gone_without_a_word_are_freed_and_the_others_do_not_notice() {
@@ -37,13 +37,7 @@ fn peers_that_are_gone_without_a_word_are_freed_and_the_others_do_not_notice() {
                 0 => {}
                 1 => peer.send_bytes(&[0x10, 0x00]),
                 _ => {
-                    peer.send(&Message::Subscribe(Subscribe {
-                        subscription: SubscriptionId(0),
-                        topic,
-                        partition: PartitionIndex(0),
-                        start: Start::Earliest,
-                        credit: u64::MAX,
-                    }));
+                    peer.subscribe_to_all(topic, PartitionIndex(0));
                 }
             }
         }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::BytesMut;
 use gannet_loadgen::options::Rate;
 use gannet_wire::client::ProducerConfig;
-use gannet_wire::frame::{Message, Start, Subscribe, TopicSettings, encode};
-use gannet_wire::{CorrelationId, PartitionIndex, SubscriptionId, TopicId};
+use gannet_wire::frame::{Message, TopicSettings, encode};
+use gannet_wire::{CorrelationId, PartitionIndex, TopicId};
 
 use super::measure::measure;
 use crate::contents::connect;
@@ -203,13 +203,7 @@ fn fill_wide(address: SocketAddr) -> TopicId {
 /// Asks for everything and takes nothing.
 fn subscriber(address: SocketAddr, topic: TopicId) -> RawPeer {
     let mut peer = RawPeer::greeted(address);
-    peer.send(&Message::Subscribe(Subscribe {
-        subscription: SubscriptionId(0),
-        topic,
-        partition: PartitionIndex(0),
-        start: Start::Earliest,
-        credit: u64::MAX,
-    }));
+    peer.subscribe_to_all(topic, PartitionIndex(0));
     peer
 }
 
