@@ -211,7 +211,12 @@ impl Hub {
         }
         let mut lane = locked(&slot.lane);
         let begins = lane.is_between_batches();
-        if !lane.takes_records() || (begins && producer.is_full()) {
+        if !lane.takes_records() {
+            return Ok(Sent::Wait);
+        }
+        if producer.is_full() && lane.begins_batch(record) {
+            // What this one does not fit into is done, and goes: it is what room is waited for.
+            self.seal_locked(&mut lane, slot, now);
             return Ok(Sent::Wait);
         }
         let before = lane.last_ordinal();

@@ -125,18 +125,29 @@ impl Lane {
         self.filling.is_none()
     }
 
-    /// Adds a record; seals the batch before it if they do not fit together.
-    ///
-    /// # Errors
-    /// The record fits no batch; the lane is as before.
-    pub(crate) fn push(&mut self, record: &Record<'_>, now: Instant) -> Result<(), BatchError> {
+    /// Whether the next record begins a batch: none is being filled, or the one that is has no room for it. `false` for a record that fits no batch:
+    /// [`push`](Self::push) says so.
+    pub(crate) fn begins_batch(&self, record: &Record<'_>) -> bool {
+        self.is_between_batches() || (self.overflows(record) && self.check_alone(record).is_ok())
+    }
+
+    /// Whether the batch being filled has no room for the record.
+    fn overflows(&self, record: &Record<'_>) -> bool {
         let mut bytes = RECORD_OVERHEAD_BYTES
             + record.key.map_or(0, <[u8]>::len)
             + record.value.map_or(0, <[u8]>::len);
         for (name, value) in record.headers {
             bytes += HEADER_OVERHEAD_BYTES + name.len() + value.map_or(0, <[u8]>::len);
         }
-        if self.filling.is_some() && self.encoded_bytes() + bytes > self.config.batch_bytes {
+        self.filling.is_some() && self.encoded_bytes() + bytes > self.config.batch_bytes
+    }
+
+    /// Adds a record; seals the batch before it if they do not fit together.
+    ///
+    /// # Errors
+    /// The record fits no batch; the lane is as before.
+    pub(crate) fn push(&mut self, record: &Record<'_>, now: Instant) -> Result<(), BatchError> {
+        if self.overflows(record) {
             // First, so that a record that fits no batch seals none: what is sealed is counted only when its record is in.
             self.check_alone(record)?;
             self.seal(now);

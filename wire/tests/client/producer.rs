@@ -321,6 +321,49 @@ fn send_waits_while_the_buffer_is_full_and_goes_on_when_there_is_room() {
 }
 
 #[test]
+fn batches_that_linger_are_bounded_by_the_buffer_as_well() {
+    let broker = Broker::start(Options::default());
+    broker.state().holds_acks = true;
+    let config = ProducerConfig {
+        batch_bytes: 4096,
+        buffer_bytes_max: 8192,
+        linger: Duration::from_secs(60),
+        ..ProducerConfig::default()
+    };
+    let producer = open(&broker, 1, config);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..60 {
+                producer
+                    .send(Some(PartitionIndex(0)), None, Some(&[7; 1000]), &[], None)
+                    .unwrap();
+            }
+            done.store(true, Ordering::SeqCst);
+        });
+        // Three records each: three batches fill it, and the fourth was begun before.
+        broker.wait_for(|state| state.unanswered >= 4);
+        let held = (
+            done.load(Ordering::SeqCst),
+            producer.buffered_bytes(),
+            broker.state().unanswered,
+        );
+        broker.state().holds_acks = false;
+        let (all_taken, bytes, batches) = held;
+        assert!(!all_taken);
+        assert_eq!(batches, 4);
+        assert!(bytes < 8192 + 2 * 4096, "{bytes}");
+    });
+    producer.close().unwrap();
+    let state = broker.state();
+    let batches = &state.topics[0].partitions[0].batches;
+    let counts = batches
+        .iter()
+        .map(|batch| Records::open(batch.clone()).unwrap().len());
+    assert_eq!(counts.sum::<usize>(), 60);
+}
+
+#[test]
 fn a_batch_holds_as_many_records_as_fit_its_bytes() {
     let broker = Broker::start(Options::default());
     let config = ProducerConfig {

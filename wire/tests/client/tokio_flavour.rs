@@ -140,6 +140,36 @@ async fn send_waits_while_the_buffer_is_full() {
 }
 
 #[::tokio::test(flavor = "multi_thread")]
+async fn batches_that_linger_are_bounded_by_the_buffer_as_well() {
+    let broker = Broker::start(Options::default());
+    broker.state().holds_acks = true;
+    let config = ProducerConfig {
+        batch_bytes: 4096,
+        buffer_bytes_max: 8192,
+        linger: Duration::from_secs(60),
+        ..ProducerConfig::default()
+    };
+    let (_client, producer) = open(&broker, 1, config).await;
+    let send = async {
+        for _ in 0..60 {
+            producer
+                .send(Some(PartitionIndex(0)), None, Some(&[7; 1000]), &[], None)
+                .await
+                .unwrap();
+        }
+    };
+    let waits = timeout(Duration::from_millis(100), send).await;
+    assert!(
+        waits.is_err(),
+        "nothing was acknowledged, and all was taken"
+    );
+    // All that was done went out, also what was done when there was no room any more.
+    broker.wait_for(|state| state.unanswered == 4);
+    broker.state().holds_acks = false;
+    producer.flush().await.unwrap();
+}
+
+#[::tokio::test(flavor = "multi_thread")]
 async fn a_failure_is_told_by_flush_and_by_the_report() {
     let broker = Broker::start(Options::default());
     broker

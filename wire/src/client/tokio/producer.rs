@@ -230,6 +230,8 @@ impl Producer {
         let hub = &target.connection.hub;
         let mut sent = hub.send(&target.slot, record, Instant::now())?;
         if sent == Sent::Wait {
+            // What is in the way may be waiting to be written.
+            target.connection.ring();
             let mut outcome = Ok(Sent::Wait);
             let deadline = Instant::now() + self.delivery_timeout;
             let done = self
