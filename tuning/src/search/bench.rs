@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use gannet_engine::control::Config;
 use gannet_loadgen::broker::{BrokerSettings, Interrupted, OwnBroker, RemovedWhenInterrupted};
+use gannet_loadgen::driver::Driver;
 use gannet_loadgen::driver::native::WireConnect;
 use gannet_loadgen::filesystem::Filesystem;
 use gannet_loadgen::options::CommandLine;
@@ -16,7 +17,7 @@ use gannet_loadgen::run::{Referee, Run, Seen, failures};
 
 use super::figures::{Figures, cost};
 use super::history::Measured;
-use super::ladder::Ladder;
+use super::ladder::{Ladder, Tried};
 use super::workload::Workload;
 use crate::goal::{Bound, Goal, Way};
 
@@ -58,6 +59,8 @@ pub(super) struct Made {
     pub(super) runs: u32,
     /// Why there is nothing: a sentence.
     pub(super) refused: Option<String>,
+    /// Why no higher rate was tried although the last one held: a sentence.
+    pub(super) capped: Option<String>,
     /// What went wrong with records: a sentence each.
     pub(super) failures: Vec<String>,
     /// The search's end came first: this says nothing about the configuration.
@@ -86,6 +89,23 @@ struct RunMade {
     failures: Vec<String>,
 }
 
+/// Why a run was not made. Says it in a sentence.
+#[derive(Debug, thiserror::Error)]
+enum RunError {
+    /// Too much for the disk as it is now: a lower rate may do.
+    #[error("{0}")]
+    NoRoom(String),
+    /// Anything else: the configuration, the broker or the machine.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl RunError {
+    fn failed(error: impl std::fmt::Display) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
 impl Bench {
     pub(super) fn make(&mut self, order: &Order) -> Made {
         let before = self.runs;
@@ -95,6 +115,7 @@ impl Bench {
             figures: None,
             runs: 0,
             refused: Some(sentence),
+            capped: None,
             failures: Vec::new(),
             cut_short: false,
         });
@@ -165,12 +186,16 @@ impl Bench {
         bound: &Bound,
     ) -> Result<Made, String> {
         let slow = order.hopeless_above.map(|cost| (*bound, cost));
-        let run = self.run(order, broker, Some(rate), order.duration, slow)?;
+        let run = self
+            .run(order, broker, Some(rate), order.duration, slow)
+            .map_err(|error| error.to_string())?;
         self.made_of(run, order.hopeless_above)
     }
 
     fn saturated(&mut self, order: &Order, broker: &mut OwnBroker) -> Result<Made, String> {
-        let run = self.run(order, broker, None, order.duration, None)?;
+        let run = self
+            .run(order, broker, None, order.duration, None)
+            .map_err(|error| error.to_string())?;
         self.made_of(run, None)
     }
 
@@ -187,6 +212,7 @@ impl Bench {
             figures: Some(figures),
             runs: 0,
             refused: None,
+            capped: None,
             failures: run.failures,
             cut_short: false,
         })
@@ -204,7 +230,9 @@ impl Bench {
         let guess = match self.guess {
             Some(guess) => guess,
             None => {
-                let run = self.run(order, broker, None, duration, None)?;
+                let run = self
+                    .run(order, broker, None, duration, None)
+                    .map_err(|error| error.to_string())?;
                 failures.extend(run.failures);
                 let figures = run
                     .figures
@@ -212,39 +240,38 @@ impl Bench {
                 figures.records_per_s * FIRST_GUESS
             }
         };
-        let mut ladder = Ladder::new(guess);
-        let mut best: Option<Figures> = None;
-        let mut last = None;
-        while let Some(rate) = ladder.next()
-            && !self.is_over()
-        {
-            let slow = Some((*bound, super::figures::micros(bound.below)));
-            let run = self.run(order, broker, Some(rate), duration, slow)?;
-            failures.extend(run.failures);
-            // Nothing acknowledged in time is nothing that held.
-            let held = run
-                .figures
-                .as_ref()
-                .is_some_and(|figures| figures.holds(bound));
-            if held {
-                best = run.figures.clone();
+        let climbed = Ladder::new(guess).climb(|rate| {
+            if self.is_over() {
+                return Tried::Over;
             }
-            last = run.figures;
-            ladder.handle(held);
-        }
-        if let Some(best) = &best {
+            let slow = Some((*bound, super::figures::micros(bound.below)));
+            match self.run(order, broker, Some(rate), duration, slow) {
+                Ok(run) => {
+                    failures.extend(run.failures);
+                    match run.figures {
+                        Some(figures) if figures.holds(bound) => Tried::Held(figures),
+                        // Nothing acknowledged in time is nothing that held.
+                        figures => Tried::NotHeld(figures),
+                    }
+                }
+                Err(RunError::NoRoom(sentence)) => Tried::NoRoom(sentence),
+                Err(RunError::Failed(sentence)) => Tried::Failed(sentence),
+            }
+        })?;
+        if let Some(best) = &climbed.best {
             self.guess = best.offered_records_per_s.map(|rate| rate as f64);
         }
-        let measured = match (&best, ladder.none_held_from()) {
+        let measured = match (&climbed.best, climbed.none_held_from) {
             (Some(figures), _) => Measured::Cost(cost(&self.goal, figures)),
             (None, Some(rate)) => Measured::AtLeast(1e6 / rate as f64),
             (None, None) => Measured::Refused,
         };
         Ok(Made {
             measured,
-            figures: best.or(last),
+            figures: climbed.best.or(climbed.last),
             runs: 0,
             refused: None,
+            capped: climbed.capped,
             failures,
             cut_short: false,
         })
@@ -258,21 +285,21 @@ impl Bench {
         rate: Option<u64>,
         duration: Duration,
         slow: Option<(Bound, f64)>,
-    ) -> Result<RunMade, String> {
+    ) -> Result<RunMade, RunError> {
         self.runs += 1;
         let arguments = self.arguments(order, rate, duration);
-        let line = CommandLine::try_parse_from(&arguments).map_err(|error| error.to_string())?;
-        let mut plan = Plan::new(&line.options).map_err(|error| error.to_string())?;
-        let filesystem = Filesystem::of(&self.directory).map_err(|error| error.to_string())?;
+        let line = CommandLine::try_parse_from(&arguments).map_err(RunError::failed)?;
+        let mut plan = Plan::new(&line.options).map_err(RunError::failed)?;
+        let filesystem = Filesystem::of(&self.directory).map_err(RunError::failed)?;
         plan.fit_into(filesystem.free_bytes)
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| RunError::NoRoom(error.to_string()))?;
         let connect = WireConnect::open(
             &broker.address().to_string(),
             &format!("tune-{}", self.runs),
             plan.partitions,
             plan.durability,
         )
-        .map_err(|error| error.to_string())?;
+        .map_err(RunError::failed)?;
         let mut ended_early = false;
         let (interrupted, deadline) = (self.interrupted.clone(), self.deadline);
         let judged_from = JUDGED_FROM.min(duration / JUDGED_FROM_PART);
@@ -297,11 +324,15 @@ impl Bench {
         )
         .watched_by(referee)
         .execute()
-        .map_err(|error| error.to_string())?;
+        .map_err(RunError::failed)?;
         let failures = if self.is_over() {
             // A broker that was killed because the time was over loses what was not acknowledged; nothing of this run counts.
             Vec::new()
         } else {
+            // The next run has records of its own: these would only take its room on the disk.
+            connect
+                .delete_topic()
+                .map_err(|error| RunError::Failed(format!("deleting what a run left: {error}")))?;
             failures(&outcome, plan.durability)
         };
         let command = arguments.join(" ") + " --config gannet.toml";

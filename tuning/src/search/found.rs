@@ -78,6 +78,8 @@ pub struct TrialMade {
     pub runs: u32,
     /// Why there is nothing.
     pub refused: Option<String>,
+    /// Why no higher rate was tried although the last one held.
+    pub capped: Option<String>,
 }
 
 /// How a configuration did in its longest trials.

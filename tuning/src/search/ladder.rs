@@ -7,6 +7,34 @@ const RUNS_MAX: u32 = 6;
 /// Rungs at most below the guess and above, which the last of so many runs comes to: a tenth and ten times, about.
 const RUNGS_MAX: i32 = 31;
 
+/// What became of a run at a rate. `F` is what it measured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Tried<F> {
+    /// The bound was kept.
+    Held(F),
+    /// It was not; without figures where nothing came back in time.
+    NotHeld(Option<F>),
+    /// There was no run: the machine has not the room for so much. The sentence says what is missing.
+    NoRoom(String),
+    /// There was no run, or it came to nothing, for another reason: a sentence.
+    Failed(String),
+    /// The search's end came first.
+    Over,
+}
+
+/// What a climb came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Climbed<F> {
+    /// Of the highest rate that held.
+    pub(super) best: Option<F>,
+    /// Of the last run.
+    pub(super) last: Option<F>,
+    /// The lowest rate that did not hold, when none did.
+    pub(super) none_held_from: Option<u64>,
+    /// Why no higher rate was tried although the last one held: a sentence.
+    pub(super) capped: Option<String>,
+}
+
 /// See the module's text. Ask for a rate, run at it, say whether it held.
 #[derive(Clone, Debug)]
 pub(super) struct Ladder {
@@ -30,9 +58,47 @@ impl Ladder {
         }
     }
 
+    /// Runs at one rate after another until enough is known.
+    ///
+    /// What held stands when there is no room for a higher rate: that says nothing about what is measured. Where nothing held before, it is the whole result.
+    ///
+    /// # Errors
+    /// The sentence of a run that was not made.
+    pub(super) fn climb<F: Clone>(
+        mut self,
+        mut run: impl FnMut(u64) -> Tried<F>,
+    ) -> Result<Climbed<F>, String> {
+        let (mut best, mut last, mut capped) = (None, None, None);
+        while let Some(rate) = self.next() {
+            match run(rate) {
+                Tried::Held(figures) => {
+                    best = Some(figures.clone());
+                    last = Some(figures);
+                    self.handle(true);
+                }
+                Tried::NotHeld(figures) => {
+                    last = figures;
+                    self.handle(false);
+                }
+                Tried::NoRoom(sentence) if best.is_some() => {
+                    capped = Some(format!("{rate}/s was not tried: {sentence}"));
+                    break;
+                }
+                Tried::NoRoom(sentence) | Tried::Failed(sentence) => return Err(sentence),
+                Tried::Over => break,
+            }
+        }
+        Ok(Climbed {
+            best,
+            last,
+            none_held_from: self.none_held_from(),
+            capped,
+        })
+    }
+
     /// The next rate to run at, in records a second. `None` when enough is known.
     #[must_use]
-    pub(super) fn next(&self) -> Option<u64> {
+    fn next(&self) -> Option<u64> {
         if self.runs == RUNS_MAX {
             return None;
         }
@@ -42,7 +108,7 @@ impl Ladder {
     }
 
     /// Whether the rate that was last given held.
-    pub(super) fn handle(&mut self, held: bool) {
+    fn handle(&mut self, held: bool) {
         let rung = self.rung();
         if self.runs > 0 {
             self.stride *= 2;
@@ -57,7 +123,7 @@ impl Ladder {
 
     /// The lowest rate that did not hold, when none did.
     #[must_use]
-    pub(super) fn none_held_from(&self) -> Option<u64> {
+    fn none_held_from(&self) -> Option<u64> {
         match (self.held, self.failed) {
             (None, Some(failed)) => Some(self.rate(failed)),
             _ => None,
@@ -95,6 +161,36 @@ mod tests {
             runs += 1;
         }
         (best, runs)
+    }
+
+    #[test]
+    fn what_held_stands_when_there_is_no_room_for_more() {
+        let climbed = Ladder::new(1000.0).climb(|rate| match rate {
+            ..1200 => Tried::Held(rate),
+            _ => Tried::NoRoom("full".to_owned()),
+        });
+        let expected = Climbed {
+            best: Some(1080),
+            last: Some(1080),
+            none_held_from: None,
+            capped: Some("1259/s was not tried: full".to_owned()),
+        };
+        assert_eq!(climbed, Ok(expected));
+    }
+
+    #[test]
+    fn without_room_for_the_first_rate_there_is_no_result() {
+        let climbed = Ladder::new(1000.0).climb(|_| Tried::<u64>::NoRoom("full".to_owned()));
+        assert_eq!(climbed, Err("full".to_owned()));
+    }
+
+    #[test]
+    fn a_broker_that_fails_at_a_higher_rate_is_not_passed_over() {
+        let climbed = Ladder::new(1000.0).climb(|rate| match rate {
+            ..1050 => Tried::Held(rate),
+            _ => Tried::Failed("the broker ended".to_owned()),
+        });
+        assert_eq!(climbed, Err("the broker ended".to_owned()));
     }
 
     #[test]

@@ -80,6 +80,8 @@ pub struct TrialReport {
     pub runs: u32,
     /// Why it was refused.
     pub refused: Option<String>,
+    /// Why no higher rate was tried although the last one held: the cost may be too high then.
+    pub capped: Option<String>,
     /// The figures of the run that counts.
     pub figures: Option<Figures>,
 }
@@ -162,6 +164,7 @@ impl Found {
                         default_cost: made.default_cost,
                         runs: made.runs,
                         refused: made.refused.clone(),
+                        capped: made.capped.clone(),
                         figures: made.figures.clone(),
                     }
                 })

@@ -332,6 +332,7 @@ impl Search {
             figures: made.figures,
             runs: made.runs,
             refused: made.refused,
+            capped: made.capped,
         });
         self.descent.handle(made.measured, took);
     }

@@ -243,12 +243,14 @@ impl Found {
                 written_cost(&self.goal, beside)
             )
         });
+        let capped = trials.iter().find_map(|made| made.capped.as_deref());
+        let capped = capped.map_or_else(String::new, |why| format!("; {why}"));
         let trials = match trials.len() {
             1 => "1 trial".to_owned(),
             several => format!("{several} trials"),
         };
         Some(format!(
-            "{}{beside} ({trials})",
+            "{}{beside} ({trials}{capped})",
             written(&self.goal, measured)
         ))
     }

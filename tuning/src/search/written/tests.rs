@@ -71,6 +71,7 @@ fn found(seed: u64, cost: impl Fn(&Space, &Point) -> Measured) -> Found {
             figures: cost_of(measured).map(figures),
             runs: 1,
             refused: (measured == Measured::Refused).then(|| "the disk\nis \u{7}full".to_owned()),
+            capped: None,
         });
         descent.handle(measured, second);
     }
@@ -167,6 +168,17 @@ fn every_value_says_what_was_measured_for_it_and_for_the_others() {
             "{name} is missing in\n{text}"
         );
     }
+}
+
+#[test]
+fn a_value_that_had_no_room_for_more_says_so() {
+    let mut found = found(1, planted);
+    for trial in &mut found.trials {
+        trial.capped = Some("2000/s was not tried: the disk is full".to_owned());
+    }
+    let text = found.to_toml().replace("\n# ", " ");
+    let words = "; 2000/s was not tried: the disk is full)";
+    assert!(text.contains(words), "{text}");
 }
 
 #[test]
