@@ -82,6 +82,9 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 }
             }
             let nothing_waits = self.arrivals.is_empty() && !self.progress.mark_due();
+            let nothing_on_its_way = writes.is_empty() && directs.is_empty() && waiting.is_none();
+            self.reader
+                .set_writes_wait(!(nothing_on_its_way && self.arrivals.is_empty()));
             if self.is_stopping()
                 && writes.is_empty()
                 && directs.is_empty()

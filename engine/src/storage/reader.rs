@@ -3,6 +3,7 @@
 mod cache;
 mod chunks;
 mod indexes;
+mod turns;
 mod walk;
 
 use std::cell::{Cell, RefCell};
@@ -13,6 +14,7 @@ use gannet_wire::{Offset, Timestamp};
 use self::cache::Cache;
 use self::chunks::{Chunk, Chunks};
 use self::indexes::{Indexes, RunPoints};
+use self::turns::Turns;
 use self::walk::{Step, Walk};
 use super::index::{IndexPoint, RunIndex};
 use super::layout::DataDir;
@@ -77,6 +79,7 @@ pub struct SegmentReader<D: Disk> {
     data: DataDir,
     files: RefCell<Cache<SegmentRef, OpenFile<D>>>,
     chunks: Chunks<D>,
+    turns: Turns,
     indexes: Indexes,
     /// The shared segment that is still written to, and its end as far as that is durable.
     open_shared: Cell<Option<(SegmentRef, u64)>>,
@@ -100,12 +103,18 @@ impl<D: Disk> SegmentReader<D> {
     ) -> Self {
         Self {
             chunks: Chunks::new(disk.clone(), chunk_bytes, cache_bytes),
+            turns: Turns::default(),
             disk,
             data,
             files: RefCell::new(Cache::new(files_max)),
             indexes: Indexes::new(),
             open_shared: Cell::new(None),
         }
+    }
+
+    /// Whether somebody waits for writes of this shard: until nobody does, reads give way to them.
+    pub fn set_writes_wait(&self, wait: bool) {
+        self.turns.set_writes_wait(wait);
     }
 
     /// A shared segment is written to over several rounds: so far it is durable up to `end`.
@@ -330,6 +339,7 @@ impl<D: Disk> SegmentReader<D> {
             }
         }
         let file = self.file(key, segment).await?;
+        let _turn = self.turns.take().await;
         let until = self.until(run, start);
         let reading = self.chunks.begin(segment, file, start, until);
         if ahead {
@@ -343,6 +353,9 @@ impl<D: Disk> SegmentReader<D> {
     }
 
     fn read_ahead(&self, run: &Run, start: u64) {
+        if !self.turns.may_read_ahead() {
+            return;
+        }
         let Some(file) = self.files.borrow_mut().get(&run.segment) else {
             return;
         };

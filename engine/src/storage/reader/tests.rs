@@ -502,6 +502,28 @@ fn reading_ahead_takes_no_more_than_half_of_the_cache() {
 }
 
 #[test]
+fn while_writes_wait_nothing_is_read_ahead() {
+    let world = World::new(&[20_000; 20]);
+    let reader = world.reader_of(64 << 10, 16 * (64 << 10));
+    let from = ReadFrom {
+        in_sequence: true,
+        ..world.start()
+    };
+    let reads = |writes_wait| {
+        reader.set_writes_wait(writes_wait);
+        let before = world.disk.counts().reads;
+        let read = reader.read(KEY, &world.run, from, 1);
+        world.executor.block_on(read).unwrap();
+        world.executor.run_until_idle();
+        world.disk.counts().reads - before
+    };
+    let header_and_chunk = 2;
+    assert_eq!(reads(true), header_and_chunk);
+    let ahead = READ_AHEAD_CHUNKS as usize;
+    assert_eq!(reads(false) as usize, ahead, "the chunk itself is known");
+}
+
+#[test]
 fn a_run_that_has_grown_is_read_to_its_new_end() {
     let world = World::new(&[10, 10, 10]);
     let grown = world.disk.read_file(&path()).unwrap();
