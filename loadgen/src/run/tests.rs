@@ -457,6 +457,23 @@ fn a_phase_that_its_referee_ends_sends_no_more_and_is_verified() {
 }
 
 #[test]
+fn records_of_the_smallest_size_are_all_sent_consumed_and_read_again() {
+    let arguments = ["--rate", "2000", "--duration", "200ms", "--reread"];
+    let outcome = run(
+        &memory(2),
+        &[&arguments[..], &["--record-size", "16"]].concat(),
+    );
+    assert_eq!(
+        failures(&outcome, Durability::Durable),
+        Vec::<String>::new()
+    );
+    assert_eq!((outcome.sent, outcome.acked), (400, 400));
+    assert_eq!(outcome.reread.unwrap().flow.records, 400);
+    // Its time is in it too, so its way to the consumer is known.
+    assert!(outcome.phases[0].end_to_end.latency_us.count > 0);
+}
+
+#[test]
 fn everything_is_read_again_by_as_many_consumers_as_that_takes() {
     let memory = Memory {
         partitions_of_one_max: 2,
