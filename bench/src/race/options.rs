@@ -110,6 +110,9 @@ pub struct ScaleOptions {
     /// Only these: partitions, idle, neighbours, fan-out, record-size, producers. Without: all.
     #[arg(long, value_enum, value_name = "NAME")]
     pub only: Vec<super::scale::Axis>,
+    /// Go on with one that was interrupted, or in which points failed: those that gave figures are not measured again.
+    #[arg(long)]
+    pub resume: bool,
     /// The load generator. Without: the one beside this program.
     #[arg(long, value_name = "PROGRAM")]
     pub generator: Option<PathBuf>,

@@ -422,7 +422,7 @@ impl Race<'_> {
             Some(script) => Broker::peer(script, entrant, directory),
             None => {
                 fs::create_dir_all(directory).map_err(|error| error.to_string())?;
-                Broker::gannet(directory, self.options.shards, &self.removed)
+                Broker::gannet(directory, self.options.shards, None, &self.removed)
             }
         }
     }
