@@ -1,11 +1,15 @@
-//! Allocations on a record's way through the broker: how many a batch and a record cost, and the proof that none is made for each record.
+//! Allocations and copies on a record's way through the broker: how many a batch and a record cost, and the proof that no allocation is made for each record, and that its bytes are copied once.
 //!
 //! Every step is given batches of the very same size that hold ever more records. What it allocates may depend on batches, commits and
-//! bytes; as soon as it depends on the records, this program panics.
-#![allow(unsafe_code, reason = "an allocator that counts is an unsafe trait")]
+//! bytes; as soon as it depends on the records, this program panics. So it does where a step copies the batches' bytes more or less often than it should.
+#![allow(
+    unsafe_code,
+    reason = "an allocator that counts is an unsafe trait, and so is a memcpy that does"
+)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::ffi::c_void;
 use std::io::Write;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -29,6 +33,7 @@ use gannet_wire::{LeaderEpoch, Offset, SubscriptionId, Timestamp};
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    static COPIED_BYTES: Cell<u64> = const { Cell::new(0) };
 }
 
 struct Counting;
@@ -50,11 +55,44 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-/// What this thread allocates in `work`.
-fn allocations<T>(work: impl FnOnce() -> T) -> (u64, T) {
-    let before = ALLOCATIONS.get();
+unsafe extern "C" {
+    fn memmove(to: *mut c_void, from: *const c_void, bytes: usize) -> *mut c_void;
+}
+
+/// In the place of the C library's: whatever copies bytes whose number is not known to the compiler calls it.
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memcpy(to: *mut c_void, from: *const c_void, bytes: usize) -> *mut c_void {
+    COPIED_BYTES.set(COPIED_BYTES.get() + bytes as u64);
+    // SAFETY: what may be copied may be moved.
+    unsafe { memmove(to, from, bytes) }
+}
+
+/// What a step costs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Cost {
+    allocations: u64,
+    copied_bytes: u64,
+}
+
+impl Cost {
+    /// How often the bytes of all batches were copied.
+    fn copies(&self) -> f64 {
+        self.copied_bytes as f64 / (BODY_BYTES * BATCHES) as f64
+    }
+}
+
+/// What this thread allocates and copies in `work`.
+fn cost<T>(work: impl FnOnce() -> T) -> (Cost, T) {
+    let before = (ALLOCATIONS.get(), COPIED_BYTES.get());
     let output = work();
-    (ALLOCATIONS.get() - before, output)
+    let cost = Cost {
+        allocations: ALLOCATIONS.get() - before.0,
+        copied_bytes: COPIED_BYTES.get() - before.1,
+    };
+    (cost, output)
 }
 
 /// Records of a batch, from few to many.
@@ -84,81 +122,116 @@ fn batch(records: u32, compression: Compression) -> Bytes {
     builder.build(compression, None)
 }
 
+/// A step: its name, how often it copies the bytes of batches (not said where it decompresses them), and what it costs with ever more records.
+type Step = (&'static str, Option<u32>, [Cost; 4]);
+
 fn main() {
-    let lines = [
-        ("frame decode", counts(decode)),
+    let steps: [Step; 9] = [
+        ("frame decode", Some(0), costs(decode)),
         (
             "check, full",
-            counts(|records| check(records, Compression::None)),
+            Some(0),
+            costs(|records| check(records, Compression::None)),
         ),
         (
             "check, full, lz4",
-            counts(|records| check(records, Compression::Lz4)),
+            None,
+            costs(|records| check(records, Compression::Lz4)),
         ),
         (
             "check, full, zstd",
-            counts(|records| check(records, Compression::Zstd)),
+            None,
+            costs(|records| check(records, Compression::Zstd)),
         ),
-        ("append", counts(|records| Journey::of(records).append)),
-        ("commit staging", counts(stage)),
+        (
+            "append",
+            Some(0),
+            costs(|records| Journey::of(records).append),
+        ),
+        ("commit staging", Some(1), costs(stage)),
         (
             "commit, write and release",
-            counts(|records| Journey::of(records).commit),
+            Some(1),
+            costs(|records| Journey::of(records).commit),
         ),
-        ("tail read", counts(|records| Journey::of(records).read)),
+        (
+            "tail read",
+            Some(0),
+            costs(|records| Journey::of(records).read),
+        ),
         (
             "deliver slices",
-            counts(|records| Journey::of(records).deliver),
+            Some(0),
+            costs(|records| Journey::of(records).deliver),
         ),
     ];
     // A consumer that copies each record: it must show, or nothing above would either.
-    let canary = counts(copy_records);
-    print(&lines, &canary).expect("there is a standard output");
-    for (step, counts) in &lines {
+    let canary: Step = ("(copying every record)", Some(1), costs(copy_records));
+    print(&steps, &canary).expect("there is a standard output");
+    for (step, copies, costs) in &steps {
+        let allocations = costs.map(|cost| cost.allocations);
         assert!(
-            counts.iter().all(|count| count == &counts[0]),
-            "{step}: allocations for {BATCHES} batches of {RECORDS:?} records are {counts:?}, and must not grow with the records"
+            allocations.iter().all(|count| *count == allocations[0]),
+            "{step}: allocations for {BATCHES} batches of {RECORDS:?} records are {allocations:?}, and must not grow with the records"
         );
+        for cost in costs {
+            assert!(
+                copies.is_none_or(|copies| (cost.copies() - f64::from(copies)).abs() < COPIES_OFF_MAX),
+                "{step}: the batches' bytes are copied {:.2} times, not {copies:?}",
+                cost.copies()
+            );
+        }
     }
+    let [few, .., many] = canary.2;
     assert!(
-        canary[3] - canary[0] >= u64::from(RECORDS[3] - RECORDS[0]) * BATCHES as u64,
+        many.allocations - few.allocations >= u64::from(RECORDS[3] - RECORDS[0]) * BATCHES as u64,
         "copying every record was not counted: {canary:?}"
+    );
+    assert!(
+        many.copies() > 1.0 - COPIES_OFF_MAX,
+        "the bytes of every record were not counted: {canary:?}"
     );
 }
 
-fn counts(step: impl Fn(u32) -> u64) -> [u64; 4] {
+/// Heads, directories and the values that are moved about are copied too; of a thousand records a quarter are the ends.
+const COPIES_OFF_MAX: f64 = 0.3;
+
+fn costs(step: impl Fn(u32) -> Cost) -> [Cost; 4] {
     RECORDS.map(step)
 }
 
-fn print(lines: &[(&str, [u64; 4])], canary: &[u64; 4]) -> std::io::Result<()> {
+fn print(steps: &[Step], canary: &Step) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
-        "allocations for each batch of {} KiB (for each record), {BATCHES} batches together\n",
+        "for each batch of {} KiB: allocations (for each record), and how often its bytes are copied; {BATCHES} batches together\n",
         BODY_BYTES >> 10
     )?;
     write!(out, "{:<28}", "records in a batch")?;
     for records in RECORDS {
-        write!(out, "{records:>20}")?;
+        write!(out, "{records:>26}")?;
     }
     writeln!(out)?;
-    let canary = ("(copying every record)", *canary);
-    for (step, counts) in lines.iter().chain([&canary]) {
+    for (step, _, costs) in steps.iter().chain([canary]) {
         write!(out, "{step:<28}")?;
-        for (count, records) in counts.iter().zip(RECORDS) {
-            let batch = *count as f64 / BATCHES as f64;
-            let cell = format!("{batch:.2} ({:.4})", batch / f64::from(records));
-            write!(out, "{cell:>20}")?;
+        for (cost, records) in costs.iter().zip(RECORDS) {
+            let batch = cost.allocations as f64 / BATCHES as f64;
+            let cell = format!(
+                "{batch:.2} ({:.4}), {:.3} x",
+                batch / f64::from(records),
+                cost.copies()
+            );
+            write!(out, "{cell:>26}")?;
         }
         writeln!(out)?;
     }
     Ok(())
 }
 
-fn decode(records: u32) -> u64 {
+fn decode(records: u32) -> Cost {
     let mut received = published_frames(&batch(records, Compression::None), BATCHES as u64);
     let mut decoder = FrameDecoder::new(FrameLimits::default());
-    let (count, decoded) = allocations(|| {
+    let (count, decoded) = cost(|| {
         let mut decoded = 0;
         while let Some(_frame) = decoder
             .decode(&mut received)
@@ -172,7 +245,7 @@ fn decode(records: u32) -> u64 {
     count
 }
 
-fn check(records: u32, compression: Compression) -> u64 {
+fn check(records: u32, compression: Compression) -> Cost {
     let batch = batch(records, compression);
     let mut scratch = CheckScratch::new();
     let mut check = || {
@@ -186,7 +259,7 @@ fn check(records: u32, compression: Compression) -> u64 {
     };
     // The scratch grows with the first one, and is a shard's for ever.
     check();
-    allocations(|| {
+    cost(|| {
         for _ in 0..BATCHES {
             check();
         }
@@ -194,7 +267,7 @@ fn check(records: u32, compression: Compression) -> u64 {
     .0
 }
 
-fn stage(records: u32) -> u64 {
+fn stage(records: u32) -> Cost {
     let batch = batch(records, Compression::None);
     let mut buffer = DiskBufferMut::heap(commit_bytes(BATCHES, BATCHES * batch.len()));
     let identity = CommitIdentity {
@@ -205,7 +278,7 @@ fn stage(records: u32) -> u64 {
         append_time: Timestamp(1),
         previous_checksum: 0,
     };
-    allocations(|| {
+    cost(|| {
         let mut writer = CommitWriter::new(&mut buffer, identity, BATCHES);
         let mut base_offset = Offset(0);
         for _ in 0..BATCHES {
@@ -226,10 +299,10 @@ fn stage(records: u32) -> u64 {
 
 /// What the batches cost on their way through a shard, from the check behind them to the system call before them.
 struct Journey {
-    append: u64,
-    commit: u64,
-    read: u64,
-    deliver: u64,
+    append: Cost,
+    commit: Cost,
+    read: Cost,
+    deliver: Cost,
 }
 
 impl Journey {
@@ -246,10 +319,10 @@ impl Journey {
         commit(&one, commits.as_mut(), BATCHES as u64);
 
         let arrivals = arrivals(&batch);
-        let (append, ()) = allocations(|| publish(&one, arrivals));
-        let (commit, ()) = allocations(|| commit(&one, commits.as_mut(), 2 * BATCHES as u64));
+        let (append, ()) = cost(|| publish(&one, arrivals));
+        let (commit, ()) = cost(|| commit(&one, commits.as_mut(), 2 * BATCHES as u64));
         let from = Offset(BATCHES as u64 * u64::from(records));
-        let (read, slices) = allocations(|| {
+        let (read, slices) = cost(|| {
             let mut cursor = ReadCursor::at(from);
             now(one.log.read(&one.slot, &mut cursor, usize::MAX)).expect("it is in memory")
         });
@@ -287,9 +360,9 @@ fn commit<T>(
     }
 }
 
-fn deliver(slices: Vec<Slice>) -> u64 {
+fn deliver(slices: Vec<Slice>) -> Cost {
     let outbox = Outbox::new(usize::MAX, 1);
-    let (count, parts) = allocations(|| {
+    let (count, parts) = cost(|| {
         outbox.deliver(SubscriptionId(1), Offset(0), slices);
         let parcel = now(outbox.next_parcel()).expect("a delivery was pushed");
         let parts = parcel.slices().len();
@@ -301,9 +374,9 @@ fn deliver(slices: Vec<Slice>) -> u64 {
     count
 }
 
-fn copy_records(records: u32) -> u64 {
+fn copy_records(records: u32) -> Cost {
     let opened = Records::open(batch(records, Compression::None)).expect("it was just built");
-    allocations(|| {
+    cost(|| {
         for _ in 0..BATCHES {
             for (_, record) in &opened {
                 std::hint::black_box(record.value.map(<[u8]>::to_vec));

@@ -99,7 +99,7 @@ pub struct Options {
     /// Partitions of the topic; an existing topic has its own number [default: 2].
     #[arg(long)]
     pub partitions: Option<NonZeroU32>,
-    /// Bytes of each record's value; a scenario can also say a distribution [default: 1000].
+    /// Bytes of each record's value, at least 16; a scenario can also say a distribution [default: 1000].
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub record_size: Option<u64>,
     /// So many distinct keys, each always in the same partition; 0: records have no keys [default: 0].

@@ -9,6 +9,7 @@ use crate::options::{Options, Rate};
 use crate::report::{Durability, Settings};
 use crate::scenario::{Fault, Scenario};
 use crate::sizes::RecordSizes;
+use crate::verify::HEAD_BYTES;
 
 /// The default run sends at most this as fast as it goes: reading it all again must fit into the run's minute.
 const DEFAULT_RUN_BYTES_MAX: u64 = 5 << 30;
@@ -158,6 +159,12 @@ impl Plan {
             options.scenario.is_none() && options.rate.is_none() && options.duration.is_none();
         let scenario = options.scenario.clone().unwrap_or_default().with(options);
         scenario.check()?;
+        let smallest = scenario.record_size.min();
+        if options.topic.is_some() && smallest < HEAD_BYTES {
+            return Err(PlanError(format!(
+                "--topic may name one with records of other runs, from which those of {smallest} bytes cannot be told: leave it out, or give records of at least {HEAD_BYTES} bytes"
+            )));
+        }
         let phases = if is_default {
             vec![
                 phase(
@@ -402,8 +409,19 @@ mod tests {
 
     #[test]
     fn a_record_too_small_for_its_head_is_refused() {
-        assert!(plan(&["--record-size", "39"]).is_err());
-        assert!(plan(&["--record-size", "40"]).is_ok());
+        assert!(plan(&["--record-size", "15"]).is_err());
+        assert!(plan(&["--record-size", "16"]).is_ok());
+    }
+
+    #[test]
+    fn records_that_do_not_say_which_run_they_are_of_get_a_topic_to_themselves() {
+        let sentence = plan(&["--record-size", "39", "--topic", "shared"]);
+        let sentence = sentence.unwrap_err().to_string();
+        assert!(
+            sentence.contains("--topic") && sentence.contains("40 bytes"),
+            "{sentence}"
+        );
+        assert!(plan(&["--record-size", "40", "--topic", "shared"]).is_ok());
     }
 
     #[test]

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::options::{Options, Rate};
 use crate::report::Durability;
 use crate::sizes::RecordSizes;
-use crate::verify::RECORD_BYTES_MIN;
+use crate::verify::{HEAD_BYTES, RECORD_BYTES_MIN, TINY_DURATION_MAX, TINY_PRODUCERS_MAX};
 
 /// The largest record that is sent to any broker.
 const RECORD_BYTES_MAX: usize = 8 << 20;
@@ -27,6 +27,7 @@ const CONSUMERS_MAX: u32 = 4096;
 const DURATION_MIN: Duration = Duration::from_millis(100);
 /// Where a duration is cut short by a flag, at most so much of it is warm-up.
 const WARM_UP_SHARE: u32 = 4;
+const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
 
 /// A workload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +43,7 @@ pub struct Scenario {
     /// Partitions of the topic; queues or streams with brokers that have those instead. Default: 2.
     pub partitions: NonZeroU32,
     /// Bytes of each record's value: a size as `1000` or `"10KiB"`, or a table: `{ uniform = [min, max] }`, or
-    /// `{ choices = [{ size = "100", weight = 9 }, { size = "10KiB", weight = 1 }] }`. At least 40. Default: 1000.
+    /// `{ choices = [{ size = "100", weight = 9 }, { size = "10KiB", weight = 1 }] }`. At least 16. Default: 1000.
     pub record_size: RecordSizes,
     /// So many distinct keys, each always in the same partition; 0: records have no keys. With fewer keys than partitions, only as many partitions get records.
     /// Default: 0.
@@ -227,6 +228,24 @@ impl Scenario {
                 "record_size",
                 format!(
                     "{smallest} is too small: a record needs {RECORD_BYTES_MIN} bytes to say which one it is"
+                ),
+            );
+        }
+        if smallest < HEAD_BYTES && self.producers.get() > TINY_PRODUCERS_MAX {
+            return fault(
+                "producers",
+                format!(
+                    "{} are more than records of {smallest} bytes tell apart: at most {TINY_PRODUCERS_MAX}, or records of at least {HEAD_BYTES} bytes",
+                    self.producers
+                ),
+            );
+        }
+        if smallest < HEAD_BYTES && self.duration > TINY_DURATION_MAX {
+            return fault(
+                "duration",
+                format!(
+                    "is too long for records of {smallest} bytes, which count at most {} days: give at least {HEAD_BYTES} bytes",
+                    TINY_DURATION_MAX.as_secs() / SECONDS_PER_DAY
                 ),
             );
         }

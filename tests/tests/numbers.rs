@@ -6,9 +6,10 @@ use gannet_tests::{data_dir, ends, numbers_program};
 use serde_json::Value;
 
 /// A word or two of each row, and whether there is a bar that can be reached or not.
-const ROWS: [(&str, bool); 11] = [
+const ROWS: [(&str, bool); 12] = [
     ("one in flight", true),
     ("KiB batches, 2 partitions", true),
+    ("the disk's synced writes", false),
     ("CPU", false),
     ("one record a batch", false),
     ("partitions in turn", true),
@@ -59,6 +60,7 @@ fn a_tiny_run_has_a_figure_for_every_row_and_removes_what_it_wrote() {
         "/limits/ping_pong_us/p50",
         "/limits/sync_write_us/p50",
         "/limits/write_mb_per_s",
+        "/limits/synced_write_mb_per_s",
         "/limits/read_mb_per_s",
     ] {
         assert!(figure(&report, limit) > 0.0, "{limit}");

@@ -163,8 +163,14 @@ fn a_tiny_scale_has_a_figure_for_every_axis() {
         }
     }
     for idle in ["idle_partitions", "idle_connections"] {
-        assert_eq!(report[idle].as_array().map(Vec::len), Some(3), "{report:#}");
+        let figures = report[idle].as_array().expect("figures are a list");
+        assert_eq!(figures.len(), 3, "{report:#}");
+        assert!(figures.iter().all(|figure| figure["rss_bytes"].is_u64()));
     }
+    // Without a race it has a page of its own.
+    let text = std::fs::read_to_string(dir.path().join("results/RACE.md"));
+    let text = text.expect("RACE.md was written");
+    assert!(text.contains("## Scale: fan-out"), "{text}");
 }
 
 /// Every peer that is installed, with the driver that speaks to it: the whole way. What this machine has not is said.

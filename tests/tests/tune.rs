@@ -187,11 +187,14 @@ fn a_default_that_cannot_be_measured_is_no_result() {
 }
 
 /// Each line of the table that a probe prints.
-const PROBED: [&str; 17] = [
+const PROBED: [&str; 21] = [
     "kernel ",
     "cores ",
     "siblings ",
     "NUMA nodes ",
+    "spinning thread ",
+    "stolen ",
+    "CPU quota ",
     "interrupts ",
     "memory ",
     "huge pages ",
@@ -204,6 +207,7 @@ const PROBED: [&str; 17] = [
     "device ",
     "synced write ",
     "sequential write ",
+    "synced sequential ",
     "loopback TCP ",
 ];
 

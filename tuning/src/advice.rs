@@ -1,16 +1,22 @@
 //! What the facts of a machine mean for a broker on it, in sentences.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use gannet_loadgen::units::{grouped, micros};
 
 use crate::facts::{Disk, Facts};
 use crate::ring::Ring;
+use crate::steadiness::Spin;
 
 /// With fewer, connections and open segments are cut.
 const DESCRIPTORS: u64 = 4096;
 /// So many times the writes of one after the other are worth having several at once.
 const DEPTH_HELPS: f64 = 1.5;
+/// Standing still for longer than this shows in a latency.
+const STALL: Duration = Duration::from_millis(1);
+/// Less of a core's time than this is lost on any machine.
+const SHARE_NOT_RUN: f64 = 0.01;
 
 /// What limits a broker here, the gravest first.
 #[must_use]
@@ -21,6 +27,9 @@ pub fn limits(facts: &Facts) -> Vec<String> {
     sentences.extend(latency(facts));
     sentences.extend(facts.disk.as_ref().map(bandwidth));
     sentences.extend(facts.disk.as_ref().and_then(depth));
+    sentences.extend(stalls(&facts.steadiness.spin));
+    sentences.extend(stolen(facts));
+    sentences.extend(quota(facts));
     sentences.extend(scheduler(facts));
     sentences.extend(cache(facts));
     sentences.extend(mount(facts));
@@ -90,9 +99,62 @@ fn latency(facts: &Facts) -> Option<String> {
 
 fn bandwidth(disk: &Disk) -> String {
     format!(
-        "The disk writes {:.0} MB/s, which bounds durable throughput: large backlogs are written once and can come near it; small batches are written to the journal and again to segments, which leaves about half.",
-        disk.write_bytes_per_s / 1e6
+        "The disk writes {:.0} MB/s, but {:.0} MB/s when 512 KiB at a time, four at once, are each synced, which is what durable means and bounds its throughput: large backlogs are written once and \
+         can come near it; small batches are written to the journal and again to segments, which leaves about half.",
+        disk.write_bytes_per_s / 1e6,
+        disk.synced_bytes_per_s / 1e6
     )
+}
+
+fn stalls(spin: &Spin) -> Option<String> {
+    if spin.longest < STALL && spin.missed_share() < SHARE_NOT_RUN {
+        return None;
+    }
+    let because = match spin.waited {
+        None => "",
+        Some(waited) if waited * 2 >= spin.missed => {
+            ", mostly because others on this machine had its core, or its control group had used up its quota"
+        }
+        Some(_) => {
+            ", mostly although nobody else on this machine had its core: the host ran something else, or gives this virtual machine a quota"
+        }
+    };
+    Some(format!(
+        "A thread that never sleeps was not run for {:.1} % of {:.1} s, {} of it at once{because}. A broker's thread stands still as long, and its slowest publishes wait with it whatever the \
+         configuration.",
+        spin.missed_share() * 100.0,
+        spin.watched.as_secs_f64(),
+        micros(spin.longest.as_secs_f64() * 1e6)
+    ))
+}
+
+fn stolen(facts: &Facts) -> Option<String> {
+    let stolen = facts
+        .steadiness
+        .stolen
+        .filter(|stolen| *stolen >= SHARE_NOT_RUN)?;
+    Some(format!(
+        "The host gave {:.1} % of the cores' time to others (steal in /proc/stat) while one core was kept busy: it has more to run than it has cores. Only the host can change that, by dedicated cores.",
+        stolen * 100.0
+    ))
+}
+
+fn quota(facts: &Facts) -> Option<String> {
+    let quota = facts.steadiness.quota?;
+    let usable = facts.machine.cores.len();
+    if quota.cores() >= usable as f64 {
+        return None;
+    }
+    let milliseconds = |of: Duration| of.as_secs_f64() * 1e3;
+    let used_up = milliseconds(quota.allowed) / usable.max(1) as f64;
+    let period = milliseconds(quota.period);
+    Some(format!(
+        "The control group allows {:.1} of the {usable} core(s) (cpu.max): when all of them are busy, it is used up after {used_up:.0} ms of every {period:.0} ms, and broker and clients stand still for the \
+         other {:.0} ms. Raise the quota, or compare shards = {}, which leaves some of it to the kernel and to clients.",
+        quota.cores(),
+        (period - used_up).max(0.0),
+        (quota.cores() as usize).max(1)
+    ))
 }
 
 fn depth(disk: &Disk) -> Option<String> {

@@ -14,6 +14,7 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::interrupts::Interrupts;
 use crate::ring::{Ring, RingFeatures};
+use crate::steadiness::Steadiness;
 use crate::storage::{Mount, Queue, chosen};
 
 /// A file of this size is written twice to measure the bandwidth; less when the disk has less room.
@@ -23,6 +24,11 @@ pub const GRID_BLOCKS_BYTES: [u64; 3] = [4 << 10, 64 << 10, 1 << 20];
 /// See [`GRID_BLOCKS_BYTES`].
 pub const GRID_DEPTHS: [u32; 3] = [1, 4, 16];
 const GRID_PART: u32 = 4;
+/// Large synced writes are so long, and so many are under way.
+const SYNCED_BLOCK_BYTES: u64 = 512 << 10;
+const SYNCED_DEPTH: u32 = 4;
+/// What tells a core's steadiness, and what the disk takes synced, each show in this time.
+const STEADY: Duration = Duration::from_secs(1);
 
 /// All that a probe finds out.
 #[derive(Clone, Debug)]
@@ -35,6 +41,8 @@ pub struct Facts {
     pub siblings: Vec<String>,
     /// The cores of each NUMA node, as the kernel writes them. `None`: unknown.
     pub nodes: Option<Vec<String>>,
+    /// How steadily a thread gets its core.
+    pub steadiness: Steadiness,
     /// Where the devices' interrupts go. `None`: unknown.
     pub interrupts: Option<Interrupts>,
     /// The frequency governor of the first core, where there is one.
@@ -70,6 +78,8 @@ pub struct Disk {
     pub sync_write_us: LatencySummary,
     /// Sequential O_DIRECT writes of 1 MiB, in bytes a second.
     pub write_bytes_per_s: f64,
+    /// Sequential O_DIRECT + O_DSYNC writes of 512 KiB, four at once, in bytes a second.
+    pub synced_bytes_per_s: f64,
     /// O_DIRECT + O_DSYNC writes of [`GRID_BLOCKS_BYTES`], [`GRID_DEPTHS`] at once.
     pub sync_writes: Vec<SyncWrites>,
 }
@@ -109,6 +119,7 @@ impl Facts {
         } else {
             Some(Disk::measure(data_dir, filesystem.free_bytes, each)?)
         };
+        let steadiness = Steadiness::measure(each.min(STEADY));
         Ok(Self {
             kernel: rustix::system::uname()
                 .release()
@@ -120,6 +131,7 @@ impl Facts {
                 .map(|core| siblings_of(*core))
                 .collect(),
             nodes: nodes_below(Path::new("/sys/devices/system/node")),
+            steadiness,
             interrupts: Interrupts::read(),
             governor: read_line(Path::new(
                 "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor",
@@ -153,7 +165,14 @@ impl Facts {
 
 impl Disk {
     fn measure(directory: &Path, free_bytes: u64, each: Duration) -> Result<Self, DiskError> {
+        let synced = sync_writes(
+            directory,
+            &[SYNCED_BLOCK_BYTES],
+            &[SYNCED_DEPTH],
+            each.min(STEADY),
+        )?;
         Ok(Self {
+            synced_bytes_per_s: synced.iter().map(SyncWrites::bytes_per_s).sum(),
             sync_write_us: sync_write_latency(directory, each)?.summary(),
             write_bytes_per_s: write_bandwidth(
                 directory,

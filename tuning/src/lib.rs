@@ -17,6 +17,7 @@ mod goal;
 pub mod interrupts;
 mod ring;
 pub mod search;
+pub mod steadiness;
 pub mod storage;
 mod table;
 

@@ -7,6 +7,7 @@ use gannet_loadgen::units::{bytes, grouped, micros};
 use crate::facts::{Disk, Facts};
 use crate::interrupts::Interrupts;
 use crate::ring::{Ring, RingFeatures};
+use crate::steadiness::Steadiness;
 use crate::storage::Queue;
 
 const INTERRUPTS_SHOWN: usize = 3;
@@ -45,6 +46,7 @@ fn write_table(text: &mut String, facts: &Facts) -> std::fmt::Result {
             format!("{} (cores {})", nodes.len(), nodes.join("; "))
         }),
     )?;
+    write_steadiness(text, &facts.steadiness)?;
     write_interrupts(text, facts.interrupts.as_ref())?;
     line(text, "memory", &bytes(facts.machine.memory_bytes))?;
     line(
@@ -146,6 +148,42 @@ fn ring_features(features: &RingFeatures) -> String {
     )
 }
 
+fn write_steadiness(text: &mut String, steadiness: &Steadiness) -> std::fmt::Result {
+    let spin = &steadiness.spin;
+    line(
+        text,
+        "spinning thread",
+        &format!(
+            "not run for {:.2} % of {:.1} s, longest {}",
+            spin.missed_share() * 100.0,
+            spin.watched.as_secs_f64(),
+            micros(spin.longest.as_secs_f64() * 1e6)
+        ),
+    )?;
+    line(
+        text,
+        "stolen",
+        &steadiness.stolen.map_or_else(unknown, |stolen| {
+            format!("{:.2} % of the cores' time meanwhile", stolen * 100.0)
+        }),
+    )?;
+    line(
+        text,
+        "CPU quota",
+        &steadiness.quota.map_or_else(
+            || "none".to_owned(),
+            |quota| {
+                format!(
+                    "{:.1} core(s): {} of every {}",
+                    quota.cores(),
+                    micros(quota.allowed.as_secs_f64() * 1e6),
+                    micros(quota.period.as_secs_f64() * 1e6)
+                )
+            },
+        ),
+    )
+}
+
 fn write_interrupts(text: &mut String, interrupts: Option<&Interrupts>) -> std::fmt::Result {
     let Some(interrupts) = interrupts else {
         return line(text, "interrupts", "unknown");
@@ -208,6 +246,14 @@ fn write_disk(text: &mut String, disk: &Disk) -> std::fmt::Result {
         text,
         "sequential write",
         &format!("{:.0} MB/s", disk.write_bytes_per_s / 1e6),
+    )?;
+    line(
+        text,
+        "synced sequential",
+        &format!(
+            "512 KiB O_DIRECT + O_DSYNC, four at once: {:.0} MB/s",
+            disk.synced_bytes_per_s / 1e6
+        ),
     )?;
     if disk.sync_writes.is_empty() {
         return Ok(());

@@ -76,10 +76,9 @@ fn measure_scale(options: &ScaleOptions) -> ExitCode {
         say(reason);
         status = ExitCode::from(FAILED);
     }
-    // Without a race there is no page to stand in.
     match render(&options.place) {
         Ok(()) => written(&options.place, status),
-        Err(_) => status,
+        Err(error) => complain(&error),
     }
 }
 

@@ -74,23 +74,29 @@ pub(super) fn saturated(
     bench.clear("saturated", broker)?;
     let used = phase.broker.unwrap_or_default();
     let mb_per_s = phase.publish.flow.mb_per_s;
-    let rows = vec![
-        Row::new(
-            format!(
-                "durable publish, saturated, {} KiB batches, 2 partitions / the disk's writes",
-                batch_bytes >> 10
-            ),
-            (mb_per_s / limits.write_mb_per_s, "x"),
-            Bar::AtLeast(0.5),
-            flow(&phase),
-        )?,
-        Row::new(
-            "broker's CPU for each of these records",
-            (used.cpu_us_per_record, "us"),
+    let mut rows = vec![Row::new(
+        format!(
+            "durable publish, saturated, {} KiB batches, 2 partitions / the disk's writes",
+            batch_bytes >> 10
+        ),
+        (mb_per_s / limits.write_mb_per_s, "x"),
+        Bar::AtLeast(0.5),
+        flow(&phase),
+    )?];
+    if let Some(synced_mb_per_s) = limits.synced_write_mb_per_s {
+        rows.push(Row::new(
+            "the same / the disk's synced writes, 512 KiB, four at once",
+            (mb_per_s / synced_mb_per_s, "x"),
             Bar::Reported,
-            [("cpu_cores", used.cpu_cores)],
-        )?,
-    ];
+            [("synced_write_mb_per_s", synced_mb_per_s)],
+        )?);
+    }
+    rows.push(Row::new(
+        "broker's CPU for each of these records",
+        (used.cpu_us_per_record, "us"),
+        Bar::Reported,
+        [("cpu_cores", used.cpu_cores)],
+    )?);
     Ok(Saturated { phase, rows })
 }
 

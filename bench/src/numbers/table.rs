@@ -53,16 +53,18 @@ fn write_limits(text: &mut String, report: &Report) -> fmt::Result {
     let limits = &report.limits;
     writeln!(
         text,
-        "TCP ping-pong {} p50; 4 KiB O_DSYNC write {} p50; disk {:.0} MB/s writing, {:.0} MB/s reading",
+        "TCP ping-pong {} p50; 4 KiB O_DSYNC write {} p50; disk {:.0} MB/s writing, {} synced, {:.0} MB/s reading",
         micros(limits.ping_pong_us.p50),
         micros(limits.sync_write_us.p50),
         limits.write_mb_per_s,
+        mb_per_s(limits.synced_write_mb_per_s),
         limits.read_mb_per_s,
     )?;
     let fio = told(&limits.fio, |fio| {
         format!(
-            "{:.0} MB/s writing, {:.0} MB/s reading, 4 KiB O_DSYNC write {} p50",
+            "{:.0} MB/s writing, {} synced, {:.0} MB/s reading, 4 KiB O_DSYNC write {} p50",
             fio.write_mb_per_s,
+            mb_per_s(fio.synced_write_mb_per_s),
             fio.read_mb_per_s,
             micros(fio.sync_write_p50_us)
         )
@@ -71,6 +73,13 @@ fn write_limits(text: &mut String, report: &Report) -> fmt::Result {
         format!("{:.0} MB/s over the loopback", iperf3.mb_per_s)
     });
     writeln!(text, "to compare: fio {fio}; iperf3 {iperf3}")
+}
+
+fn mb_per_s(measured: Option<f64>) -> String {
+    measured.map_or_else(
+        || "not measured".to_owned(),
+        |measured| format!("{measured:.0} MB/s"),
+    )
 }
 
 fn told<T>(run: &ToolRun<T>, tell: impl FnOnce(&T) -> String) -> String {

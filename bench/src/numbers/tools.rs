@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::limits::{SYNCED_WRITE_BYTES, SYNCED_WRITES};
+
 /// What a tool may take beyond its own measuring.
 const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(20);
@@ -27,13 +29,16 @@ pub enum ToolRun<T> {
     Measured(T),
 }
 
-/// Transfers with O_DIRECT over blocks written before: in order, 1 MiB each, eight in flight; and synced writes of 4 KiB, one after the other.
+/// Transfers with O_DIRECT over blocks written before: in order, 1 MiB each, eight in flight; synced writes in order, 512 KiB each, four in flight; and synced ones of 4 KiB, one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Fio {
     /// MB/s (10^6).
     pub write_mb_per_s: f64,
     /// MB/s (10^6).
     pub read_mb_per_s: f64,
+    /// Each synced before it counts, in MB/s (10^6). `None` in results of before it was measured.
+    #[serde(default)]
+    pub synced_write_mb_per_s: Option<f64>,
     /// One 4 KiB O_DSYNC write, in microseconds.
     pub sync_write_p50_us: f64,
 }
@@ -64,10 +69,21 @@ pub(super) fn fio(directory: &Path, file_bytes: u64, duration: Duration) -> Tool
             output_of(command, duration)
         };
         let large = ["--bs=1M", "--ioengine=libaio", "--iodepth=8"];
+        let (bytes, depth) = (
+            format!("--bs={SYNCED_WRITE_BYTES}"),
+            format!("--iodepth={SYNCED_WRITES}"),
+        );
+        let large_synced = [
+            bytes.as_str(),
+            "--ioengine=libaio",
+            depth.as_str(),
+            "--sync=dsync",
+        ];
         let synced = ["--bs=4k", "--ioengine=psync", "--sync=dsync"];
         Ok(Fio {
             write_mb_per_s: parse_fio(&job("write", &large)?, "write")?,
             read_mb_per_s: parse_fio(&job("read", &large)?, "read")?,
+            synced_write_mb_per_s: Some(parse_fio(&job("write", &large_synced)?, "write")?),
             sync_write_p50_us: parse_fio_latency(&job("write", &synced)?)?,
         })
     })

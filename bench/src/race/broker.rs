@@ -2,7 +2,7 @@
 
 use std::io;
 use std::num::NonZeroU16;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use gannet_loadgen::broker::{BrokerSettings, OwnBroker, RemovedWhenInterrupted};
 
@@ -20,15 +20,16 @@ pub(super) enum Broker {
 }
 
 impl Broker {
-    /// Gannet, as it is by default.
+    /// Gannet, as it is by default but for what stands in that file.
     pub(super) fn gannet(
         directory: &Path,
         shards: Option<NonZeroU16>,
+        config: Option<PathBuf>,
         removed: &RemovedWhenInterrupted,
     ) -> Result<Self, String> {
         let settings = BrokerSettings {
             shards: shards.map(Into::into),
-            ..BrokerSettings::default()
+            config,
         };
         OwnBroker::start(directory, settings, removed.clone())
             .map(Self::Gannet)

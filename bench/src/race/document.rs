@@ -159,7 +159,9 @@ impl Document {
 
 fn write_table(text: &mut String, table: &Table) -> std::fmt::Result {
     let cells = |cells: &[String]| -> String {
-        let cells: Vec<_> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
+        // A line is a row, whatever a cell says.
+        let cell = |cell: &String| cell.replace('|', "\\|").replace('\n', " ");
+        let cells: Vec<_> = cells.iter().map(cell).collect();
         format!("| {} |", cells.join(" | "))
     };
     writeln!(text, "\n{}", cells(&table.head))?;

@@ -32,7 +32,8 @@ pub struct CommandLine {
 pub enum Command {
     /// Writes RACE.md and race.html again from the results that were kept.
     Render(Place),
-    /// Measures how Gannet's figures change with the number of partitions, subscribers, producers, and the size of records; and what idle partitions and connections cost.
+    /// Measures how Gannet's figures change with the number of partitions, subscribers, producers, and the size of records; and what idle partitions and connections cost. Writes RACE.md and
+    /// race.html, with the race whose results are kept in the same place, if any are.
     Scale(ScaleOptions),
     /// Hosts a broker until the parent ends it or dies.
     #[command(hide = true, name = gannet_loadgen::broker::HOST_COMMAND)]
@@ -110,6 +111,9 @@ pub struct ScaleOptions {
     /// Only these: partitions, idle, neighbours, fan-out, record-size, producers. Without: all.
     #[arg(long, value_enum, value_name = "NAME")]
     pub only: Vec<super::scale::Axis>,
+    /// Go on with one that was interrupted, or in which points failed: those that gave figures are not measured again.
+    #[arg(long)]
+    pub resume: bool,
     /// The load generator. Without: the one beside this program.
     #[arg(long, value_name = "PROGRAM")]
     pub generator: Option<PathBuf>,

@@ -190,7 +190,7 @@ pub fn session(options: &Options) -> Result<Vec<TurnResult>, RaceError> {
     Ok(done)
 }
 
-/// Writes RACE.md and race.html from what was kept.
+/// Writes RACE.md and race.html from what was kept of a race, of what changes with scale, or of both.
 ///
 /// # Errors
 /// [`RaceError`] when nothing was, or they cannot be written.
@@ -198,15 +198,24 @@ pub fn render(place: &Place) -> Result<(), RaceError> {
     let results_dir = place.results();
     let texts = place.texts();
     let setting = read_setting(&results_dir)?;
-    let turns = Results::open(&results_dir, true)
-        .and_then(|results| results.all())
-        .map_err(io_error("reading the turns' results"))?;
     let scale = super::scale::read(&results_dir)?;
+    let turns = match (&setting, &scale) {
+        (Some(_), _) => Results::open(&results_dir, true)
+            .and_then(|results| results.all())
+            .map_err(io_error("reading the turns' results"))?,
+        (None, Some(_)) => Vec::new(),
+        (None, None) => {
+            return Err(RaceError::Nothing(format!(
+                "there are no results in {}, neither of a race nor of a scale",
+                results_dir.display()
+            )));
+        }
+    };
     fs::create_dir_all(&texts).map_err(io_error(format!("making {}", texts.display())))?;
     let write = |name: &str, text: String| {
         fs::write(texts.join(name), text).map_err(io_error(format!("writing {name}")))
     };
-    let document = text::document(&setting, &turns, scale.as_ref());
+    let document = text::document(setting.as_ref(), &turns, scale.as_ref());
     write("RACE.md", document.markdown())?;
     write("race.html", html(&document)?)
 }
@@ -357,8 +366,12 @@ fn keep_setting(results_dir: &Path, setting: &Setting) -> Result<(), RaceError> 
         .map_err(io_error("keeping what was raced"))
 }
 
-fn read_setting(results_dir: &Path) -> Result<Setting, RaceError> {
+/// What was raced, if anything was.
+fn read_setting(results_dir: &Path) -> Result<Option<Setting>, RaceError> {
     let path = results_dir.join(SETTING);
+    if !path.exists() {
+        return Ok(None);
+    }
     let text = fs::read_to_string(&path);
     text.and_then(|text| Ok(serde_json::from_str(&text)?))
         .map_err(io_error(format!("reading {}", path.display())))
@@ -422,7 +435,7 @@ impl Race<'_> {
             Some(script) => Broker::peer(script, entrant, directory),
             None => {
                 fs::create_dir_all(directory).map_err(|error| error.to_string())?;
-                Broker::gannet(directory, self.options.shards, &self.removed)
+                Broker::gannet(directory, self.options.shards, None, &self.removed)
             }
         }
     }
@@ -474,3 +487,6 @@ impl Race<'_> {
         !self.options.no_tools && !self.options.tiny
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

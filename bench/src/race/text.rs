@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gannet_loadgen::units::{bytes, micros};
 
-use crate::numbers::ToolRun;
+use crate::numbers::{MachineLimits, ToolRun};
 
-use super::bars::{JUDGED_LOAD_MS_MIN, bar_texts, bars};
+use super::bars::{JUDGED_LOAD_MS_MIN, SATURATED_LARGE, bar_texts, bars};
 use super::curves::curves;
 use super::document::{Block, Document, Section, SpreadBars};
 use super::entrant::{Entrant, GANNET_DURABLE};
+use super::machine::MachineInfo;
 use super::outcome::TurnResult;
 use super::scale::ScaleReport;
 use super::session::Setting;
@@ -21,13 +22,45 @@ const THEIRS: &str = "†";
 /// Notes of single runs that are repeated.
 const NOTES_MAX: usize = 20;
 
-/// The whole report.
+/// The whole report: of a race, of what changes with scale, or of both.
 #[must_use]
-pub fn document(setting: &Setting, turns: &[TurnResult], scale: Option<&ScaleReport>) -> Document {
+pub fn document(
+    setting: Option<&Setting>,
+    turns: &[TurnResult],
+    scale: Option<&ScaleReport>,
+) -> Document {
+    let mut sections = setting.map_or_else(Vec::new, |setting| race(setting, turns));
+    sections.extend(scale.map(super::scale::sections).unwrap_or_default());
+    sections.extend(match setting {
+        Some(setting) => Some(
+            Section::new("The machine and its limits")
+                .text("The limits were measured in this run, before the first broker was started.")
+                .table(
+                    &["what", ""],
+                    [machine(&setting.machine), limits(&setting.limits)].concat(),
+                ),
+        ),
+        None => scale
+            .and_then(|scale| scale.machine.as_ref())
+            .map(|info| Section::new("The machine").table(&["what", ""], machine(info))),
+    });
+    sections.push(again());
+    let title = if setting.is_some() {
+        "Gannet's race"
+    } else {
+        "Gannet at scale"
+    };
+    Document {
+        title: title.to_owned(),
+        sections,
+    }
+}
+
+fn race(setting: &Setting, turns: &[TurnResult]) -> Vec<Section> {
     let standing = Standing::of(turns);
     let mut sections = vec![
         what_it_is(setting, turns),
-        against_the_bars(&standing, turns),
+        against_the_bars(&standing, setting, turns),
         where_gannet_loses(&standing),
     ];
     for (name, text) in &setting.scenarios {
@@ -37,13 +70,7 @@ pub fn document(setting: &Setting, turns: &[TurnResult], scale: Option<&ScaleRep
     sections.push(own_tools(&standing, setting));
     sections.push(missing(&standing, setting));
     sections.extend(notes(turns));
-    sections.extend(scale.map(super::scale::sections).unwrap_or_default());
-    sections.push(machine(setting));
-    sections.push(again());
-    Document {
-        title: "Gannet's race".to_owned(),
-        sections,
-    }
+    sections
 }
 
 fn what_it_is(setting: &Setting, turns: &[TurnResult]) -> Section {
@@ -67,7 +94,7 @@ fn what_it_is(setting: &Setting, turns: &[TurnResult]) -> Section {
     ))
 }
 
-fn against_the_bars(standing: &Standing, turns: &[TurnResult]) -> Section {
+fn against_the_bars(standing: &Standing, setting: &Setting, turns: &[TurnResult]) -> Section {
     let barred = bars(standing, |scenario| {
         let loads = turns
             .iter()
@@ -115,13 +142,37 @@ fn against_the_bars(standing: &Standing, turns: &[TurnResult]) -> Section {
     } else {
         Section::new("Against the bars")
     };
-    section.text(
+    let section = section.text(
         "Gannet's durable figures, each acknowledged from the disk, to those of Kafka as it is by default (`acks=all`, one replica), acknowledged from the page cache.",
     )
     .table(
         &["what", "bar", "measured", "", "Gannet", "Kafka"],
         rows,
-    )
+    );
+    match beside_the_disk(standing, &setting.limits) {
+        Some(sentence) => section.text(sentence),
+        None => section,
+    }
+}
+
+/// How near the saturated load came to what the disk takes by itself.
+fn beside_the_disk(standing: &Standing, limits: &MachineLimits) -> Option<String> {
+    let saturated = standing.figure(SATURATED_LARGE, GANNET_DURABLE, Measure::PublishMbPerS)?;
+    let published = saturated.counted.median;
+    let beside = |mb_per_s: f64| {
+        format!(
+            "{} x of its {mb_per_s:.0} MB/s",
+            figure(published / mb_per_s)
+        )
+    };
+    let synced = limits.synced_write_mb_per_s.map_or_else(
+        || "synced ones, as each of Gannet's is, were not measured".to_owned(),
+        |mb_per_s| format!("{} synced, as each of Gannet's is", beside(mb_per_s)),
+    );
+    Some(format!(
+        "Gannet durable, saturated, large batches, to what the disk writes in order by itself: {} un-synced; {synced}.",
+        beside(limits.write_mb_per_s)
+    ))
 }
 
 fn where_gannet_loses(standing: &Standing) -> Section {
@@ -364,10 +415,8 @@ fn notes(turns: &[TurnResult]) -> Option<Section> {
     (!points.is_empty()).then(|| Section::new("What the generator notes").list(points))
 }
 
-fn machine(setting: &Setting) -> Section {
-    let machine = &setting.machine;
-    let limits = &setting.limits;
-    let mut rows = vec![
+fn machine(machine: &MachineInfo) -> Vec<Vec<String>> {
+    vec![
         row(
             "processor",
             format!("{} core(s), {}", machine.cores, machine.processor),
@@ -378,6 +427,11 @@ fn machine(setting: &Setting) -> Section {
             "disk",
             format!("{} on {}", machine.filesystem, machine.mounted),
         ),
+    ]
+}
+
+fn limits(limits: &MachineLimits) -> Vec<Vec<String>> {
+    vec![
         row(
             "TCP ping-pong on the loopback",
             format!(
@@ -401,31 +455,40 @@ fn machine(setting: &Setting) -> Section {
                 limits.write_mb_per_s, limits.read_mb_per_s
             ),
         ),
-    ];
-    rows.push(row(
-        "fio, the same",
-        match &limits.fio {
-            ToolRun::Absent => "not in PATH".to_owned(),
-            ToolRun::Failed(reason) => format!("failed: {reason}"),
-            ToolRun::Measured(fio) => format!(
-                "O_DSYNC write {} p50; {:.0} MB/s writing, {:.0} MB/s reading",
-                micros(fio.sync_write_p50_us),
-                fio.write_mb_per_s,
-                fio.read_mb_per_s
-            ),
-        },
-    ));
-    rows.push(row(
-        "iperf3 on the loopback",
-        match &limits.iperf3 {
-            ToolRun::Absent => "not in PATH".to_owned(),
-            ToolRun::Failed(reason) => format!("failed: {reason}"),
-            ToolRun::Measured(iperf3) => format!("{:.0} MB/s", iperf3.mb_per_s),
-        },
-    ));
-    Section::new("The machine and its limits")
-        .text("The limits were measured in this run, before the first broker was started.")
-        .table(&["what", ""], rows)
+        row(
+            "disk, sequential, synced: O_DIRECT + O_DSYNC, 512 KiB, four in flight",
+            synced(limits.synced_write_mb_per_s),
+        ),
+        row(
+            "fio, the same",
+            match &limits.fio {
+                ToolRun::Absent => "not in PATH".to_owned(),
+                ToolRun::Failed(reason) => format!("failed: {reason}"),
+                ToolRun::Measured(fio) => format!(
+                    "O_DSYNC write {} p50; {:.0} MB/s writing, {:.0} MB/s reading; synced: {}",
+                    micros(fio.sync_write_p50_us),
+                    fio.write_mb_per_s,
+                    fio.read_mb_per_s,
+                    synced(fio.synced_write_mb_per_s)
+                ),
+            },
+        ),
+        row(
+            "iperf3 on the loopback",
+            match &limits.iperf3 {
+                ToolRun::Absent => "not in PATH".to_owned(),
+                ToolRun::Failed(reason) => format!("failed: {reason}"),
+                ToolRun::Measured(iperf3) => format!("{:.0} MB/s", iperf3.mb_per_s),
+            },
+        ),
+    ]
+}
+
+fn synced(mb_per_s: Option<f64>) -> String {
+    mb_per_s.map_or_else(
+        || "not measured".to_owned(),
+        |mb_per_s| format!("{mb_per_s:.0} MB/s writing"),
+    )
 }
 
 fn row(what: &str, is: String) -> Vec<String> {
@@ -438,8 +501,11 @@ fn again() -> Section {
             "bench/race                     # installs what is missing, builds, races, writes bench/RACE.md and bench/race.html\n\
              bench/race --budget 30m --rounds 3 --scenario paced --peer gannet --peer kafka\n\
              bench/race --resume            # goes on with one that was interrupted\n\
-             bench/race scale               # the plots about scale"
+             bench/race scale               # what changes with scale; --resume goes on with it"
                 .to_owned(),
         ))
         .text("Let nothing else run meanwhile. Each single result stays as JSON in `target/race`.")
 }
+
+#[cfg(test)]
+mod tests;

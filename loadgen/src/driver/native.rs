@@ -1,7 +1,9 @@
 //! Gannet by its own protocol: the blocking flavour of `gannet-wire`, behind the workers' traits.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use gannet_engine::limits::SUBSCRIPTIONS_MAX;
 use gannet_wire::client::blocking::{self, Client};
 use gannet_wire::client::{
     ClientConfig, ClientError, ConsumerConfig, DeliveryReport, Partitions, ProducerConfig,
@@ -24,6 +26,14 @@ const RECONNECT: ReconnectConfig = ReconnectConfig {
 };
 /// A record not acknowledged by then fails the run.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How few consumers can consume all of so many partitions: each has one connection to a shard, and a broker bounds the subscriptions of one. A broker as it is by default takes
+/// fewer of them (`network.subscriptions_max`), and says so.
+#[must_use]
+pub fn consumers_min(partitions: u32) -> u32 {
+    let of_one = u32::try_from(SUBSCRIPTIONS_MAX).unwrap_or(u32::MAX);
+    partitions.div_ceil(of_one).max(1)
+}
 
 /// One topic of one broker.
 #[derive(Debug)]
@@ -109,6 +119,10 @@ impl Connect for WireConnect {
         self.partitions
     }
 
+    fn consumers_min(&self) -> u32 {
+        consumers_min(self.partitions)
+    }
+
     fn outlet(&self, batching: &Batching, buffer_bytes: u64) -> Result<WireOutlet, PortError> {
         let mut config = ProducerConfig {
             batch_bytes: batching.batch_bytes,
@@ -188,11 +202,12 @@ impl WireConnect {
     /// partitions, so some may give older records first; they are another run's, and known by it.
     fn start_now(&self, partitions: &[u32]) -> Result<Start, ClientError> {
         let description = self.client.describe_topic(&self.topic)?;
+        let asked_for: HashSet<u32> = partitions.iter().copied().collect();
         let wanted = || {
             description
                 .partitions
                 .iter()
-                .filter(|described| partitions.contains(&described.partition.0))
+                .filter(|described| asked_for.contains(&described.partition.0))
         };
         let ends = wanted().map(|described| described.next_offset).min();
         let starts = wanted().map(|described| described.log_start).max();

@@ -16,7 +16,7 @@ impl<C: Connect> Run<'_, C> {
     /// Reads the whole topic with consumers that have seen nothing, and checks every record.
     pub(super) fn reread(&mut self) -> Result<(), RunError> {
         self.progress.step("reading everything from the start");
-        let consumers = self.plan.consumers.max(1);
+        let consumers = self.plan.consumers.max(self.connect.consumers_min());
         let mut workers = self.consumer_workers(consumers);
         let began = Instant::now();
         let mut inlets = self.inlets(0, consumers, From::Start)?;

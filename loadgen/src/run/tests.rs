@@ -29,6 +29,8 @@ struct Memory {
     is_gone: bool,
     /// This group gets the first records of each partition twice.
     twice_served: Option<u32>,
+    /// No consumer may have more partitions.
+    partitions_of_one_max: u32,
 }
 
 struct MemoryOutlet {
@@ -58,6 +60,10 @@ impl Connect for Memory {
         self.partitions
     }
 
+    fn consumers_min(&self) -> u32 {
+        self.partitions.div_ceil(self.partitions_of_one_max)
+    }
+
     fn outlet(&self, _batching: &Batching, _buffer_bytes: u64) -> Result<MemoryOutlet, PortError> {
         Ok(MemoryOutlet {
             log: self.log.clone(),
@@ -73,6 +79,9 @@ impl Connect for Memory {
     ) -> Result<MemoryInlet, PortError> {
         if self.is_gone && from == From::Start {
             return Err(PortError("the broker is gone".to_owned()));
+        }
+        if partitions.len() > self.partitions_of_one_max as usize {
+            return Err(PortError("too many partitions for one".to_owned()));
         }
         let log = self.log.lock().unwrap();
         let position = |partition: u32| match from {
@@ -188,6 +197,7 @@ fn memory(partitions: u32) -> Memory {
         partitions,
         is_gone: false,
         twice_served: None,
+        partitions_of_one_max: u32::MAX,
     }
 }
 
@@ -444,6 +454,38 @@ fn a_phase_that_its_referee_ends_sends_no_more_and_is_verified() {
         outcome.sent
     );
     assert_eq!(outcome.sent, outcome.reread.unwrap().flow.records);
+}
+
+#[test]
+fn records_of_the_smallest_size_are_all_sent_consumed_and_read_again() {
+    let arguments = ["--rate", "2000", "--duration", "200ms", "--reread"];
+    let outcome = run(
+        &memory(2),
+        &[&arguments[..], &["--record-size", "16"]].concat(),
+    );
+    assert_eq!(
+        failures(&outcome, Durability::Durable),
+        Vec::<String>::new()
+    );
+    assert_eq!((outcome.sent, outcome.acked), (400, 400));
+    assert_eq!(outcome.reread.unwrap().flow.records, 400);
+    // Its time is in it too, so its way to the consumer is known.
+    assert!(outcome.phases[0].end_to_end.latency_us.count > 0);
+}
+
+#[test]
+fn everything_is_read_again_by_as_many_consumers_as_that_takes() {
+    let memory = Memory {
+        partitions_of_one_max: 2,
+        ..memory(5)
+    };
+    let arguments = ["--rate", "2000", "--duration", "200ms", "--consumers", "0"];
+    let outcome = run(&memory, &arguments);
+    assert_eq!(
+        failures(&outcome, Durability::Durable),
+        Vec::<String>::new()
+    );
+    assert_eq!(outcome.reread.unwrap().flow.records, outcome.acked);
 }
 
 #[test]

@@ -116,7 +116,15 @@ fn a_key_that_is_none_is_refused_with_its_line_and_what_there_is() {
 fn a_value_that_its_key_cannot_take_is_refused_with_the_key_and_what_it_takes() {
     for (line, parts) in [
         ("producers = 0", ["producers", "nonzero"]),
-        ("record_size = 39", ["`record_size` 39", "40 bytes"]),
+        ("record_size = 15", ["`record_size` 15", "16 bytes"]),
+        (
+            "record_size = 16\nproducers = 65537",
+            ["`producers` 65537", "40 bytes"],
+        ),
+        (
+            "record_size = 16\nduration = \"400h\"",
+            ["`duration` is too long", "12 days"],
+        ),
         ("record_size = \"9MiB\"", ["`record_size`", "at most"]),
         ("record_size = true", ["record_size = true", "10KiB"]),
         ("record_size = -1", ["record_size = -1", "number of bytes"]),

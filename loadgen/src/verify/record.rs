@@ -3,10 +3,10 @@
 
 use super::filler::{Filler, mix};
 
-/// The smallest record: the head alone.
-pub const RECORD_BYTES_MIN: usize = 40;
+/// The smallest record that says all about itself. One that is smaller has a head as in `tiny.rs`.
+pub const HEAD_BYTES: usize = 40;
 
-/// The head of every record, 40 bytes, little endian; the rest is [`Filler`].
+/// The head of every record that has room for it, 40 bytes, little endian; the rest is [`Filler`].
 ///
 /// ```text
 ///  0 u32 run            tells this run's records from others in the same topic
@@ -35,7 +35,7 @@ pub struct RecordHead {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CorruptRecord {
     /// Too short to have a head.
-    #[error("a record of {0} bytes is too short to hold its head of {RECORD_BYTES_MIN}")]
+    #[error("a record of {0} bytes is too short to hold its head")]
     TooShort(usize),
     /// The head's checksum does not match.
     #[error("the record's head was changed")]
@@ -57,15 +57,18 @@ impl RecordHead {
     /// Fills `record`, head and body.
     ///
     /// # Panics
-    /// When `record` is shorter than [`RECORD_BYTES_MIN`] or longer than what `filler` was made for: the plan of a run has checked both.
+    /// When `record` is shorter than [`RECORD_BYTES_MIN`](super::RECORD_BYTES_MIN) or longer than what `filler` was made for: the plan of a run has checked both.
     #[inline]
     pub fn write(&self, filler: &Filler, record: &mut [u8]) {
         let record_bytes = u32::try_from(record.len()).expect("a record is far below 4 GiB");
+        if record.len() < HEAD_BYTES {
+            return self.write_tiny(filler, record_bytes, record);
+        }
         let words = self.words(record_bytes);
         let checksum = checksum(words);
         let (head, body) = record
-            .split_at_mut_checked(RECORD_BYTES_MIN)
-            .expect("the plan allows no record shorter than its head");
+            .split_at_mut_checked(HEAD_BYTES)
+            .expect("a shorter record has been dealt with");
         for (field, word) in head
             .chunks_exact_mut(8)
             .zip(words.into_iter().chain([checksum]))
@@ -78,14 +81,14 @@ impl RecordHead {
         body.copy_from_slice(filling);
     }
 
-    /// Reads and checks a whole record.
+    /// Reads and checks a record that has a whole head.
     ///
     /// # Errors
     /// [`CorruptRecord`] when any byte differs from what [`RecordHead::write`] gave.
     #[inline]
     pub fn check(record: &[u8], filler: &Filler) -> Result<Self, CorruptRecord> {
         let (head, body) = record
-            .split_first_chunk::<RECORD_BYTES_MIN>()
+            .split_first_chunk::<HEAD_BYTES>()
             .ok_or(CorruptRecord::TooShort(record.len()))?;
         let mut words = [0_u64; 5];
         for (word, field) in words.iter_mut().zip(head.as_chunks::<8>().0) {
@@ -115,7 +118,7 @@ impl RecordHead {
         })
     }
 
-    fn words(&self, record_bytes: u32) -> [u64; 4] {
+    pub(super) fn words(&self, record_bytes: u32) -> [u64; 4] {
         [
             u64::from(self.run) | u64::from(self.producer) << 32,
             u64::from(self.partition) | u64::from(record_bytes) << 32,
@@ -135,7 +138,7 @@ fn halves(word: u64) -> (u32, u32) {
 }
 
 #[inline]
-fn checksum(words: [u64; 4]) -> u64 {
+pub(super) fn checksum(words: [u64; 4]) -> u64 {
     // Chained, so that swapped words do not cancel out.
     words.into_iter().fold(0x6761_6E6E_6574, |state, word| {
         mix(state ^ word).wrapping_add(word.rotate_left(17))

@@ -269,10 +269,59 @@ fn the_holes_remembered_are_bounded_and_still_counted() {
 }
 
 #[test]
-fn a_record_of_the_smallest_size_holds_its_head() {
+fn a_record_as_large_as_a_whole_head_holds_it() {
     let filler = filler();
-    let written = record(&filler, head(1, 2, 3), RECORD_BYTES_MIN);
+    let written = record(&filler, head(1, 2, 3), HEAD_BYTES);
     assert_eq!(RecordHead::check(&written, &filler), Ok(head(1, 2, 3)));
+}
+
+#[test]
+fn tiny_records_that_are_lost_doubled_or_out_of_order_are_found() {
+    let filler = filler();
+    let judged = |sequences: &[u64]| {
+        let mut verifier = verifier(1, 1, &filler);
+        for (&sequence, offset) in sequences.iter().zip(0..) {
+            let value = record(&filler, head(0, 0, sequence), RECORD_BYTES_MIN);
+            verifier.observe(0, offset, None, &value);
+        }
+        let findings = judge(&verifier, 4, 4);
+        [
+            findings.lost,
+            findings.duplicated,
+            findings.reordered,
+            findings.corrupt,
+        ]
+    };
+    assert_eq!(judged(&[0, 1, 2, 3]), [0, 0, 0, 0]);
+    assert_eq!(judged(&[0, 1, 3]), [1, 0, 0, 0]);
+    assert_eq!(judged(&[0, 1, 1, 2, 3]), [0, 1, 0, 0]);
+    assert_eq!(judged(&[0, 2, 1, 3]), [0, 0, 1, 0]);
+}
+
+#[test]
+fn a_tiny_record_of_another_run_partition_or_length_is_corrupt() {
+    let filler = filler();
+    let written = record(&filler, head(3, 1, 9), 24);
+    let checked = |record: &[u8], run, partition| {
+        RecordHead::check_tiny(record, &filler, run, partition).is_ok()
+    };
+    assert!(checked(&written, RUN, 1));
+    assert!(!checked(&written, RUN + 1, 1));
+    assert!(!checked(&written, RUN, 0));
+    assert!(!checked(&written[..23], RUN, 1));
+    assert!(!checked(&[&written[..], &[0]].concat(), RUN, 1));
+}
+
+#[test]
+fn a_tiny_record_with_the_body_of_another_is_corrupt() {
+    let filler = filler();
+    let mut one = record(&filler, head(0, 0, 1), HEAD_BYTES - 1);
+    let two = record(&filler, head(0, 0, 2), HEAD_BYTES - 1);
+    one[RECORD_BYTES_MIN..].copy_from_slice(&two[RECORD_BYTES_MIN..]);
+    assert_eq!(
+        RecordHead::check_tiny(&one, &filler, RUN, 0),
+        Err(CorruptRecord::Body)
+    );
 }
 
 #[test]
@@ -280,7 +329,7 @@ fn a_record_with_the_body_of_another_is_corrupt() {
     let filler = filler();
     let mut one = record(&filler, head(0, 0, 1), 200);
     let two = record(&filler, head(0, 0, 2), 200);
-    one[RECORD_BYTES_MIN..].copy_from_slice(&two[RECORD_BYTES_MIN..]);
+    one[HEAD_BYTES..].copy_from_slice(&two[HEAD_BYTES..]);
     assert_eq!(RecordHead::check(&one, &filler), Err(CorruptRecord::Body));
 }
 
@@ -296,7 +345,7 @@ fn a_record_filled_from_another_seed_is_corrupt() {
 proptest! {
     #[test]
     fn what_is_written_is_read_back(
-        run: u32, producer: u32, partition: u32, sequence: u64, intended_ns: u64, bytes in RECORD_BYTES_MIN..4096
+        run: u32, producer: u32, partition: u32, sequence: u64, intended_ns: u64, bytes in HEAD_BYTES..4096
     ) {
         let filler = filler();
         let head = RecordHead { run, producer, partition, sequence, intended_ns };
@@ -304,7 +353,7 @@ proptest! {
     }
 
     #[test]
-    fn any_flipped_bit_is_found(sequence: u64, bytes in RECORD_BYTES_MIN..512, at: prop::sample::Index, bit in 0..8_u32) {
+    fn any_flipped_bit_is_found(sequence: u64, bytes in HEAD_BYTES..512, at: prop::sample::Index, bit in 0..8_u32) {
         let filler = filler();
         let mut record = record(&filler, head(1, 2, sequence), bytes);
         let at = at.index(record.len());
@@ -313,7 +362,7 @@ proptest! {
     }
 
     #[test]
-    fn any_cut_or_extension_is_found(bytes in RECORD_BYTES_MIN + 1..512, to in 0..600_usize) {
+    fn any_cut_or_extension_is_found(bytes in HEAD_BYTES + 1..512, to in 0..600_usize) {
         prop_assume!(bytes != to);
         let filler = filler();
         let mut record = record(&filler, head(1, 2, 3), bytes);
@@ -322,8 +371,31 @@ proptest! {
     }
 
     #[test]
+    fn a_tiny_record_is_read_back_with_its_time_in_microseconds(
+        run: u32, producer in 0..TINY_PRODUCERS_MAX, partition: u32, sequence in 0..1_u64 << 40, us in 0..1_u64 << 40, ns in 0..1000_u64,
+        bytes in RECORD_BYTES_MIN..HEAD_BYTES
+    ) {
+        let filler = filler();
+        let head = RecordHead { run, producer, partition, sequence, intended_ns: us * 1000 + ns };
+        let written = record(&filler, head, bytes);
+        let read = RecordHead::check_tiny(&written, &filler, run, partition);
+        prop_assert_eq!(read, Ok(RecordHead { intended_ns: us * 1000, ..head }));
+    }
+
+    #[test]
+    fn any_flipped_bit_of_a_tiny_record_is_found(
+        sequence in 0..1_u64 << 40, bytes in RECORD_BYTES_MIN..HEAD_BYTES, at: prop::sample::Index, bit in 0..8_u32
+    ) {
+        let filler = filler();
+        let mut written = record(&filler, head(1, 2, sequence), bytes);
+        written[at.index(bytes)] ^= 1 << bit;
+        prop_assert!(RecordHead::check_tiny(&written, &filler, RUN, 2).is_err());
+    }
+
+    #[test]
     fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = RecordHead::check(&bytes, &filler());
+        let _ = RecordHead::check_tiny(&bytes, &filler(), RUN, 0);
     }
 
     /// Against a plain set: whatever comes in whatever order, lost, doubled and out of order are what a slow count says.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::filler::Filler;
-use super::record::RecordHead;
+use super::record::{HEAD_BYTES, RecordHead};
 use super::sequence::{SequenceChecker, Sequenced};
 use super::shape::{Key, RecordShape};
 
@@ -102,7 +102,12 @@ impl Verifier {
         let in_order = check.next_offset.is_none_or(|expected| expected == offset);
         check.next_offset = Some(offset.saturating_add(1));
 
-        let Ok(head) = RecordHead::check(value, &self.filler) else {
+        let checked = if value.len() < HEAD_BYTES {
+            RecordHead::check_tiny(value, &self.filler, self.run, partition)
+        } else {
+            RecordHead::check(value, &self.filler)
+        };
+        let Ok(head) = checked else {
             self.findings.corrupt += 1;
             return Observed::Wrong;
         };

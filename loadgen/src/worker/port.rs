@@ -104,6 +104,11 @@ pub trait Connect: Sync {
     /// How many partitions the topic has.
     fn partitions(&self) -> u32;
 
+    /// How many consumers it takes at least to consume all partitions.
+    fn consumers_min(&self) -> u32 {
+        1
+    }
+
     /// Connects a producer.
     ///
     /// # Errors

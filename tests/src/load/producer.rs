@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use gannet_engine::io::sim::Random;
-use gannet_loadgen::verify::{RECORD_BYTES_MIN, RecordHead};
+use gannet_loadgen::verify::{HEAD_BYTES, RecordHead};
 use gannet_wire::PartitionIndex;
 use gannet_wire::client::blocking::{Client, Producer};
 use gannet_wire::client::{DeliveryReport, ProducerConfig};
@@ -81,9 +81,9 @@ fn piece(random: &mut Random) -> (u64, usize) {
         return (64, RECORD_BYTES_MAX);
     }
     let record_bytes = match random.below(4) {
-        0 => RECORD_BYTES_MIN,
+        0 => HEAD_BYTES,
         1 => 4 << 10,
-        _ => random.between(RECORD_BYTES_MIN as u64, 1_000) as usize,
+        _ => random.between(HEAD_BYTES as u64, 1_000) as usize,
     };
     (random.between(1, 8), record_bytes)
 }

@@ -1,4 +1,5 @@
 use std::path::PathBuf;
+use std::time::Duration;
 
 use gannet_engine::control::Machine;
 use gannet_loadgen::filesystem::Filesystem;
@@ -8,6 +9,7 @@ use gannet_loadgen::measure::SyncWrites;
 use super::*;
 use crate::interrupts::{Interrupt, Interrupts};
 use crate::ring::RingFeatures;
+use crate::steadiness::{Quota, Spin, Steadiness};
 use crate::storage::{Mount, Queue};
 
 /// So long each.
@@ -39,6 +41,16 @@ pub(crate) fn facts() -> Facts {
         },
         siblings: ["0", "1", "2", "3"].map(str::to_owned).to_vec(),
         nodes: Some(vec!["0-3".to_owned()]),
+        steadiness: Steadiness {
+            spin: Spin {
+                watched: Duration::from_secs(1),
+                missed: Duration::from_micros(900),
+                longest: Duration::from_micros(80),
+                waited: Some(Duration::ZERO),
+            },
+            stolen: Some(0.0),
+            quota: None,
+        },
         interrupts: Some(Interrupts {
             cores: vec![0, 1, 2, 3],
             interrupts: vec![Interrupt {
@@ -76,6 +88,7 @@ pub(crate) fn facts() -> Facts {
         disk: Some(Disk {
             sync_write_us: summary(100.0),
             write_bytes_per_s: 2e9,
+            synced_bytes_per_s: 1.5e9,
             sync_writes: sync_writes(8.0),
         }),
         ping_pong_us: summary(60.0),
@@ -94,7 +107,10 @@ fn a_good_machine_is_limited_by_its_disk_and_network_alone() {
         limits[0].contains("160 us") && limits[0].contains("at most 6,2"),
         "{limits:?}"
     );
-    assert!(limits[1].contains("2000 MB/s"), "{limits:?}");
+    assert!(
+        limits[1].contains("2000 MB/s, but 1500 MB/s when"),
+        "{limits:?}"
+    );
     assert!(limits[2].contains("8.0 times"), "{limits:?}");
 }
 
@@ -110,6 +126,74 @@ fn a_refused_ring_comes_first_and_says_what_to_change() {
         let facts = Facts { ring, ..facts() };
         assert!(limits(&facts)[0].contains(remedy), "{ring:?}");
     }
+}
+
+/// One that was not run for so many microseconds of a second, this many of them at once, and waited for its core for so many.
+fn spin(missed: u64, longest: u64, waited: Option<u64>) -> Facts {
+    let mut facts = facts();
+    facts.steadiness.spin = Spin {
+        watched: Duration::from_secs(1),
+        missed: Duration::from_micros(missed),
+        longest: Duration::from_micros(longest),
+        waited: waited.map(Duration::from_micros),
+    };
+    facts
+}
+
+#[test]
+fn a_core_that_stands_still_for_long_or_often_is_named() {
+    for (missed, longest) in [(1_500, 1_000), (10_000, 60)] {
+        assert!(said(
+            &spin(missed, longest, None),
+            "never sleeps was not run for"
+        ));
+    }
+    assert!(!said(&spin(9_900, 999, None), "never sleeps"));
+    let long = spin(13_000, 7_500, None);
+    assert!(said(&long, "for 1.3 % of 1.0 s, 7.50 ms of it at once. A"));
+}
+
+#[test]
+fn who_had_the_core_is_told_by_how_long_the_thread_waited_for_it() {
+    assert!(said(
+        &spin(20_000, 9_000, Some(10_000)),
+        "others on this machine"
+    ));
+    assert!(said(
+        &spin(20_000, 9_000, Some(9_000)),
+        "the host ran something else"
+    ));
+}
+
+#[test]
+fn time_that_the_host_took_is_named_where_it_is_more_than_a_percent() {
+    let mut facts = facts();
+    facts.steadiness.stolen = Some(0.04);
+    assert!(said(&facts, "gave 4.0 % of the cores' time to others"));
+    facts.steadiness.stolen = Some(0.009);
+    assert!(!said(&facts, "to others"));
+}
+
+#[test]
+fn a_quota_of_fewer_cores_than_there_are_is_named_with_how_long_it_stops_everything() {
+    let mut facts = facts();
+    let quota = |allowed_ms| {
+        Some(Quota {
+            allowed: Duration::from_millis(allowed_ms),
+            period: Duration::from_millis(100),
+        })
+    };
+    facts.steadiness.quota = quota(250);
+    for words in [
+        "allows 2.5 of the 4 core(s)",
+        "used up after 62 ms of every 100 ms",
+        "for the other 38 ms",
+        "shards = 2",
+    ] {
+        assert!(said(&facts, words), "{words}: {:?}", limits(&facts));
+    }
+    facts.steadiness.quota = quota(400);
+    assert!(!said(&facts, "cpu.max"));
 }
 
 #[test]
@@ -142,6 +226,7 @@ fn a_disk_with_slow_outliers_is_named() {
             ..summary(100.0)
         },
         write_bytes_per_s: 2e9,
+        synced_bytes_per_s: 1.5e9,
         sync_writes: Vec::new(),
     });
     assert!(said(&facts, "5.00 ms at p99"));
@@ -224,6 +309,7 @@ fn nothing_is_said_about_what_is_not_known() {
         mount: None,
         queue: None,
         ring_features: RingFeatures::default(),
+        steadiness: Steadiness::default(),
         ..facts()
     };
     assert_eq!(limits(&facts).len(), 3, "{:?}", limits(&facts));

@@ -19,6 +19,10 @@ fn the_table_has_every_measurement() {
         "scheduler none, cache write through",
         "100 us",
         "2000 MB/s",
+        "four at once: 1500 MB/s",
+        "not run for 0.09 % of 1.0 s, longest 80 us",
+        "stolen            0.00 %",
+        "CPU quota         none",
         "80,000",
         "60 us",
     ] {
@@ -36,11 +40,13 @@ fn what_cannot_be_read_is_said_to_be_unknown() {
         queue: None,
         governor: None,
         ring_features: RingFeatures::default(),
+        steadiness: Steadiness::default(),
         ..facts()
     };
     let table = table(&facts);
     for name in [
         "NUMA nodes",
+        "stolen",
         "interrupts",
         "huge pages",
         "mount",

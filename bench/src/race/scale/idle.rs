@@ -7,11 +7,13 @@ use gannet_wire::client::blocking::Client;
 use gannet_wire::frame::TopicOptions;
 
 use crate::race::broker::Broker;
+use crate::race::session::RaceError;
 
-use super::IdleFigure;
+use super::limits::Needs;
+use super::{IdleFigure, IdleMemory};
 
-/// Partitions there are in the end; a broker bounds them.
-const PARTITIONS: [u64; 6] = [0, 100, 1_000, 10_000, 50_000, 99_000];
+/// Partitions there are in the end.
+const PARTITIONS: [u64; 6] = [0, 100, 1_000, 10_000, 50_000, 100_000];
 const CONNECTIONS: [u64; 5] = [0, 10, 100, 500, 1_000];
 const TINY: usize = 3;
 
@@ -19,35 +21,68 @@ const TINY: usize = 3;
 const SETTLED: Duration = Duration::from_secs(2);
 const TINY_SETTLED: Duration = Duration::from_millis(100);
 
-/// With more and more partitions, in a new topic for each step.
-pub(super) fn partitions(broker: &Broker, tiny: bool) -> Result<Vec<IdleFigure>, String> {
-    let client = connect(broker)?;
-    let mut figures = Vec::new();
-    let mut there = 0;
-    for count in steps(&PARTITIONS, tiny) {
-        if count > there {
-            let more = u32::try_from(count - there).map_err(|error| error.to_string())?;
-            client
-                .create_topic(&format!("idle-{count}"), more, TopicOptions::default())
-                .map_err(|error| error.to_string())?;
-            there = count;
-        }
-        figures.push(settled(broker, count, tiny)?);
+/// What its broker must take.
+pub(super) fn needs() -> Needs {
+    Needs {
+        partitions: added_partitions(false).into_iter().max().unwrap_or(0),
+        ..Needs::default()
     }
-    Ok(figures)
 }
 
-/// With more and more clients that have said who they are, and nothing since.
-pub(super) fn connections(broker: &Broker, tiny: bool) -> Result<Vec<IdleFigure>, String> {
-    let mut clients = Vec::new();
-    let mut figures = Vec::new();
-    for count in steps(&CONNECTIONS, tiny) {
-        while (clients.len() as u64) < count {
-            clients.push(connect(broker)?);
+/// With more and more partitions, in a new topic for each step. `enter` gets each figure as soon as it is known, and that of a step that failed too: the next one is tried all the same.
+pub(super) fn partitions(
+    broker: &Broker,
+    tiny: bool,
+    mut enter: impl FnMut(IdleFigure) -> Result<(), RaceError>,
+) -> Result<(), RaceError> {
+    let client = connect(broker);
+    let mut there = 0;
+    for count in partitions_of(tiny) {
+        let created = match &client {
+            Ok(_) if count == there => Ok(()),
+            Ok(client) => create(client, count, count - there),
+            Err(reason) => Err(reason.clone()),
+        };
+        if created.is_ok() {
+            there = count;
         }
-        figures.push(settled(broker, count, tiny)?);
+        enter(figure(broker, count, created, tiny))?;
     }
-    Ok(figures)
+    Ok(())
+}
+
+/// How many each step adds.
+pub(super) fn added_partitions(tiny: bool) -> Vec<u64> {
+    let mut there = 0;
+    let added = |count: u64| count - std::mem::replace(&mut there, count);
+    partitions_of(tiny).into_iter().map(added).collect()
+}
+
+/// With more and more clients that have said who they are, and nothing since. `enter` as with partitions.
+pub(super) fn connections(
+    broker: &Broker,
+    tiny: bool,
+    mut enter: impl FnMut(IdleFigure) -> Result<(), RaceError>,
+) -> Result<(), RaceError> {
+    let mut clients = Vec::new();
+    for count in connections_of(tiny) {
+        let mut connected = Ok(());
+        while connected.is_ok() && (clients.len() as u64) < count {
+            connected = connect(broker).map(|client| clients.push(client));
+        }
+        enter(figure(broker, count, connected, tiny))?;
+    }
+    Ok(())
+}
+
+/// How many partitions there are after each step.
+pub(super) fn partitions_of(tiny: bool) -> Vec<u64> {
+    steps(&PARTITIONS, tiny)
+}
+
+/// How many connections there are after each step.
+pub(super) fn connections_of(tiny: bool) -> Vec<u64> {
+    steps(&CONNECTIONS, tiny)
 }
 
 fn steps(all: &[u64], tiny: bool) -> Vec<u64> {
@@ -62,12 +97,25 @@ fn connect(broker: &Broker) -> Result<Client, String> {
         .map_err(|error| error.to_string())
 }
 
+fn create(client: &Client, count: u64, added: u64) -> Result<(), String> {
+    let added = u32::try_from(added).map_err(|error| error.to_string())?;
+    client
+        .create_topic(&format!("idle-{count}"), added, TopicOptions::default())
+        .map(|_| ())
+        .map_err(|error| error.to_string())
+}
+
 /// Resident memory once what was going on has had its time.
-fn settled(broker: &Broker, count: u64, tiny: bool) -> Result<IdleFigure, String> {
-    std::thread::sleep(if tiny { TINY_SETTLED } else { SETTLED });
-    let usage = broker.usage().map_err(|error| error.to_string())?;
-    Ok(IdleFigure {
+fn figure(broker: &Broker, count: u64, reached: Result<(), String>, tiny: bool) -> IdleFigure {
+    let settled = reached.and_then(|()| {
+        std::thread::sleep(if tiny { TINY_SETTLED } else { SETTLED });
+        broker.usage().map_err(|error| error.to_string())
+    });
+    IdleFigure {
         count,
-        rss_bytes: usage.rss_bytes,
-    })
+        memory: match settled {
+            Ok(usage) => IdleMemory::Bytes(usage.rss_bytes),
+            Err(reason) => IdleMemory::Failed(reason),
+        },
+    }
 }

@@ -3,6 +3,7 @@
 //! Each point is a run of the load generator of its own, with a broker of its own on an empty directory; so every record is verified here too.
 
 mod idle;
+mod limits;
 mod points;
 mod sections;
 mod session;
@@ -12,6 +13,7 @@ use std::path::Path;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use super::machine::MachineInfo;
 use super::session::{RaceError, io_error};
 
 pub use sections::sections;
@@ -74,6 +76,7 @@ pub struct Point {
 
 /// What is measured at a point.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct PointFigures {
     /// Records acknowledged a second.
     pub publish_records_per_s: f64,
@@ -91,20 +94,36 @@ pub struct PointFigures {
     pub broker_cpu_us_per_record: f64,
     /// The most resident memory of the broker while it was measured.
     pub broker_rss_bytes: u64,
+    /// Bytes acknowledged in all, warm-up included.
+    pub acked_bytes: u64,
 }
 
-/// Memory of a broker with so many idle things.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// A broker with so many idle things.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct IdleFigure {
     /// How many.
     pub count: u64,
-    /// Resident memory.
-    pub rss_bytes: u64,
+    /// Its resident memory.
+    #[serde(rename = "rss_bytes")]
+    pub memory: IdleMemory,
+}
+
+/// Memory of a broker with idle things: a number in JSON, or a sentence.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum IdleMemory {
+    /// So much.
+    Bytes(u64),
+    /// Why it could not hold them.
+    Failed(String),
 }
 
 /// Everything.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ScaleReport {
+    /// Where it was measured.
+    pub machine: Option<MachineInfo>,
     /// The points, in the order in which they were measured.
     pub points: Vec<Point>,
     /// Memory with idle partitions.
@@ -113,7 +132,7 @@ pub struct ScaleReport {
     pub idle_connections: Vec<IdleFigure>,
     /// Whether the figures mean nothing.
     pub tiny: bool,
-    /// What went wrong: a sentence each.
+    /// What went wrong with the brokers of idle things: a sentence each.
     pub failures: Vec<String>,
 }
 
@@ -131,8 +150,48 @@ pub(super) fn read(results_dir: &Path) -> Result<Option<ScaleReport>, RaceError>
 }
 
 fn keep(results_dir: &Path, report: &ScaleReport) -> Result<(), RaceError> {
+    let path = results_dir.join(FILE);
+    let written = path.with_extension("part");
     std::fs::create_dir_all(results_dir)
         .and_then(|()| serde_json::to_vec_pretty(report).map_err(Into::into))
-        .and_then(|text| std::fs::write(results_dir.join(FILE), text))
+        .and_then(|text| std::fs::write(&written, text))
+        // Whole, or as it was.
+        .and_then(|()| std::fs::rename(&written, path))
         .map_err(io_error("keeping the figures about scale"))
 }
+
+impl ScaleReport {
+    /// What this point came to, if that was a figure.
+    fn measured(&self, axis: Axis, pace: Pace, at: f64) -> Option<&PointFigures> {
+        self.points
+            .iter()
+            .find(|point| point.is(axis, pace, at))
+            .and_then(|point| point.outcome.as_ref().ok())
+    }
+
+    /// Takes in what a point came to, in the place of what it came to before.
+    fn enter(&mut self, point: Point) {
+        self.points
+            .retain(|known| !known.is(point.axis, point.pace, point.at));
+        self.points.push(point);
+    }
+
+    /// Forgets all that is known of an axis.
+    fn forget(&mut self, axis: Axis) {
+        self.points.retain(|point| point.axis != axis);
+        if axis == Axis::Idle {
+            self.idle_partitions.clear();
+            self.idle_connections.clear();
+            self.failures.clear();
+        }
+    }
+}
+
+impl Point {
+    fn is(&self, axis: Axis, pace: Pace, at: f64) -> bool {
+        self.axis == axis && self.pace == pace && self.at.total_cmp(&at).is_eq()
+    }
+}
+
+#[cfg(test)]
+mod tests;

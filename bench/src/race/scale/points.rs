@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use gannet_loadgen::driver::native::consumers_min;
+use gannet_loadgen::verify::RECORD_BYTES_MIN;
+
+use super::limits::Needs;
 use super::{Axis, Pace};
 
 /// One run of the generator, with a broker of its own.
@@ -12,6 +16,8 @@ pub(super) struct PlannedPoint {
     pub(super) at: f64,
     /// What the generator is told, beside where the data goes and for how long.
     pub(super) arguments: Vec<String>,
+    /// What its broker must take.
+    pub(super) needs: Needs,
     /// Whether it sends as many bytes as the first saturated point of its axis did, however long that takes.
     pub(super) same_bytes: bool,
 }
@@ -20,8 +26,6 @@ pub(super) struct PlannedPoint {
 const PACED_RECORDS_PER_S: u64 = 10_000;
 /// For fan-out: every one of these records is delivered up to a hundred times.
 const FAN_OUT_RECORDS_PER_S: u64 = 500;
-/// The smallest record that can say which one it is.
-const RECORD_BYTES_MIN: u64 = 40;
 /// A batch of small records.
 const BATCH_BYTES: u64 = 128 << 10;
 /// Room for what goes around a record that is a batch by itself.
@@ -49,7 +53,8 @@ pub(super) fn points(axis: Axis, tiny: bool) -> Vec<PlannedPoint> {
             .collect(),
         Axis::FanOut => counts(&[1, 10, 100]).into_iter().map(fan_out).collect(),
         Axis::RecordSize => counts(&[
-            RECORD_BYTES_MIN,
+            // The smallest that can say which one it is.
+            RECORD_BYTES_MIN as u64,
             100,
             256,
             1 << 10,
@@ -109,6 +114,7 @@ fn saturated_turns(partitions: u64) -> PlannedPoint {
             // It ends with its bytes, be it before a warm-up is over.
             ("warm-up", "0ms".to_owned()),
         ]),
+        needs: Needs::of_partitions(partitions),
         same_bytes: true,
     }
 }
@@ -121,7 +127,9 @@ fn paced_turns(partitions: u64) -> PlannedPoint {
         arguments: told(&[
             ("rate", PACED_RECORDS_PER_S.to_string()),
             ("partitions", partitions.to_string()),
+            ("consumers", consumers_of(partitions).to_string()),
         ]),
+        needs: Needs::of_partitions(partitions),
         same_bytes: false,
     }
 }
@@ -136,11 +144,13 @@ fn fan_out(times: u64) -> PlannedPoint {
             ("partitions", 2.to_string()),
             ("fan-out", times.to_string()),
         ]),
+        needs: Needs::default(),
         same_bytes: false,
     }
 }
 
 fn record_size(record_bytes: u64) -> PlannedPoint {
+    let batch_bytes = BATCH_BYTES.max(record_bytes + BATCH_ROOM);
     PlannedPoint {
         axis: Axis::RecordSize,
         pace: Pace::Saturated,
@@ -149,11 +159,12 @@ fn record_size(record_bytes: u64) -> PlannedPoint {
             ("rate", "max".to_owned()),
             ("partitions", 2.to_string()),
             ("record-size", record_bytes.to_string()),
-            (
-                "batch-bytes",
-                BATCH_BYTES.max(record_bytes + BATCH_ROOM).to_string(),
-            ),
+            ("batch-bytes", batch_bytes.to_string()),
         ]),
+        needs: Needs {
+            batch_bytes,
+            ..Needs::default()
+        },
         same_bytes: false,
     }
 }
@@ -168,8 +179,14 @@ fn producers(count: u64) -> PlannedPoint {
             ("partitions", PRODUCER_PARTITIONS.to_string()),
             ("producers", count.to_string()),
         ]),
+        needs: Needs::default(),
         same_bytes: false,
     }
+}
+
+/// As few as a broker lets consume all of them.
+fn consumers_of(partitions: u64) -> u32 {
+    u32::try_from(partitions).map_or(1, consumers_min)
 }
 
 fn told(options: &[(&str, String)]) -> Vec<String> {
@@ -197,6 +214,15 @@ mod tests {
                 .iter()
                 .all(|point| point.same_bytes == (point.pace == Pace::Saturated))
         );
+    }
+
+    #[test]
+    fn records_go_from_16_bytes_to_a_mebibyte() {
+        let sizes: Vec<f64> = points(Axis::RecordSize, false)
+            .iter()
+            .map(|point| point.at)
+            .collect();
+        assert_eq!((sizes[0], sizes[sizes.len() - 1]), (16.0, 1_048_576.0));
     }
 
     #[test]

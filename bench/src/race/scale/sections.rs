@@ -5,7 +5,7 @@ use gannet_loadgen::units::{bytes, grouped};
 use crate::race::document::{Block, LinesOver, Section};
 use crate::race::spread::figure;
 
-use super::{Axis, IdleFigure, Pace, Point, PointFigures, ScaleReport};
+use super::{Axis, IdleFigure, IdleMemory, Pace, Point, PointFigures, ScaleReport};
 
 /// A figure of a point: its name, and where it is.
 type Column = (&'static str, fn(&PointFigures) -> f64);
@@ -30,6 +30,7 @@ const MIB: f64 = (1 << 20) as f64;
 #[must_use]
 pub fn sections(report: &ScaleReport) -> Vec<Section> {
     let mut sections = vec![
+        what_it_is(report),
         runs(
             report,
             Axis::Partitions,
@@ -66,7 +67,7 @@ pub fn sections(report: &ScaleReport) -> Vec<Section> {
             Axis::RecordSize,
             Pace::Saturated,
             ("Scale: record size", "bytes of a record"),
-            "As fast as it goes, batches of 128 KiB or of one record. A record below 40 bytes cannot say which one it is, and so not be verified: 40 is the smallest.",
+            "As fast as it goes, batches of 128 KiB or of one record.",
             &[RECORDS, PUBLISHED, ACK_P99, CPU, MEMORY],
             &[PUBLISHED],
         ),
@@ -81,6 +82,10 @@ pub fn sections(report: &ScaleReport) -> Vec<Section> {
         ),
     ]);
     sections.retain(|section| !section.blocks.is_empty());
+    if sections.len() == 1 {
+        // What it is, and nothing of it.
+        sections.clear();
+    }
     if !report.failures.is_empty() {
         let failed = Section::new("Scale: what failed").list(report.failures.clone());
         sections.push(failed);
@@ -88,12 +93,27 @@ pub fn sections(report: &ScaleReport) -> Vec<Section> {
     sections
 }
 
+fn what_it_is(report: &ScaleReport) -> Section {
+    let mut section = Section::new("Scale").text(
+        "How Gannet's figures change with what there is much of. Each point is a run of the load generator with a broker of its own on an empty directory, and every record of it was checked; a point          that failed stands with its reason. Brokers are as they are by default, but that limits which would refuse a point are raised to what it takes: topics.partitions_max,          network.subscriptions_max, network.batch_bytes_max and what must go with them.",
+    );
+    if report.tiny {
+        section = section.text(
+            "**This was a tiny run, which only shows that everything works: its figures mean nothing.**",
+        );
+    }
+    section
+}
+
 fn of(report: &ScaleReport, axis: Axis, pace: Pace) -> Vec<&Point> {
-    report
+    let mut points: Vec<_> = report
         .points
         .iter()
         .filter(|point| point.axis == axis && point.pace == pace)
-        .collect()
+        .collect();
+    // Those that were measured later stand in their place too.
+    points.sort_by(|left, right| left.at.total_cmp(&right.at));
+    points
 }
 
 fn runs(
@@ -120,7 +140,7 @@ fn runs(
             row
         })
         .collect();
-    let lines = plotted
+    let lines: Vec<(String, Vec<(f64, f64)>)> = plotted
         .iter()
         .map(|(name, take)| {
             let measured = points
@@ -129,20 +149,22 @@ fn runs(
             ((*name).to_owned(), measured.collect())
         })
         .collect();
-    section
-        .text(text)
-        .table(&head, rows)
-        .block(Block::Lines(LinesOver {
-            title: title.to_owned(),
-            x: varied.to_owned(),
-            y: plotted
-                .iter()
-                .map(|(name, _)| *name)
-                .collect::<Vec<_>>()
-                .join("; "),
-            x_is_logarithmic: true,
-            lines,
-        }))
+    let section = section.text(text).table(&head, rows);
+    // Where all failed there is nothing to draw.
+    if lines.iter().all(|(_, points)| points.is_empty()) {
+        return section;
+    }
+    section.block(Block::Lines(LinesOver {
+        title: title.to_owned(),
+        x: varied.to_owned(),
+        y: plotted
+            .iter()
+            .map(|(name, _)| *name)
+            .collect::<Vec<_>>()
+            .join("; "),
+        x_is_logarithmic: true,
+        lines,
+    }))
 }
 
 fn cells(point: &Point, columns: &[Column]) -> Vec<String> {
@@ -164,45 +186,63 @@ fn cells(point: &Point, columns: &[Column]) -> Vec<String> {
 
 fn idle(report: &ScaleReport) -> Section {
     let section = Section::new("Scale: what idle things cost");
-    if report.idle_partitions.is_empty() {
+    let measured = [
+        ("idle partitions", &report.idle_partitions),
+        ("idle connections", &report.idle_connections),
+    ];
+    if measured.iter().all(|(_, figures)| figures.is_empty()) {
         return section;
     }
     let mut section = section.text("Resident memory of a broker that does nothing else. The heap grows by huge pages, so the last column divides what was added since nothing was there.");
-    for (what, figures) in [
-        ("idle partitions", &report.idle_partitions),
-        ("idle connections", &report.idle_connections),
-    ] {
-        let base = figures.first().map_or(0, |first| first.rss_bytes);
+    for (what, figures) in measured {
+        if figures.is_empty() {
+            continue;
+        }
+        let base = figures.first().and_then(rss_bytes);
         let rows = figures
             .iter()
             .map(|figure| {
+                let memory = match &figure.memory {
+                    IdleMemory::Bytes(rss_bytes) => bytes(*rss_bytes),
+                    IdleMemory::Failed(reason) => format!("failed: {reason}"),
+                };
+                let each = each(figure, base);
                 vec![
                     grouped(figure.count),
-                    bytes(figure.rss_bytes),
-                    each(figure, base)
-                        .map_or_else(|| "-".to_owned(), |each| format!("{each:.0} B")),
+                    memory,
+                    each.map_or_else(|| "-".to_owned(), |each| format!("{each:.0} B")),
                 ]
             })
             .collect();
-        let line = figures
+        let line: Vec<_> = figures
             .iter()
-            .map(|figure| (figure.count as f64, figure.rss_bytes as f64 / MIB))
+            .filter_map(|figure| Some((figure.count as f64, rss_bytes(figure)? as f64 / MIB)))
             .collect();
-        section = section
-            .table(&[what, "memory", "each"], rows)
-            .block(Block::Lines(LinesOver {
+        section = section.table(&[what, "memory", "each"], rows);
+        if !line.is_empty() {
+            section = section.block(Block::Lines(LinesOver {
                 title: format!("Memory with {what}"),
                 x: what.to_owned(),
                 y: "MiB".to_owned(),
                 x_is_logarithmic: false,
                 lines: vec![(what.to_owned(), line)],
             }));
+        }
     }
     section
 }
 
-fn each(figure: &IdleFigure, base: u64) -> Option<f64> {
-    (figure.count > 0).then(|| figure.rss_bytes.saturating_sub(base) as f64 / figure.count as f64)
+fn rss_bytes(figure: &IdleFigure) -> Option<u64> {
+    match figure.memory {
+        IdleMemory::Bytes(rss_bytes) => Some(rss_bytes),
+        IdleMemory::Failed(_) => None,
+    }
+}
+
+/// What each of so many costs beyond `base`, the memory with none.
+fn each(figure: &IdleFigure, base: Option<u64>) -> Option<f64> {
+    let added = rss_bytes(figure)?.saturating_sub(base?);
+    (figure.count > 0).then(|| added as f64 / figure.count as f64)
 }
 
 fn neighbours(report: &ScaleReport) -> Section {
@@ -287,6 +327,37 @@ mod tests {
     }
 
     #[test]
+    fn points_stand_in_the_order_of_what_there_is_of_them_whenever_they_were_measured() {
+        let measured = |at| point(Axis::FanOut, at, waited(1.0));
+        let report = ScaleReport {
+            points: vec![measured(1.0), measured(100.0), measured(10.0)],
+            ..ScaleReport::default()
+        };
+        let text = text(&report);
+        let at = |row: &str| text.find(row).unwrap();
+        assert!(
+            at("| 1 |") < at("| 10 |") && at("| 10 |") < at("| 100 |"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_step_of_idle_things_that_failed_stands_with_its_reason_beside_the_others() {
+        let at = |count, memory| IdleFigure { count, memory };
+        let report = ScaleReport {
+            idle_partitions: vec![
+                at(0, IdleMemory::Bytes(1_000_000)),
+                at(500, IdleMemory::Failed("too\nmany".to_owned())),
+                at(1_000, IdleMemory::Bytes(1_500_000)),
+            ],
+            ..ScaleReport::default()
+        };
+        let text = text(&report);
+        assert!(text.contains("| 500 | failed: too many | - |"), "{text}");
+        assert!(text.contains("| 500 B |"), "{text}");
+    }
+
+    #[test]
     fn the_neighbours_p99_stands_to_its_p99_alone() {
         let report = ScaleReport {
             points: vec![
@@ -300,7 +371,10 @@ mod tests {
 
     #[test]
     fn an_idle_partitions_cost_is_what_was_added() {
-        let at = |count, rss_bytes| IdleFigure { count, rss_bytes };
+        let at = |count, rss_bytes| IdleFigure {
+            count,
+            memory: IdleMemory::Bytes(rss_bytes),
+        };
         let report = ScaleReport {
             idle_partitions: vec![at(0, 1_000_000), at(1_000, 1_500_000)],
             ..ScaleReport::default()

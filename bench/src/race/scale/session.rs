@@ -1,6 +1,7 @@
 //! All points, one after the other.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -12,11 +13,13 @@ use gannet_loadgen::report::Report;
 
 use crate::race::broker::Broker;
 use crate::race::command;
+use crate::race::machine::MachineInfo;
 use crate::race::options::ScaleOptions;
 use crate::race::session::{RaceError, generator_program, io_error};
 
+use super::limits::Needs;
 use super::points::{PlannedPoint, greedy_neighbour, paced_neighbour, points, same_bytes_max};
-use super::{Axis, Pace, Point, PointFigures, ScaleReport, idle, keep};
+use super::{Axis, IdleFigure, IdleMemory, Pace, Point, PointFigures, ScaleReport, idle, keep};
 
 /// A tiny point.
 const TINY: Duration = Duration::from_millis(400);
@@ -48,6 +51,8 @@ pub fn session(options: &ScaleOptions) -> Result<ScaleReport, RaceError> {
     } else {
         BYTES_MAX.min(filesystem.free_bytes / DISK_SHARE)
     };
+    // Figures that mean nothing do not stand beside others.
+    let kept = super::read(&options.place.results())?.filter(|kept| kept.tiny == options.tiny);
     let mut scale = Scale {
         options,
         generator: generator_program(options.generator.as_deref()),
@@ -55,9 +60,12 @@ pub fn session(options: &ScaleOptions) -> Result<ScaleReport, RaceError> {
         results_dir: options.place.results(),
         bytes_max,
         removed: removed.clone(),
-        report: super::read(&options.place.results())?.unwrap_or_default(),
+        report: ScaleReport {
+            machine: Some(MachineInfo::of(directory.path(), filesystem)),
+            tiny: options.tiny,
+            ..kept.unwrap_or_default()
+        },
     };
-    scale.report.tiny = options.tiny;
     let mut progress = ProgressLine::new();
     for axis in Axis::ALL {
         if options.only.is_empty() || options.only.contains(&axis) {
@@ -84,24 +92,17 @@ struct Scale<'a> {
 }
 
 impl Scale<'_> {
-    /// One axis anew; the others stay as they were kept.
+    /// One axis, anew unless it is gone on with; the others stay as they were kept. What is found is kept at once.
     fn measure(&mut self, axis: Axis, progress: &mut ProgressLine) -> Result<(), RaceError> {
-        self.report.points.retain(|point| point.axis != axis);
-        let prefix = format!("{axis:?}: ");
-        self.report
-            .failures
-            .retain(|failure| !failure.starts_with(&prefix));
+        if !self.options.resume {
+            self.report.forget(axis);
+        }
         progress.step(format!("scale: {axis:?}"));
         match axis {
-            Axis::Idle => {
-                if let Err(reason) = self.idle() {
-                    self.report.failures.push(format!("{prefix}{reason}"));
-                }
-            }
+            Axis::Idle => self.idle(),
             Axis::Neighbours => self.neighbours(),
-            _ => self.runs(axis, progress)?,
+            _ => self.runs(axis, progress),
         }
-        keep(&self.results_dir, &self.report)
     }
 
     fn runs(&mut self, axis: Axis, progress: &mut ProgressLine) -> Result<(), RaceError> {
@@ -111,23 +112,32 @@ impl Scale<'_> {
                 "scale: {axis:?} {}, {:?}",
                 planned.at, planned.pace
             ));
-            let (load, bytes_max) = match same_bytes {
-                Some(bytes) if planned.same_bytes => (same_bytes_max(self.load()), bytes),
-                _ => (self.load(), self.bytes_max),
+            let known = self.report.measured(axis, planned.pace, planned.at);
+            // Points that are to send as much as another must know how much that was.
+            let known = known.filter(|known| !planned.same_bytes || known.acked_bytes > 0);
+            let outcome = match (known, same_bytes) {
+                (Some(known), _) => Ok(*known),
+                (None, Some(bytes)) if planned.same_bytes => {
+                    self.own_broker(&planned, same_bytes_max(self.load()), bytes)
+                }
+                (None, _) => self.own_broker(&planned, self.load(), self.bytes_max),
             };
-            let report = self.own_broker(&planned, load, bytes_max);
-            if let (true, None, Ok(report)) = (planned.same_bytes, same_bytes, &report) {
-                same_bytes = Some(report.acked * report.settings.record_bytes);
+            if let (true, None, Ok(figures)) = (planned.same_bytes, same_bytes, &outcome) {
+                same_bytes = Some(figures.acked_bytes);
             }
-            self.report.points.push(Point {
+            self.enter(Point {
                 axis,
                 pace: planned.pace,
                 at: planned.at,
-                outcome: report.and_then(|report| figures(&report)),
-            });
-            keep(&self.results_dir, &self.report)?;
+                outcome,
+            })?;
         }
         Ok(())
+    }
+
+    fn enter(&mut self, point: Point) -> Result<(), RaceError> {
+        self.report.enter(point);
+        keep(&self.results_dir, &self.report)
     }
 
     fn load(&self) -> Duration {
@@ -143,14 +153,33 @@ impl Scale<'_> {
         planned: &PlannedPoint,
         load: Duration,
         bytes_max: u64,
-    ) -> Result<Report, String> {
+    ) -> Result<PointFigures, String> {
         let mut arguments = planned.arguments.clone();
+        if let Some(path) = self.configuration(planned.needs)? {
+            arguments.push("--config".to_owned());
+            arguments.push(path.to_string_lossy().into_owned());
+        }
+        let place = self.empty("point")?;
         arguments.push("--data-dir".to_owned());
-        arguments.push(self.directory.to_string_lossy().into_owned());
+        arguments.push(place.to_string_lossy().into_owned());
         if let Some(shards) = self.options.shards {
             arguments.extend(["--shards".to_owned(), shards.to_string()]);
         }
-        self.generate(&arguments, load, bytes_max, "point.json")
+        let report = self.generate(&arguments, load, bytes_max, "point.json");
+        // A generator that was killed has left its broker's data, and the next point needs the room. What cannot go yet goes before that.
+        let _ = fs::remove_dir_all(&place);
+        report.and_then(|report| figures(&report))
+    }
+
+    /// The file by which a broker takes that much; `None` where it does by default.
+    fn configuration(&self, needs: Needs) -> Result<Option<PathBuf>, String> {
+        let text = needs.configuration();
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let path = self.directory.join("gannet.toml");
+        fs::write(&path, text).map_err(|error| error.to_string())?;
+        Ok(Some(path))
     }
 
     fn generate(
@@ -176,10 +205,21 @@ impl Scale<'_> {
         report.map_err(|reason| ran.succeeded().err().unwrap_or(reason))
     }
 
-    fn broker(&self, name: &str) -> Result<Broker, String> {
+    /// A directory of that name without what one before it may have left there.
+    fn empty(&self, name: &str) -> Result<PathBuf, String> {
         let directory = self.directory.join(name);
+        match fs::remove_dir_all(&directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.to_string()),
+            _ => {}
+        }
         fs::create_dir_all(&directory).map_err(|error| error.to_string())?;
-        Broker::gannet(&directory, self.options.shards, &self.removed)
+        Ok(directory)
+    }
+
+    fn broker(&self, name: &str, needs: Needs) -> Result<Broker, String> {
+        let directory = self.empty(name)?;
+        let config = self.configuration(needs)?;
+        Broker::gannet(&directory, self.options.shards, config, &self.removed)
     }
 
     fn clear(&self, name: &str, broker: Broker) -> Result<(), String> {
@@ -187,31 +227,74 @@ impl Scale<'_> {
         fs::remove_dir_all(self.directory.join(name)).map_err(|error| error.to_string())
     }
 
-    fn idle(&mut self) -> Result<(), String> {
+    fn idle(&mut self) -> Result<(), RaceError> {
         let tiny = self.options.tiny;
-        let broker = self.broker("idle-partitions")?;
-        self.report.idle_partitions = idle::partitions(&broker, tiny)?;
-        self.clear("idle-partitions", broker)?;
-        let broker = self.broker("idle-connections")?;
-        self.report.idle_connections = idle::connections(&broker, tiny)?;
-        self.clear("idle-connections", broker)
+        if !all_measured(&self.report.idle_partitions, &idle::partitions_of(tiny)) {
+            self.report.idle_partitions.clear();
+            self.idle_on("idle-partitions", idle::needs(), |scale, broker| {
+                idle::partitions(broker, tiny, |figure| {
+                    scale.report.idle_partitions.push(figure);
+                    keep(&scale.results_dir, &scale.report)
+                })
+            })?;
+        }
+        if !all_measured(&self.report.idle_connections, &idle::connections_of(tiny)) {
+            self.report.idle_connections.clear();
+            self.idle_on("idle-connections", Needs::default(), |scale, broker| {
+                idle::connections(broker, tiny, |figure| {
+                    scale.report.idle_connections.push(figure);
+                    keep(&scale.results_dir, &scale.report)
+                })
+            })?;
+        }
+        Ok(())
+    }
+
+    /// With a broker of that name. That it could not be started, or did not stop as it should, is a failure of the report's.
+    fn idle_on(
+        &mut self,
+        name: &str,
+        needs: Needs,
+        measure: impl FnOnce(&mut Self, &Broker) -> Result<(), RaceError>,
+    ) -> Result<(), RaceError> {
+        let prefix = format!("{name}: ");
+        self.report
+            .failures
+            .retain(|failure| !failure.starts_with(&prefix));
+        let cleared = match self.broker(name, needs) {
+            Ok(broker) => {
+                measure(self, &broker)?;
+                self.clear(name, broker)
+            }
+            Err(reason) => Err(reason),
+        };
+        if let Err(reason) = cleared {
+            self.report.failures.push(format!("{prefix}{reason}"));
+        }
+        keep(&self.results_dir, &self.report)
     }
 
     /// A producer at a fixed rate: alone, then beside one that sends as fast as it goes.
-    fn neighbours(&mut self) {
+    fn neighbours(&mut self) -> Result<(), RaceError> {
+        let (axis, pace) = (Axis::Neighbours, Pace::Paced);
         for greedy in [false, true] {
+            let at = f64::from(u8::from(greedy));
+            if self.report.measured(axis, pace, at).is_some() {
+                continue;
+            }
             let outcome = self.neighbour(greedy).and_then(|report| figures(&report));
-            self.report.points.push(Point {
-                axis: Axis::Neighbours,
-                pace: Pace::Paced,
-                at: f64::from(u8::from(greedy)),
+            self.enter(Point {
+                axis,
+                pace,
+                at,
                 outcome,
-            });
+            })?;
         }
+        Ok(())
     }
 
     fn neighbour(&self, greedy: bool) -> Result<Report, String> {
-        let broker = self.broker("neighbours")?;
+        let broker = self.broker("neighbours", Needs::default())?;
         let server = ["--server".to_owned(), broker.address()];
         let told = |arguments: Vec<String>| [arguments, server.to_vec()].concat();
         let paced = || {
@@ -242,9 +325,18 @@ impl Scale<'_> {
         } else {
             paced()
         };
-        self.clear("neighbours", broker)?;
-        report
+        let cleared = self.clear("neighbours", broker);
+        let report = report?;
+        cleared.map(|()| report)
     }
+}
+
+/// Whether each of these steps gave a figure.
+fn all_measured(figures: &[IdleFigure], steps: &[u64]) -> bool {
+    let is_measured = |(figure, step): (&IdleFigure, &u64)| {
+        figure.count == *step && matches!(figure.memory, IdleMemory::Bytes(_))
+    };
+    figures.len() == steps.len() && figures.iter().zip(steps).all(is_measured)
 }
 
 fn read_report(path: &Path) -> Result<Report, String> {
@@ -270,5 +362,25 @@ fn figures(report: &Report) -> Result<PointFigures, String> {
         end_to_end_p99_us: last.end_to_end.latency_us.p99,
         broker_cpu_us_per_record: broker.cpu_us_per_record,
         broker_rss_bytes: broker.rss_bytes,
+        acked_bytes: report.acked * report.settings.record_bytes,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figure(count: u64, memory: IdleMemory) -> IdleFigure {
+        IdleFigure { count, memory }
+    }
+
+    #[test]
+    fn idle_things_are_measured_once_each_step_has_given_a_figure() {
+        let measured = |count| figure(count, IdleMemory::Bytes(1));
+        let failed = figure(10, IdleMemory::Failed("no room".to_owned()));
+        assert!(all_measured(&[measured(0), measured(10)], &[0, 10]));
+        assert!(!all_measured(&[measured(0)], &[0, 10]));
+        assert!(!all_measured(&[measured(0), measured(9)], &[0, 10]));
+        assert!(!all_measured(&[measured(0), failed], &[0, 10]));
+    }
 }

@@ -1,0 +1,88 @@
+use gannet_loadgen::latency::LatencySummary;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::numbers::ToolRun;
+
+/// A race of nobody, on a disk that writes so many MB/s.
+pub(in super::super) fn setting(
+    write_mb_per_s: f64,
+    synced_write_mb_per_s: Option<f64>,
+) -> Setting {
+    Setting {
+        version: "0".to_owned(),
+        machine: MachineInfo {
+            kernel: "6.1.0-race".to_owned(),
+            ..MachineInfo::default()
+        },
+        limits: MachineLimits {
+            ping_pong_us: LatencySummary::default(),
+            sync_write_us: LatencySummary::default(),
+            write_mb_per_s,
+            read_mb_per_s: 1.0,
+            synced_write_mb_per_s,
+            fio: ToolRun::Absent,
+            iperf3: ToolRun::Absent,
+        },
+        scenarios: BTreeMap::new(),
+        rounds: 1,
+        tiny: false,
+        brokers: Vec::new(),
+    }
+}
+
+fn rendered(results: &[(&str, Value)]) -> Result<String, RaceError> {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, kept) in results {
+        fs::write(directory.path().join(name), kept.to_string()).unwrap();
+    }
+    let place = Place {
+        results: Some(directory.path().to_owned()),
+        write_to: Some(directory.path().join("texts")),
+    };
+    render(&place)?;
+    assert!(directory.path().join("texts/race.html").exists());
+    Ok(fs::read_to_string(directory.path().join("texts/RACE.md")).unwrap())
+}
+
+fn race() -> (&'static str, Value) {
+    (SETTING, json!(setting(2_000.0, Some(1_000.0))))
+}
+
+fn scale() -> (&'static str, Value) {
+    let point = json!({"axis": "producers", "pace": "saturated", "at": 10.0, "outcome": {"Err": "no threads"}});
+    ("scale.json", json!({"points": [point]}))
+}
+
+#[test]
+fn a_page_is_written_of_a_race_of_a_scale_and_of_both() {
+    for (results, has_race, has_scale) in [
+        (vec![race()], true, false),
+        (vec![scale()], false, true),
+        (vec![race(), scale()], true, true),
+    ] {
+        let text = rendered(&results).unwrap();
+        assert_eq!(text.contains("Against the bars"), has_race, "{text}");
+        assert_eq!(text.contains("failed: no threads"), has_scale, "{text}");
+    }
+}
+
+#[test]
+fn without_results_there_is_no_page_and_the_folder_is_named() {
+    let error = rendered(&[]).unwrap_err().to_string();
+    assert!(error.contains("there are no results in /"), "{error}");
+}
+
+#[test]
+fn a_race_of_before_synced_writes_were_measured_is_rendered() {
+    let (name, mut kept) = race();
+    let limits = kept["limits"].as_object_mut().unwrap();
+    limits.remove("synced_write_mb_per_s").unwrap();
+    let fio = json!({"write_mb_per_s": 5.0, "read_mb_per_s": 6.0, "sync_write_p50_us": 7.0});
+    limits.insert("fio".to_owned(), json!({ "measured": fio }));
+    let text = rendered(&[(name, kept)]).unwrap();
+    assert!(
+        text.contains("5 MB/s writing, 6 MB/s reading; synced: not measured"),
+        "{text}"
+    );
+}
