@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -91,7 +91,7 @@ struct TurnedAway {
 }
 
 impl TurnedAway {
-    fn say(&mut self, peer: std::net::SocketAddr, what: &str) {
+    fn say(&mut self, peer: SocketAddr, what: &str) {
         self.since += 1;
         let now = tokio::time::Instant::now();
         if self
@@ -110,10 +110,45 @@ pub async fn accept_all(
     listener: TcpListener,
     inlets: Vec<Inlet<ShardOrder>>,
     connections_max: usize,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
-    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let port = PublicPort(tokio::net::TcpListener::from_std(listener)?);
+    accept_from(&port, inlets, connections_max, stop).await;
+    Ok(())
+}
+
+/// Where connections come from, and how time passes there.
+trait Port {
+    /// The next connection.
+    async fn accept(&self) -> io::Result<(tokio::net::TcpStream, SocketAddr)>;
+    /// Lets time pass.
+    async fn pause(&self, pause: Duration);
+}
+
+struct PublicPort(tokio::net::TcpListener);
+
+impl Port for PublicPort {
+    /// None is taken while a descriptor that is held back for the log is missing.
+    async fn accept(&self) -> io::Result<(tokio::net::TcpStream, SocketAddr)> {
+        spare_descriptors::refill()?;
+        let accepted = self.0.accept().await?;
+        // The log may have needed one while this waited.
+        spare_descriptors::refill()?;
+        Ok(accepted)
+    }
+
+    async fn pause(&self, pause: Duration) {
+        tokio::time::sleep(pause).await;
+    }
+}
+
+async fn accept_from(
+    port: &impl Port,
+    inlets: Vec<Inlet<ShardOrder>>,
+    connections_max: usize,
+    mut stop: watch::Receiver<bool>,
+) {
     let connections = Arc::new(AtomicUsize::new(0));
     let handshakes = Handshakes::default();
     let (mut silent, mut refused) = (TurnedAway::default(), TurnedAway::default());
@@ -122,8 +157,8 @@ pub async fn accept_all(
     let mut starved = false;
     loop {
         let accepted = tokio::select! {
-            accepted = accept(&listener) => accepted,
-            _ = stop.changed() => return Ok(()),
+            accepted = port.accept() => accepted,
+            _ = stop.changed() => return,
         };
         match accepted {
             Ok((stream, peer)) => {
@@ -174,21 +209,14 @@ pub async fn accept_all(
                 if !std::mem::replace(&mut starved, true) {
                     tracing::error!(%error, "a connection cannot be accepted; trying again every {ACCEPT_PAUSE:?}. If descriptors are short, raise the limit (ulimit -n)");
                 }
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                // IMPORTANT: whoever waits to be accepted makes the next attempt fail at once.
+                tokio::select! {
+                    () = port.pause(ACCEPT_PAUSE) => {}
+                    _ = stop.changed() => return,
+                }
             }
         }
     }
-}
-
-/// The next connection. None is taken while a descriptor that is held back for the log is missing.
-async fn accept(
-    listener: &tokio::net::TcpListener,
-) -> io::Result<(tokio::net::TcpStream, std::net::SocketAddr)> {
-    spare_descriptors::refill()?;
-    let accepted = listener.accept().await?;
-    // The log may have needed one while this waited.
-    spare_descriptors::refill()?;
-    Ok(accepted)
 }
 
 /// Waits until the Hello has arrived as far as the shard it names, without taking it. What is not a Hello names none; the shard will say what is wrong with it.
@@ -222,3 +250,7 @@ async fn peek_shard(stream: &tokio::net::TcpStream) -> io::Result<Option<ShardIn
         pause = (pause * 2).min(Duration::from_millis(100));
     }
 }
+
+#[cfg(test)]
+#[path = "accept_tests.rs"]
+mod tests;

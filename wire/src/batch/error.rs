@@ -1,5 +1,7 @@
 //! What can be wrong with a batch.
 
+use crate::ids::Offset;
+
 /// What is wrong with a batch, or why a record does not go into one.
 ///
 /// All but [`Full`](Self::Full) are the fault of whoever made the bytes (the caller of the builder, or the peer).
@@ -32,6 +34,14 @@ pub enum BatchError {
         found: u32,
         /// As the bytes, the topic and the partition give it.
         computed: u32,
+    },
+    /// It is whole, and offsets are missing between it and the one before it.
+    #[error("its first record has offset {found}, and {expected} was to come")]
+    Misplaced {
+        /// Where it begins.
+        found: Offset,
+        /// Where it may begin at the latest.
+        expected: Offset,
     },
     /// A size is over its limit, and would be in an empty batch too.
     #[error("{what}: {size} is over the limit of {limit}")]

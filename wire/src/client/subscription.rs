@@ -158,7 +158,7 @@ impl Subscription {
     /// Proves what arrived and appends it to `into`, without what lies before the position.
     ///
     /// # Errors
-    /// A batch is damaged; the position stays before it, so that subscribing again asks for it again.
+    /// A batch is damaged, or leaves a hole; the position stays before it, so that subscribing again asks for it again.
     pub(crate) fn handle_deliver(
         &mut self,
         deliver: Deliver,
@@ -176,13 +176,22 @@ impl Subscription {
             let records = self
                 .open(batch, scratch)
                 .map_err(|error| self.damaged(position, error))?;
+            let base_offset = records.base_offset();
+            if base_offset > position {
+                // The program would never hear of the records in between.
+                let error = BatchError::Misplaced {
+                    found: base_offset,
+                    expected: position,
+                };
+                return Err(self.damaged(position, error));
+            }
             if records.next_offset() <= position {
                 continue;
             }
             let delivery = Delivery {
                 partition: self.partition,
                 next_offset: deliver.next_offset,
-                skip_before: position.max(records.base_offset()),
+                skip_before: position,
                 records,
                 _credit: credit,
             };

@@ -45,6 +45,15 @@ pub(crate) fn reseal(batch: &mut [u8]) {
     put_u32(batch, 4, crc);
 }
 
+/// Stamps a batch as a broker does that stores anything, whatever the other fields are.
+pub(crate) fn stamp_by_hand(batch: &mut [u8], topic: u64, partition: u32, base_offset: u64) {
+    batch[8..16].copy_from_slice(&base_offset.to_le_bytes());
+    let mut covered = topic.to_le_bytes().to_vec();
+    covered.extend(partition.to_le_bytes());
+    covered.extend(&batch[..28]);
+    put_u32(batch, 28, crc32c::crc32c(&covered));
+}
+
 /// `reseal`, and the length of an uncompressed body too.
 pub(crate) fn reseal_uncompressed(batch: &mut [u8]) {
     put_u32(batch, 72, (batch.len() - HEADER_BYTES) as u32);

@@ -68,6 +68,10 @@ pub(crate) struct State {
     pub(crate) subscribe_delay: Duration,
     /// One entry for each Subscribe.
     pub(crate) subscribes: Vec<Subscribe>,
+    /// What a subscription, the how manieth it is, is given before what is stored, whatever it is.
+    pub(crate) scripted: Option<(usize, Bytes)>,
+    /// Subscriptions whose connection has ended: the how manieth each was.
+    pub(crate) ended: Vec<usize>,
     /// Bytes granted, first credit and later ones, over all subscriptions.
     pub(crate) granted_bytes: u64,
     pub(crate) delivered_bytes: u64,
@@ -315,6 +319,7 @@ struct Connection {
 }
 
 struct Served {
+    number: usize,
     subscribe: Subscribe,
     next: u64,
     credit: i64,
@@ -365,8 +370,13 @@ impl Connection {
             }
             self.shared.changed.notify_all();
         }
-        self.shared.state.lock().unwrap().unanswered -= self.held.len();
         let _ = self.socket.shutdown(Shutdown::Both);
+        let mut state = self.shared.state.lock().unwrap();
+        state.unanswered -= self.held.len();
+        let numbers = self.subscriptions.values().map(|served| served.number);
+        state.ended.extend(numbers);
+        drop(state);
+        self.shared.changed.notify_all();
     }
 
     fn reply(&mut self, correlation: CorrelationId, message: &Message) {
@@ -478,6 +488,7 @@ impl Connection {
                 } else {
                     let credit = subscribe.credit as i64;
                     let served = Served {
+                        number: state.subscribes.len(),
                         subscribe,
                         next: start,
                         credit,
@@ -587,6 +598,16 @@ impl Connection {
         let mut state = self.shared.state.lock().unwrap();
         let mut delivered_bytes = 0;
         for (id, served) in &mut self.subscriptions {
+            let number = served.number;
+            if let Some((_, batches)) = state.scripted.take_if(|(of, _)| *of == number) {
+                let message = Message::Deliver(Deliver {
+                    subscription: SubscriptionId(*id),
+                    next_offset: Offset(u64::MAX >> 1),
+                    batches,
+                });
+                encode(CorrelationId(0), &message, &mut self.out);
+                continue;
+            }
             let topic = &state.topics[served.subscribe.topic.0 as usize - 1];
             if let Some(code) = topic.ended {
                 ended.push((*id, code));

@@ -193,7 +193,7 @@ struct ShardReader {
     link: Option<Link>,
     desk: Arc<Desk>,
     subscriptions: Subscriptions,
-    /// Subscriptions that ended before anybody asked for what comes.
+    /// Subscriptions that ended, and damage, not told yet.
     endings: VecDeque<ClientError>,
     /// Over all calls: each may be far shorter than an outage.
     outage: Outage,
@@ -237,7 +237,7 @@ impl ShardReader {
             if let Some(delivery) = self.subscriptions.poll() {
                 return Ok(Some(delivery));
             }
-            // IMPORTANT: only now. What came before an ending is given before it.
+            // IMPORTANT: only now. What came before an ending or a damage is given before it.
             if let Some(ending) = self.endings.pop_front() {
                 return Err(ending);
             }
@@ -254,7 +254,8 @@ impl ShardReader {
                             // What was left of the frame is gone with the connection, and asked for again.
                             self.disconnect();
                         }
-                        return Err(error);
+                        // Behind what stood before it in the frame.
+                        self.endings.push_back(error);
                     }
                 }
                 Ok(None) => return Ok(None),

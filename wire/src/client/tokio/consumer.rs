@@ -106,15 +106,13 @@ impl ShardReader {
     /// Waits until the broker has said of each subscription where it begins. Only from then on does "latest" have a meaning.
     async fn begin(&mut self, link: &mut Link, deadline: Instant) -> Result<(), ClientError> {
         let mut out = BytesMut::new();
-        loop {
-            while let Some(frame) = link.poll(&mut out)? {
+        while !self.subscriptions.have_begun() {
+            if let Some(frame) = link.poll(&mut out)? {
                 // Nobody can have dropped the consumer yet.
                 if let Some(Err(failure)) = self.hand_on(frame) {
                     return Err(failure);
                 }
-            }
-            if self.subscriptions.have_begun() {
-                return link.write(&out).await;
+                continue;
             }
             if Instant::now() >= deadline {
                 return Err(ClientError::TimedOut("waiting for a subscription to begin"));
@@ -122,6 +120,8 @@ impl ShardReader {
             link.write(&out.split()).await?;
             link.read(Some(deadline)).await?;
         }
+        // IMPORTANT: what came behind that is left to `run`. A batch that is damaged is for the program to hear of, and no reason to have no consumer.
+        link.write(&out).await
     }
 
     /// Hands on what a frame brings; `None` when nobody wants it any more.
