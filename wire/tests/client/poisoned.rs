@@ -73,8 +73,11 @@ fn tokio(broker: &Broker) -> Box<dyn Flavour> {
     Box::new(Tokio { runtime, consumer })
 }
 
+/// Makes a consumer of one flavour.
+type Consume = fn(&Broker) -> Box<dyn Flavour>;
+
 /// All there are in this build.
-const FLAVOURS: &[fn(&Broker) -> Box<dyn Flavour>] = &[
+const FLAVOURS: &[Consume] = &[
     blocking,
     #[cfg(feature = "tokio")]
     tokio,
