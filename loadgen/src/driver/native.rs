@@ -24,6 +24,8 @@ const RECONNECT: ReconnectConfig = ReconnectConfig {
     backoff_max: Duration::from_millis(100),
     give_up_after: Duration::from_secs(60),
 };
+/// A consumer of a hundred thousand partitions has begun with all of them only after a while: the first ones are delivered meanwhile.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 /// A record not acknowledged by then fails the run.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -344,6 +346,7 @@ fn config() -> ClientConfig {
     ClientConfig {
         client_name: "gannet-loadgen".to_owned(),
         reconnect: RECONNECT,
+        request_timeout: REQUEST_TIMEOUT,
         ..ClientConfig::default()
     }
 }
