@@ -120,6 +120,8 @@ pub async fn accept_all(
 
 /// Where connections come from, and how time passes there.
 trait Port {
+    /// Sees to it that the descriptors that are held back for the log are there.
+    fn refill(&self) -> io::Result<()>;
     /// The next connection.
     async fn accept(&self) -> io::Result<(tokio::net::TcpStream, SocketAddr)>;
     /// Lets time pass.
@@ -129,13 +131,12 @@ trait Port {
 struct PublicPort(tokio::net::TcpListener);
 
 impl Port for PublicPort {
-    /// None is taken while a descriptor that is held back for the log is missing.
+    fn refill(&self) -> io::Result<()> {
+        spare_descriptors::refill()
+    }
+
     async fn accept(&self) -> io::Result<(tokio::net::TcpStream, SocketAddr)> {
-        spare_descriptors::refill()?;
-        let accepted = self.0.accept().await?;
-        // The log may have needed one while this waited.
-        spare_descriptors::refill()?;
-        Ok(accepted)
+        self.0.accept().await
     }
 
     async fn pause(&self, pause: Duration) {
@@ -157,7 +158,7 @@ async fn accept_from(
     let mut starved = false;
     loop {
         let accepted = tokio::select! {
-            accepted = port.accept() => accepted,
+            accepted = next(port, &handshakes) => accepted,
             _ = stop.changed() => return,
         };
         match accepted {
@@ -209,6 +210,11 @@ async fn accept_from(
                 if !std::mem::replace(&mut starved, true) {
                     tracing::error!(%error, "a connection cannot be accepted; trying again every {ACCEPT_PAUSE:?}. If descriptors are short, raise the limit (ulimit -n)");
                 }
+                // Whoever says nothing makes room for whoever may. There are only so many, so this comes to an end.
+                if handshakes.evict_oldest() {
+                    tokio::task::yield_now().await;
+                    continue;
+                }
                 // IMPORTANT: whoever waits to be accepted makes the next attempt fail at once.
                 tokio::select! {
                     () = port.pause(ACCEPT_PAUSE) => {}
@@ -217,6 +223,23 @@ async fn accept_from(
             }
         }
     }
+}
+
+/// The next connection. None is taken while a descriptor that is held back for the log is missing.
+async fn next(
+    port: &impl Port,
+    handshakes: &Handshakes,
+) -> io::Result<(tokio::net::TcpStream, SocketAddr)> {
+    port.refill()?;
+    let accepted = port.accept().await?;
+    // The log may have needed some while this waited: they come from those that say nothing before they come from the one that perhaps has said something.
+    while let Err(error) = port.refill() {
+        if !handshakes.evict_oldest() {
+            return Err(error);
+        }
+        tokio::task::yield_now().await;
+    }
+    Ok(accepted)
 }
 
 /// Waits until the Hello has arrived as far as the shard it names, without taking it. What is not a Hello names none; the shard will say what is wrong with it.

@@ -110,9 +110,9 @@ impl Neighbours {
         let before = self.p99(address);
         let with = std::thread::scope(|scope| {
             scope.spawn(|| kind(&stop));
-            let with = self.p99(address);
-            stop.store(true, Ordering::Relaxed);
-            with
+            // Also when the measurement panics: else nobody would ever hear of it.
+            let _stops = StopsWhenDropped(&stop);
+            self.p99(address)
         });
         disturbed(who, [before, with, self.p99(address)])
     }
@@ -162,6 +162,14 @@ impl Neighbours {
             phase.publish.latency_us.p99,
             phase.end_to_end.latency_us.p99,
         )
+    }
+}
+
+struct StopsWhenDropped<'a>(&'a AtomicBool);
+
+impl Drop for StopsWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
