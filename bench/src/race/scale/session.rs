@@ -21,8 +21,8 @@ use super::limits::Needs;
 use super::points::{PlannedPoint, greedy_neighbour, paced_neighbour, points, same_bytes_max};
 use super::{Axis, IdleFigure, IdleMemory, Pace, Point, PointFigures, ScaleReport, idle, keep};
 
-/// A tiny point.
-const TINY: Duration = Duration::from_millis(400);
+/// A tiny point: longer than a disk that is shared stands still, or nothing is acknowledged in the measured part.
+const TINY: Duration = Duration::from_secs(1);
 const TINY_BYTES_MAX: u64 = 256 << 20;
 /// No point fills more of the disk than this share of what is free.
 const DISK_SHARE: u64 = 4;
