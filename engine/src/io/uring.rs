@@ -321,19 +321,19 @@ fn list(dir: &Path) -> io::Result<Vec<DirEntry>> {
 
 /// Makes a directory and its parents, with durable names.
 pub(super) fn create_dirs(dir: &Path) -> io::Result<()> {
+    let is_there = |error: &io::Error| error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir();
     match std::fs::create_dir(dir) {
         Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {
-            return Ok(());
-        }
+        Err(error) if is_there(&error) => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            // /proc answers so under a parent that is there: making that parent again would never end.
-            let missing = |parent: &&Path| *parent != Path::new("") && !parent.exists();
-            let Some(parent) = dir.parent().filter(missing) else {
-                return Err(error);
-            };
-            create_dirs(parent)?;
-            return create_dirs(dir);
+            let parent = dir.parent().filter(|parent| *parent != Path::new(""));
+            create_dirs(parent.ok_or(error)?)?;
+            // IMPORTANT: another thread may make the same parent, or this directory, at any moment: that it is there says nothing of who made it. But
+            // only once more: /proc answers so under a parent that is there.
+            match std::fs::create_dir(dir) {
+                Err(error) if is_there(&error) => return Ok(()),
+                made => made?,
+            }
         }
         Err(error) => return Err(error),
     }
@@ -349,3 +349,6 @@ fn sync_dir(dir: &Path) -> io::Result<()> {
 
 /// Records are nobody else's business.
 const FILE_MODE: u32 = 0o640;
+
+#[cfg(test)]
+mod tests;
