@@ -9,6 +9,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use gannet_wire::ShardIndex;
@@ -22,8 +23,10 @@ use crate::io::uring_mailbox::Inlet;
 const HELLO_PATIENCE: Duration = Duration::from_secs(10);
 /// Connections whose Hello has not arrived yet. Beyond it the one that has been silent longest goes.
 const HANDSHAKES_MAX: usize = 1_024;
-/// The pause after an accept that failed for want of descriptors.
+/// The pause after an accept that failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Whoever has said nothing for so long makes room where there is none. A client's Hello comes within its round trip.
+const SILENT_MIN: Duration = Duration::from_millis(100);
 /// Where the shard stands in a Hello frame: behind the frame's header, magic, two versions and the features.
 const HELLO_SHARD_AT: usize = 32;
 const HELLO_PEEK_BYTES: usize = HELLO_SHARD_AT + 2;
@@ -53,16 +56,23 @@ impl Drop for ConnectionTicket {
 
 /// Connections that have not said anything yet, oldest first.
 #[derive(Clone, Debug, Default)]
-struct Handshakes(Arc<Mutex<BTreeMap<u64, AbortHandle>>>);
+struct Handshakes(Arc<Mutex<BTreeMap<u64, Handshake>>>);
+
+#[derive(Debug)]
+struct Handshake {
+    task: AbortHandle,
+    /// By the port's clock.
+    accepted_at: Duration,
+}
 
 impl Handshakes {
-    fn table(&self) -> MutexGuard<'_, BTreeMap<u64, AbortHandle>> {
+    fn table(&self) -> MutexGuard<'_, BTreeMap<u64, Handshake>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn insert(&self, number: u64, task: AbortHandle) {
-        // It runs on this thread, and not before the next await.
-        self.table().insert(number, task);
+    fn insert(&self, number: u64, handshake: Handshake) {
+        // Its task runs on this thread, and not before the next await.
+        self.table().insert(number, handshake);
     }
 
     fn finish(&self, number: u64) {
@@ -73,14 +83,30 @@ impl Handshakes {
         self.table().len() >= HANDSHAKES_MAX
     }
 
-    /// Closes the one that has been silent longest; `false` when all have spoken.
-    fn evict_oldest(&self) -> bool {
-        let oldest = self.table().pop_first();
-        oldest.is_some_and(|(_, task)| {
-            task.abort();
-            true
-        })
+    /// Closes the one that has been silent longest, if that is long enough to say so. `now`: by the port's clock.
+    fn evict_silent(&self, now: Duration) -> Eviction {
+        let mut table = self.table();
+        let Some(oldest) = table.first_entry() else {
+            return Eviction::AllHaveSpoken;
+        };
+        let silent_for = now.saturating_sub(oldest.get().accepted_at);
+        if silent_for < SILENT_MIN {
+            return Eviction::NotBefore(SILENT_MIN - silent_for);
+        }
+        oldest.remove().task.abort();
+        Eviction::Closed
     }
+}
+
+/// What came of closing who says nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Eviction {
+    /// One is being closed.
+    Closed,
+    /// The oldest may have spoken without anybody having looked: only after this long is it silent.
+    NotBefore(Duration),
+    /// There is none.
+    AllHaveSpoken,
 }
 
 /// What is said of connections that are turned away: the first of a series aloud, not each of thousands.
@@ -113,7 +139,10 @@ pub async fn accept_all(
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
-    let port = PublicPort(tokio::net::TcpListener::from_std(listener)?);
+    let port = PublicPort {
+        listener: tokio::net::TcpListener::from_std(listener)?,
+        began: tokio::time::Instant::now(),
+    };
     accept_from(&port, inlets, connections_max, stop).await;
     Ok(())
 }
@@ -122,21 +151,36 @@ pub async fn accept_all(
 trait Port {
     /// Sees to it that the descriptors that are held back for the log are there.
     fn refill(&self) -> io::Result<()>;
-    /// The next connection.
-    async fn accept(&self) -> io::Result<(tokio::net::TcpStream, SocketAddr)>;
+    /// The next connection, once there is one.
+    fn poll_accept(
+        &self,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<(tokio::net::TcpStream, SocketAddr)>>;
+    /// How much time has passed.
+    fn now(&self) -> Duration;
     /// Lets time pass.
     async fn pause(&self, pause: Duration);
 }
 
-struct PublicPort(tokio::net::TcpListener);
+struct PublicPort {
+    listener: tokio::net::TcpListener,
+    began: tokio::time::Instant,
+}
 
 impl Port for PublicPort {
     fn refill(&self) -> io::Result<()> {
         spare_descriptors::refill()
     }
 
-    async fn accept(&self) -> io::Result<(tokio::net::TcpStream, SocketAddr)> {
-        self.0.accept().await
+    fn poll_accept(
+        &self,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<(tokio::net::TcpStream, SocketAddr)>> {
+        self.listener.poll_accept(context)
+    }
+
+    fn now(&self) -> Duration {
+        self.began.elapsed()
     }
 
     async fn pause(&self, pause: Duration) {
@@ -150,96 +194,134 @@ async fn accept_from(
     connections_max: usize,
     mut stop: watch::Receiver<bool>,
 ) {
-    let connections = Arc::new(AtomicUsize::new(0));
-    let handshakes = Handshakes::default();
-    let (mut silent, mut refused) = (TurnedAway::default(), TurnedAway::default());
+    let mut acceptor = Acceptor {
+        port,
+        connections_max,
+        connections: Arc::default(),
+        handshakes: Handshakes::default(),
+        starved: false,
+        silent: TurnedAway::default(),
+        refused: TurnedAway::default(),
+    };
     let mut number = 0u64;
-    let mut turn = 0usize;
-    let mut starved = false;
     loop {
-        let accepted = tokio::select! {
-            accepted = next(port, &handshakes) => accepted,
+        let (stream, ticket) = tokio::select! {
+            admitted = acceptor.admit() => admitted,
             _ = stop.changed() => return,
         };
-        match accepted {
-            Ok((stream, peer)) => {
-                starved = false;
-                let ticket = ConnectionTicket(connections.clone());
-                let open = connections.fetch_add(1, Ordering::Relaxed) + 1;
-                if handshakes.is_full() || open > connections_max {
-                    // Whoever says nothing makes room for whoever may.
-                    if handshakes.evict_oldest() {
-                        silent.say(
-                            peer,
-                            "connections that say nothing are closed to make room for new ones",
-                        );
-                        // Its descriptor goes before the next one comes.
-                        tokio::task::yield_now().await;
-                    } else {
-                        refused.say(
-                            peer,
-                            "connections are refused: network.connections_max is reached",
-                        );
-                        continue;
-                    }
-                }
-                turn = turn.wrapping_add(1);
-                number += 1;
-                let inlets = inlets.clone();
-                let task = tokio::spawn({
-                    let handshakes = handshakes.clone();
-                    async move {
-                        let named = tokio::time::timeout(HELLO_PATIENCE, peek_shard(&stream)).await;
-                        // It has spoken, or its time is over: either way it is no longer one to evict.
-                        handshakes.finish(number);
-                        if let Ok(Ok(named)) = named {
-                            let shard = named
-                                .map(|shard| usize::from(shard.0))
-                                .filter(|shard| *shard < inlets.len());
-                            let inlet = inlets.get(shard.unwrap_or(turn % inlets.len().max(1)));
-                            if let (Some(inlet), Ok(stream)) = (inlet, stream.into_std()) {
-                                // A shard that is gone cannot serve; dropping the stream tells the client.
-                                let _ = inlet.send_async(ShardOrder::Serve(stream, ticket)).await;
-                            }
-                        }
-                    }
-                });
-                handshakes.insert(number, task.abort_handle());
-            }
-            Err(error) => {
-                if !std::mem::replace(&mut starved, true) {
-                    tracing::error!(%error, "a connection cannot be accepted; trying again every {ACCEPT_PAUSE:?}. If descriptors are short, raise the limit (ulimit -n)");
-                }
-                // Whoever says nothing makes room for whoever may. There are only so many, so this comes to an end.
-                if handshakes.evict_oldest() {
-                    tokio::task::yield_now().await;
-                    continue;
-                }
-                // IMPORTANT: whoever waits to be accepted makes the next attempt fail at once.
-                tokio::select! {
-                    () = port.pause(ACCEPT_PAUSE) => {}
-                    _ = stop.changed() => return,
+        number += 1;
+        let handshakes = acceptor.handshakes.clone();
+        let inlets = inlets.clone();
+        let task = tokio::spawn(async move {
+            let named = tokio::time::timeout(HELLO_PATIENCE, peek_shard(&stream)).await;
+            // It has spoken, or its time is over: either way it is no longer one to evict.
+            handshakes.finish(number);
+            if let Ok(Ok(named)) = named {
+                let shard = named
+                    .map(|shard| usize::from(shard.0))
+                    .filter(|shard| *shard < inlets.len());
+                let any = || (number % inlets.len().max(1) as u64) as usize;
+                let inlet = inlets.get(shard.unwrap_or_else(any));
+                if let (Some(inlet), Ok(stream)) = (inlet, stream.into_std()) {
+                    // A shard that is gone cannot serve; dropping the stream tells the client.
+                    let _ = inlet.send_async(ShardOrder::Serve(stream, ticket)).await;
                 }
             }
-        }
+        });
+        let handshake = Handshake {
+            task: task.abort_handle(),
+            accepted_at: port.now(),
+        };
+        acceptor.handshakes.insert(number, handshake);
     }
 }
 
-/// The next connection. None is taken while a descriptor that is held back for the log is missing.
-async fn next(
-    port: &impl Port,
-    handshakes: &Handshakes,
-) -> io::Result<(tokio::net::TcpStream, SocketAddr)> {
-    port.refill()?;
-    let accepted = port.accept().await?;
-    // The log may have needed some while this waited: they come from those that say nothing before they come from the one that perhaps has said something.
-    while let Err(error) = port.refill() {
-        if !handshakes.evict_oldest() {
-            return Err(error);
+/// Lets connections in, one after the other, as far as there is room.
+struct Acceptor<'a, P> {
+    port: &'a P,
+    connections_max: usize,
+    connections: Arc<AtomicUsize>,
+    handshakes: Handshakes,
+    /// The last accept failed, and that was said.
+    starved: bool,
+    silent: TurnedAway,
+    refused: TurnedAway,
+}
+
+impl<P: Port> Acceptor<'_, P> {
+    /// The next connection that there is room for. Whoever says nothing makes room for whoever may.
+    async fn admit(&mut self) -> (tokio::net::TcpStream, ConnectionTicket) {
+        loop {
+            match next(self.port).await {
+                Ok((stream, peer)) => {
+                    self.starved = false;
+                    self.connections.fetch_add(1, Ordering::Relaxed);
+                    let ticket = ConnectionTicket(self.connections.clone());
+                    if self.make_room(peer).await {
+                        return (stream, ticket);
+                    }
+                    self.refused.say(
+                        peer,
+                        "connections are refused: network.connections_max is reached",
+                    );
+                }
+                Err(error) => self.recover_from(&error).await,
+            }
         }
-        tokio::task::yield_now().await;
     }
-    Ok(accepted)
+
+    /// Until there is room for the connection that was accepted last; `false` when there is none and all the others have spoken.
+    async fn make_room(&mut self, peer: SocketAddr) -> bool {
+        while self.handshakes.is_full()
+            || self.connections.load(Ordering::Relaxed) > self.connections_max
+        {
+            match self.evict_silent().await {
+                Eviction::Closed => self.silent.say(
+                    peer,
+                    "connections that say nothing are closed to make room for new ones",
+                ),
+                Eviction::NotBefore(pause) => self.port.pause(pause).await,
+                Eviction::AllHaveSpoken => return false,
+            }
+        }
+        true
+    }
+
+    async fn recover_from(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.starved, true) {
+            tracing::error!(%error, "a connection cannot be accepted yet. If descriptors are short, raise the limit (ulimit -n): until then connections that say nothing are closed for new ones");
+        }
+        // There are only so many, so this comes to an end.
+        if spare_descriptors::is_out_of_descriptors(error)
+            && self.evict_silent().await == Eviction::Closed
+        {
+            return;
+        }
+        // IMPORTANT: whoever waits to be accepted makes the next attempt fail at once.
+        self.port.pause(ACCEPT_PAUSE).await;
+    }
+
+    async fn evict_silent(&self) -> Eviction {
+        // This thread may have stood still for longer than anybody may be silent: what has arrived is looked at first.
+        tokio::task::yield_now().await;
+        let eviction = self.handshakes.evict_silent(self.port.now());
+        if eviction == Eviction::Closed {
+            // Its descriptor goes before this goes on.
+            tokio::task::yield_now().await;
+        }
+        eviction
+    }
+}
+
+/// The next connection. None is taken while a descriptor that is held back for the log is missing: it waits in the kernel's queue, where it
+/// costs none and what it has said is kept.
+async fn next(port: &impl Port) -> io::Result<(tokio::net::TcpStream, SocketAddr)> {
+    std::future::poll_fn(|context| {
+        // At every poll: the log may have needed some while this waited.
+        port.refill()?;
+        port.poll_accept(context)
+    })
+    .await
 }
 
 /// Waits until the Hello has arrived as far as the shard it names, without taking it. What is not a Hello names none; the shard will say what is wrong with it.

@@ -13,9 +13,34 @@ use crate::io::uring_mailbox::inlet;
 /// More attempts than any test needs: an acceptor that does not let time pass comes to an end too.
 const ATTEMPTS_MAX: u32 = 100_000;
 
+fn loopback_port() -> PublicPort {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    PublicPort {
+        listener: tokio::net::TcpListener::from_std(listener).unwrap(),
+        began: tokio::time::Instant::now(),
+    }
+}
+
+impl PublicPort {
+    fn address(&self) -> SocketAddr {
+        self.listener.local_addr().unwrap()
+    }
+}
+
+/// What runs out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Want {
+    /// The descriptor a connection needs.
+    Own,
+    /// Those held back for the log.
+    Spares,
+}
+
 /// A port of a process that is out of descriptors up to a moment. Time passes in pauses alone.
 struct StarvedPort {
-    listener: tokio::net::TcpListener,
+    public: PublicPort,
+    want: Want,
     starved_until: Duration,
     now: Cell<Duration>,
     attempts: Cell<u32>,
@@ -25,15 +50,28 @@ struct StarvedPort {
 }
 
 impl StarvedPort {
-    async fn new(starved_until: Duration, ends_at: Duration) -> Self {
+    fn new(want: Want, starved_until: Duration, ends_at: Duration) -> Self {
         Self {
-            listener: tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            public: loopback_port(),
+            want,
             starved_until,
             now: Cell::default(),
             attempts: Cell::default(),
             ends_at,
             stop: watch::channel(false).0,
         }
+    }
+
+    fn attempt(&self, needed: Want) -> io::Result<()> {
+        if self.want != needed {
+            return Ok(());
+        }
+        self.attempts.set(self.attempts.get() + 1);
+        assert!(self.attempts.get() < ATTEMPTS_MAX, "it spins");
+        if self.now.get() < self.starved_until {
+            return Err(io::Error::from_raw_os_error(libc::EMFILE));
+        }
+        Ok(())
     }
 
     async fn accept_for(&self, inlets: Vec<Inlet<ShardOrder>>) {
@@ -43,16 +81,19 @@ impl StarvedPort {
 
 impl Port for StarvedPort {
     fn refill(&self) -> io::Result<()> {
-        Ok(())
+        self.attempt(Want::Spares)
     }
 
-    async fn accept(&self) -> io::Result<(tokio::net::TcpStream, SocketAddr)> {
-        self.attempts.set(self.attempts.get() + 1);
-        assert!(self.attempts.get() < ATTEMPTS_MAX, "it spins");
-        if self.now.get() < self.starved_until {
-            return Err(io::Error::from_raw_os_error(libc::EMFILE));
-        }
-        self.listener.accept().await
+    fn poll_accept(
+        &self,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<(tokio::net::TcpStream, SocketAddr)>> {
+        self.attempt(Want::Own)?;
+        self.public.poll_accept(context)
+    }
+
+    fn now(&self) -> Duration {
+        self.now.get()
     }
 
     async fn pause(&self, pause: Duration) {
@@ -78,16 +119,42 @@ fn hello_to(shard: u16) -> BytesMut {
     hello
 }
 
-/// A port of a process that has descriptors for `room` connections, beside those that the log may need.
+/// A port of a process that has descriptors for `room` connections and no more. Time passes in pauses alone, in which connections that have spoken are looked at.
 struct NarrowPort {
-    listener: tokio::net::TcpListener,
+    public: PublicPort,
     accepted: Cell<usize>,
+    now: Cell<Duration>,
     room: usize,
     /// The other ends of connections that say nothing.
     silent: Vec<TcpStream>,
 }
 
 impl NarrowPort {
+    /// With so many connections that say nothing.
+    fn new(room: usize, silent: usize) -> Self {
+        let public = loopback_port();
+        let address = public.address();
+        let connect = || {
+            let client = TcpStream::connect(address).unwrap();
+            client.set_nonblocking(true).unwrap();
+            client
+        };
+        Self {
+            public,
+            accepted: Cell::default(),
+            now: Cell::default(),
+            room,
+            silent: std::iter::repeat_with(connect).take(silent).collect(),
+        }
+    }
+
+    /// One that speaks.
+    fn speaker(&self) -> TcpStream {
+        let mut client = TcpStream::connect(self.public.address()).unwrap();
+        client.write_all(&hello_to(0)).unwrap();
+        client
+    }
+
     /// Connections that were accepted and not closed.
     fn held(&self) -> usize {
         let is_closed = |mut client: &TcpStream| {
@@ -105,20 +172,33 @@ impl NarrowPort {
 
 impl Port for NarrowPort {
     fn refill(&self) -> io::Result<()> {
-        if self.held() > self.room {
-            return Err(io::Error::from_raw_os_error(libc::EMFILE));
-        }
         Ok(())
     }
 
-    async fn accept(&self) -> io::Result<(tokio::net::TcpStream, SocketAddr)> {
-        let accepted = self.listener.accept().await?;
+    fn poll_accept(
+        &self,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<(tokio::net::TcpStream, SocketAddr)>> {
+        if self.held() == self.room {
+            return Poll::Ready(Err(io::Error::from_raw_os_error(libc::EMFILE)));
+        }
+        let accepted = std::task::ready!(self.public.poll_accept(context))?;
         self.accepted.set(self.accepted.get() + 1);
-        Ok(accepted)
+        Poll::Ready(Ok(accepted))
     }
 
-    async fn pause(&self, _pause: Duration) {
-        panic!("there is always somebody who says nothing");
+    fn now(&self) -> Duration {
+        self.now.get()
+    }
+
+    async fn pause(&self, pause: Duration) {
+        self.now.set(self.now.get() + pause);
+        assert!(
+            self.now.get() < Duration::from_secs(60),
+            "nobody gets in for a minute"
+        );
+        // Real time, for what the kernel has for the tasks.
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
@@ -133,63 +213,116 @@ fn run<T>(test: impl Future<Output = T>) -> T {
 #[test]
 fn without_a_descriptor_a_connection_is_tried_for_ten_times_a_second_until_the_stop() {
     let minute = Duration::from_secs(60);
-    let attempts = run(async {
-        let port = StarvedPort::new(Duration::MAX, minute).await;
-        port.accept_for(vec![inlet(1).0]).await;
-        port.attempts.get()
-    });
-    assert_eq!(attempts, 600);
+    for want in [Want::Own, Want::Spares] {
+        let attempts = run(async {
+            let port = StarvedPort::new(want, Duration::MAX, minute);
+            let _client = TcpStream::connect(port.public.address()).unwrap();
+            port.accept_for(vec![inlet(1).0]).await;
+            port.attempts.get()
+        });
+        assert_eq!(attempts, 600, "{want:?}");
+    }
 }
 
 #[test]
 fn who_waits_for_a_descriptor_is_served_as_soon_as_there_is_one() {
     let three_seconds = Duration::from_secs(3);
-    run(async {
-        let port = StarvedPort::new(three_seconds, Duration::MAX).await;
-        let mut client = TcpStream::connect(port.listener.local_addr().unwrap()).unwrap();
-        client.write_all(&hello_to(1)).unwrap();
-        let (other, (inlet, orders)) = (inlet(1), inlet(1));
-        let order = tokio::select! {
-            () = port.accept_for(vec![other.0, inlet]) => panic!("nobody told it to stop"),
-            order = orders.recv_async() => order,
-        };
-        let Ok(ShardOrder::Serve(served, _)) = order else {
-            panic!("{order:?}");
-        };
-        assert_eq!(served.peer_addr().unwrap(), client.local_addr().unwrap());
-        assert_eq!(port.now.get(), three_seconds);
-    });
+    for want in [Want::Own, Want::Spares] {
+        run(async {
+            let port = StarvedPort::new(want, three_seconds, Duration::MAX);
+            let mut client = TcpStream::connect(port.public.address()).unwrap();
+            client.write_all(&hello_to(1)).unwrap();
+            let (other, (inlet, orders)) = (inlet(1), inlet(1));
+            let order = tokio::select! {
+                () = port.accept_for(vec![other.0, inlet]) => panic!("nobody told it to stop"),
+                order = orders.recv_async() => order,
+            };
+            let Ok(ShardOrder::Serve(served, _)) = order else {
+                panic!("{order:?}");
+            };
+            assert_eq!(served.peer_addr().unwrap(), client.local_addr().unwrap());
+            assert_eq!(port.now.get(), three_seconds, "{want:?}");
+        });
+    }
+}
+
+/// Who is handed to a shard first, where so many connections may be open.
+async fn first_served(port: &NarrowPort, connections_max: usize) -> SocketAddr {
+    let (_stop, stopped) = watch::channel(false);
+    let (inlet, orders) = inlet(port.silent.len() + 8);
+    let order = tokio::select! {
+        () = accept_from(port, vec![inlet], connections_max, stopped) => panic!("nobody told it to stop"),
+        order = orders.recv_async() => order,
+    };
+    match order {
+        Ok(ShardOrder::Serve(served, _)) => served.peer_addr().unwrap(),
+        order => panic!("{order:?}"),
+    }
 }
 
 #[test]
 fn where_descriptors_are_short_who_says_nothing_makes_room_for_who_speaks() {
     run(async {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         // Far more than there is room for, and one behind them all.
-        let silent: Vec<_> = (0..40)
-            .map(|_| TcpStream::connect(address).unwrap())
+        let port = NarrowPort::new(4, 40);
+        let client = port.speaker();
+        let served = first_served(&port, usize::MAX).await;
+        assert_eq!(served, client.local_addr().unwrap());
+        // Four at a time, after a pause each.
+        assert_eq!(port.now.get(), ACCEPT_PAUSE * 10);
+    });
+}
+
+#[test]
+fn at_the_limit_of_connections_who_says_nothing_makes_room_for_who_speaks() {
+    run(async {
+        let port = NarrowPort::new(usize::MAX, 40);
+        let client = port.speaker();
+        assert_eq!(first_served(&port, 4).await, client.local_addr().unwrap());
+        assert_eq!(port.now.get(), SILENT_MIN * 10);
+    });
+}
+
+#[test]
+fn who_has_just_been_accepted_does_not_make_room_for_the_next_one() {
+    run(async {
+        // The last descriptor is the speaker's, and others wait behind it.
+        let port = NarrowPort::new(1, 0);
+        let client = port.speaker();
+        let _next = port.speaker();
+        let served = first_served(&port, usize::MAX).await;
+        assert_eq!(served, client.local_addr().unwrap());
+    });
+}
+
+#[test]
+fn who_has_just_been_accepted_does_not_make_room_at_the_limit_of_connections() {
+    run(async {
+        let port = NarrowPort::new(usize::MAX, 0);
+        let client = port.speaker();
+        let _crowd: Vec<_> = (0..40)
+            .map(|_| TcpStream::connect(port.public.address()).unwrap())
             .collect();
-        for client in &silent {
-            client.set_nonblocking(true).unwrap();
-        }
-        let port = NarrowPort {
-            listener,
-            accepted: Cell::default(),
-            room: 4,
-            silent,
-        };
+        assert_eq!(first_served(&port, 1).await, client.local_addr().unwrap());
+    });
+}
+
+#[test]
+fn at_the_limit_of_connections_that_have_spoken_the_next_one_is_refused() {
+    run(async {
+        let port = NarrowPort::new(usize::MAX, 0);
+        let (_first, mut second) = (port.speaker(), port.speaker());
         let (_stop, stopped) = watch::channel(false);
-        let mut client = TcpStream::connect(address).unwrap();
-        client.write_all(&hello_to(0)).unwrap();
-        let (inlet, orders) = inlet(1);
-        let order = tokio::select! {
-            () = accept_from(&port, vec![inlet], usize::MAX, stopped) => panic!("nobody told it to stop"),
-            order = orders.recv_async() => order,
-        };
-        let Ok(ShardOrder::Serve(served, _)) = order else {
-            panic!("{order:?}");
-        };
-        assert_eq!(served.peer_addr().unwrap(), client.local_addr().unwrap());
+        let (inlet, orders) = inlet(8);
+        let refused = tokio::task::spawn_blocking(move || second.read(&mut [0]));
+        tokio::select! {
+            () = accept_from(&port, vec![inlet], 1, stopped) => panic!("nobody told it to stop"),
+            // Its Hello was not read.
+            read = refused => assert!(matches!(read.unwrap(), Ok(0) | Err(_))),
+        }
+        assert!(matches!(
+            orders.recv_async().await,
+            Ok(ShardOrder::Serve(..))
+        ));
     });
 }

@@ -63,7 +63,8 @@ pub(super) fn with_spares<T>(open: impl Fn() -> io::Result<T>) -> io::Result<T> 
     }
 }
 
-fn is_out_of_descriptors(error: &io::Error) -> bool {
+/// Whether an operation failed because this process, or the machine, has no more descriptors.
+pub fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(libc::EMFILE) | Some(libc::ENFILE)
