@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
 mod batch_by_hand;
+mod full_batch;
 
 use batch_by_hand::*;
 use bytes::Bytes;
+use full_batch::full_batch;
 use gannet_wire::Timestamp;
 use gannet_wire::batch::{
     BatchBuilder, BatchError, BatchLimits, CheckDepth, CheckScratch, Compression, Records,
@@ -13,22 +15,6 @@ use gannet_wire::batch::{
 };
 use gannet_wire::{PartitionIndex, TopicId};
 use proptest::prelude::*;
-
-/// A small batch in which every column has something.
-fn full_batch(compression: Compression) -> Vec<u8> {
-    let mut builder = BatchBuilder::new(BatchLimits::default());
-    let headers: [(&str, Option<&[u8]>); 2] = [("trace", Some(b"id")), ("null", None)];
-    builder
-        .push(Timestamp(10), Some(b"key one"), Some(b"value one"), &[])
-        .unwrap();
-    builder
-        .push(Timestamp(30), None, Some(&[b'z'; 100]), &headers)
-        .unwrap();
-    builder
-        .push(Timestamp(20), Some(b"key three"), None, &headers[..1])
-        .unwrap();
-    builder.build(compression, None).to_vec()
-}
 
 /// A batch with one value column and nothing else.
 fn plain_batch() -> Vec<u8> {

@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use gannet_wire::batch::{
     BatchHeader, BatchLimits, CheckDepth, CheckScratch, Records, check_batch, stamp,
 };
-use gannet_wire::client::{ClientConfig, ReconnectConfig};
+use gannet_wire::client::{ClientConfig, ProducerConfig, ReconnectConfig};
 use gannet_wire::frame::*;
 use gannet_wire::*;
 
@@ -202,6 +202,24 @@ impl Drop for Broker {
         self.shared.stopped.store(true, Ordering::SeqCst);
         self.hang_up();
         let _ = TcpStream::connect(self.address);
+    }
+}
+
+/// A producer whose every record is a batch.
+pub(crate) fn one_by_one() -> ProducerConfig {
+    ProducerConfig {
+        batch_records_max: 1,
+        ..ProducerConfig::default()
+    }
+}
+
+/// A producer whose batches go when they are full, and that holds two of them.
+pub(crate) fn lingering() -> ProducerConfig {
+    ProducerConfig {
+        batch_bytes: 4096,
+        buffer_bytes_max: 8192,
+        linger: Duration::from_secs(60),
+        ..ProducerConfig::default()
     }
 }
 

@@ -6,6 +6,8 @@ mod batch_by_hand;
 mod broker;
 mod connection;
 mod consumer;
+#[path = "../full_batch/mod.rs"]
+mod full_batch;
 mod poisoned;
 mod producer;
 #[cfg(feature = "tokio")]

@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use gannet_wire::batch::{BatchBuilder, BatchError, BatchLimits, Compression, Records};
+use gannet_wire::batch::{BatchError, Compression, Records};
 use gannet_wire::client::{
     ClientError, ConsumerConfig, Delivery, Partitions, ProducerConfig, blocking,
 };
 use gannet_wire::frame::Start;
-use gannet_wire::{Offset, PartitionIndex, Timestamp};
+use gannet_wire::{Offset, PartitionIndex};
 
 use crate::batch_by_hand::*;
 use crate::broker::{Broker, Options, quick};
+use crate::full_batch::full_batch;
 
 const SOON: Duration = Duration::from_secs(10);
 /// The first topic of a broker.
@@ -169,22 +170,6 @@ fn records(delivery: &Delivery) -> Vec<(u64, String)> {
         .collect()
 }
 
-/// A batch in which every column has something.
-fn batch(compression: Compression) -> Vec<u8> {
-    let mut builder = BatchBuilder::new(BatchLimits::default());
-    let headers: [(&str, Option<&[u8]>); 2] = [("trace", Some(b"id")), ("null", None)];
-    builder
-        .push(Timestamp(10), Some(b"key one"), Some(b"value one"), &[])
-        .unwrap();
-    builder
-        .push(Timestamp(30), None, Some(&[b'z'; 60]), &headers)
-        .unwrap();
-    builder
-        .push(Timestamp(20), Some(b"key three"), None, &headers[..1])
-        .unwrap();
-    builder.build(compression, None).to_vec()
-}
-
 /// The batch as a broker at offset 0 would send it, once `change` was made to it and both checksums were made right again.
 fn sealed(mut batch: Vec<u8>, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     change(&mut batch);
@@ -204,7 +189,7 @@ fn pointer(batch: &[u8], column: usize) -> usize {
 
 /// Archives whose pointers, lengths or contents lie.
 fn poisoned_archives() -> Vec<Vec<u8>> {
-    let plain = || batch(Compression::None);
+    let plain = || full_batch(Compression::None);
     let mut poisoned = Vec::new();
     for column in 0..ELEMENT_BYTES.len() {
         for wild in [i32::MAX, i32::MIN, 0, 1] {
@@ -242,11 +227,11 @@ fn poisoned_archives() -> Vec<Vec<u8>> {
         reseal_uncompressed(batch);
     }));
     for compression in [Compression::Lz4, Compression::Zstd] {
-        poisoned.push(sealed(batch(compression), |batch| {
+        poisoned.push(sealed(full_batch(compression), |batch| {
             let body = HEADER_BYTES..batch.len();
             batch[body].fill(0x5a);
         }));
-        poisoned.push(sealed(batch(compression), |batch| {
+        poisoned.push(sealed(full_batch(compression), |batch| {
             batch.truncate(batch.len() - 1);
         }));
     }
@@ -262,7 +247,7 @@ fn poisoned_headers() -> Vec<Vec<u8>> {
     const MAX_TIMESTAMP: usize = 48;
     const BODY_BYTES: usize = 72;
     const RESERVED: usize = 76;
-    let plain = || batch(Compression::None);
+    let plain = || full_batch(Compression::None);
     let mut poisoned = Vec::new();
     for count in [0, 1, 2, 4, 1_000, u32::MAX] {
         poisoned.push(sealed(plain(), |batch| {
@@ -275,7 +260,7 @@ fn poisoned_headers() -> Vec<Vec<u8>> {
     poisoned.push(sealed(plain(), |batch| batch[MAX_TIMESTAMP] += 1));
     for compression in [Compression::None, Compression::Lz4, Compression::Zstd] {
         for change in [1, u32::MAX, 100_000] {
-            poisoned.push(sealed(batch(compression), |batch| {
+            poisoned.push(sealed(full_batch(compression), |batch| {
                 let body_bytes = u32_at(batch, BODY_BYTES);
                 put_u32(batch, BODY_BYTES, body_bytes.wrapping_add(change));
             }));
@@ -327,7 +312,7 @@ fn a_flipped_bit_under_right_checksums_is_refused_for_its_reason_or_read_to_the_
     let world = World::new();
     let (mut refused, mut read) = (0, 0);
     for compression in [Compression::None, Compression::Lz4, Compression::Zstd] {
-        let whole = batch(compression);
+        let whole = full_batch(compression);
         // A prime, so that every bit of a byte has its turn.
         for bit in (32 * 8..whole.len() * 8).step_by(29) {
             let flipped = sealed(whole.clone(), |batch| batch[bit / 8] ^= 1 << (bit % 8));
@@ -354,7 +339,7 @@ fn a_flipped_bit_under_right_checksums_is_refused_for_its_reason_or_read_to_the_
 fn what_stands_before_a_poisoned_batch_is_delivered_and_nothing_behind_it() {
     let world = World::new();
     let stored = world.stored();
-    let mut poisoned = sealed(batch(Compression::None), |batch| {
+    let mut poisoned = sealed(full_batch(Compression::None), |batch| {
         let at = pointer(batch, VALUES);
         put_i32(batch, at, i32::MIN);
     });

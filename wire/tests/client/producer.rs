@@ -10,14 +10,7 @@ use gannet_wire::client::{ClientError, DeliveryReport, ProducerConfig};
 use gannet_wire::frame::Durability;
 use gannet_wire::{ErrorCode, Offset, PartitionIndex, ShardIndex};
 
-use crate::broker::{Broker, Fate, Options, quick};
-
-fn one_by_one() -> ProducerConfig {
-    ProducerConfig {
-        batch_records_max: 1,
-        ..ProducerConfig::default()
-    }
-}
+use crate::broker::{Broker, Fate, Options, lingering, one_by_one, quick};
 
 fn open(broker: &Broker, partitions: u32, config: ProducerConfig) -> Producer {
     broker.create("t", partitions);
@@ -324,13 +317,7 @@ fn send_waits_while_the_buffer_is_full_and_goes_on_when_there_is_room() {
 fn batches_that_linger_are_bounded_by_the_buffer_as_well() {
     let broker = Broker::start(Options::default());
     broker.state().holds_acks = true;
-    let config = ProducerConfig {
-        batch_bytes: 4096,
-        buffer_bytes_max: 8192,
-        linger: Duration::from_secs(60),
-        ..ProducerConfig::default()
-    };
-    let producer = open(&broker, 1, config);
+    let producer = open(&broker, 1, lingering());
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {

@@ -8,16 +8,9 @@ use gannet_wire::client::{ClientError, ConsumerConfig, Partitions, ProducerConfi
 use gannet_wire::frame::{Start, TopicSettings};
 use gannet_wire::{ErrorCode, Offset, PartitionIndex};
 
-use crate::broker::{Broker, Fate, Options, quick};
+use crate::broker::{Broker, Fate, Options, lingering, one_by_one, quick};
 
 const SOON: Duration = Duration::from_secs(10);
-
-fn one_by_one() -> ProducerConfig {
-    ProducerConfig {
-        batch_records_max: 1,
-        ..ProducerConfig::default()
-    }
-}
 
 async fn open(broker: &Broker, partitions: u32, config: ProducerConfig) -> (Client, Producer) {
     broker.create("t", partitions);
@@ -143,13 +136,7 @@ async fn send_waits_while_the_buffer_is_full() {
 async fn batches_that_linger_are_bounded_by_the_buffer_as_well() {
     let broker = Broker::start(Options::default());
     broker.state().holds_acks = true;
-    let config = ProducerConfig {
-        batch_bytes: 4096,
-        buffer_bytes_max: 8192,
-        linger: Duration::from_secs(60),
-        ..ProducerConfig::default()
-    };
-    let (_client, producer) = open(&broker, 1, config).await;
+    let (_client, producer) = open(&broker, 1, lingering()).await;
     let send = async {
         for _ in 0..60 {
             producer

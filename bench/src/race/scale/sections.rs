@@ -283,15 +283,7 @@ fn neighbours(report: &ScaleReport) -> Section {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn point(axis: Axis, at: f64, outcome: Result<PointFigures, String>) -> Point {
-        Point {
-            axis,
-            pace: Pace::Paced,
-            at,
-            outcome,
-        }
-    }
+    use crate::race::scale::tests::point;
 
     fn waited(publish_p99_us: f64) -> Result<PointFigures, String> {
         Ok(PointFigures {

@@ -1,6 +1,7 @@
 use super::*;
 
-fn point(axis: Axis, at: f64, outcome: Result<PointFigures, String>) -> Point {
+/// A paced one.
+pub(super) fn point(axis: Axis, at: f64, outcome: Result<PointFigures, String>) -> Point {
     Point {
         axis,
         pace: Pace::Paced,
