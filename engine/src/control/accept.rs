@@ -342,8 +342,11 @@ async fn peek_shard(stream: &tokio::net::TcpStream) -> io::Result<Option<ShardIn
             }
             Err(error) => return Err(error.into()),
         };
-        let not_hello = peeked > 4 && hello[4] != gannet_wire::frame::FrameKind::Hello as u8;
-        if peeked == 0 || not_hello {
+        if peeked == 0 {
+            // It has left without a word: that is for no shard to find out, where it would count as open until then.
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if peeked > 4 && hello[4] != gannet_wire::frame::FrameKind::Hello as u8 {
             return Ok(None);
         }
         if peeked == HELLO_PEEK_BYTES {

@@ -326,3 +326,16 @@ fn at_the_limit_of_connections_that_have_spoken_the_next_one_is_refused() {
         ));
     });
 }
+
+#[test]
+fn who_leaves_without_a_word_costs_no_shard_anything() {
+    run(async {
+        let port = NarrowPort::new(usize::MAX, 0);
+        for _ in 0..40 {
+            drop(TcpStream::connect(port.public.address()).unwrap());
+        }
+        let client = port.speaker();
+        let served = first_served(&port, usize::MAX).await;
+        assert_eq!(served, client.local_addr().unwrap());
+    });
+}
