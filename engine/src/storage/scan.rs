@@ -158,14 +158,12 @@ impl Scanner {
                     // The head is whole, so its length is what was written.
                     at += head.commit_bytes;
                 }
-                Ok(_) => at += BLOCK_BYTES,
-                Err(CommitFault::Newer) => {
-                    self.newer = true;
-                    at += BLOCK_BYTES;
-                }
-                Err(_) => {
+                other => {
+                    self.newer |= other == Err(CommitFault::Newer);
                     let end = here + BLOCK_BYTES as u64;
                     at += BLOCK_BYTES;
+                    // IMPORTANT: also below a head of a former life: where its sector was never overwritten, the foot of a commit of this one may
+                    // stand in the same block.
                     if let Ok(head) = CommitHead::read_foot(&buffer[at - BLOCK_BYTES..at], end)
                         && self
                             .generation

@@ -141,6 +141,21 @@ fn a_damaged_head_is_found_by_its_foot() {
 }
 
 #[test]
+fn a_foot_below_the_head_of_a_former_life_is_found() {
+    // The file held a commit of a former life there, and the sector with the head was never written.
+    let former = File::new().commit(GENERATION - 1, 2, &[(1, 10)]);
+    for newer in [false, true] {
+        let mut file = two_commits();
+        let head = &mut file.bytes[START as usize..][..512];
+        head.copy_from_slice(&former.bytes[START as usize..][..512]);
+        if newer {
+            set_version(head, 2);
+        }
+        assert_eq!(summary(&file.scan()), ["damaged 1 2", "commit 2"]);
+    }
+}
+
+#[test]
 fn the_entries_behind_a_damaged_head_are_whole() {
     let file = two_commits();
     let head = file.commits[0];
@@ -270,13 +285,17 @@ fn a_bad_block_behind_a_commit_does_not_make_the_commit_short() {
     );
 }
 
+/// Makes a head that of another format.
+fn set_version(commit: &mut [u8], version: u8) {
+    commit[4] = version;
+    let checksum = crc32c::crc32c(&commit[4..HEAD_BYTES - 4]);
+    commit[HEAD_BYTES - 4..HEAD_BYTES].copy_from_slice(&checksum.to_le_bytes());
+}
+
 #[test]
 fn a_commit_of_a_newer_format_is_noticed() {
     let mut file = two_commits();
-    let head = &mut file.bytes[START as usize..][..HEAD_BYTES];
-    head[4] = 2;
-    let checksum = crc32c::crc32c(&head[4..HEAD_BYTES - 4]);
-    head[HEAD_BYTES - 4..].copy_from_slice(&checksum.to_le_bytes());
+    set_version(&mut file.bytes[START as usize..], 2);
     let mut scanner = Scanner::new(Some(Generation(GENERATION)), file.bytes.len() as u64);
     while let Some((position, bytes)) = scanner.poll_read() {
         let end = (position as usize + bytes).min(file.bytes.len());
