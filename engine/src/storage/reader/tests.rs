@@ -14,6 +14,9 @@ const SEGMENT: SegmentRef = SegmentRef {
     shared: false,
 };
 
+/// What a disk writes whole or not at all.
+const SECTOR_BYTES: usize = 512;
+
 /// A segment of [`KEY`] with one batch of two records for each length of a value.
 struct World {
     executor: SimExecutor,
@@ -149,6 +152,18 @@ impl World {
         (bases, fences)
     }
 
+    fn block(&self, position: u64) -> Vec<u8> {
+        let segment = self.disk.read_file(&path()).unwrap();
+        segment[position as usize..][..BLOCK_BYTES].to_vec()
+    }
+
+    /// Changes bytes behind the reader's back; returns what stood there.
+    fn overwrite(&self, position: u64, bytes: &[u8]) -> Vec<u8> {
+        let segment = self.disk.read_file(&path()).unwrap();
+        self.disk.overwrite(&path(), position, bytes);
+        segment[position as usize..][..bytes.len()].to_vec()
+    }
+
     /// Reads what is damaged from `bytes` on: all is there but the batches that have some of these bytes.
     fn assert_only_lost(&self, damaged: std::ops::Range<u64>, what: &str) {
         let is_lost = |(at, batch): &(u64, Vec<u8>)| {
@@ -269,6 +284,61 @@ fn no_sector_that_cannot_be_read_costs_more_than_the_batches_in_it() {
         let what = format!("the sector at {position}");
         // Nothing smaller than a block can be asked for.
         world.assert_only_lost(position..position + BLOCK_BYTES as u64, &what);
+    }
+}
+
+/// From the first to the last byte at `position` that is another one now; `None` when all are the same.
+fn changed(position: u64, before: &[u8], after: &[u8]) -> Option<std::ops::Range<u64>> {
+    let mut differ = (position..)
+        .zip(before.iter().zip(after))
+        .filter(|(_, (before, after))| before != after)
+        .map(|(at, _)| at);
+    let first = differ.next()?;
+    Some(first..differ.last().unwrap_or(first) + 1)
+}
+
+#[test]
+fn no_sector_that_was_never_written_costs_more_than_the_batches_in_it() {
+    // Several batches in the last block, and filler behind a write in the middle.
+    let batch = |number: u64, value| stamped(2, value, 2 * number).to_vec();
+    let values = [1_000, 300, 10, 9_000, 100, 200, 100, 10, 200, 10];
+    let batches: Vec<_> = (0u64..)
+        .zip(values)
+        .map(|(number, value)| (batch(number, value), number == 4))
+        .collect();
+    for world in [World::of(batches.clone()), World::of(batches).with_index()] {
+        for position in (FIRST_BATCH_POSITION..world.run.end).step_by(SECTOR_BYTES) {
+            let sector = world.overwrite(position, &[0; SECTOR_BYTES]);
+            let Some(changed) = changed(position, &sector, &[0; SECTOR_BYTES]) else {
+                continue;
+            };
+            world.assert_only_lost(changed, &format!("the sector at {position}"));
+            world.overwrite(position, &sector);
+        }
+    }
+}
+
+#[test]
+fn no_block_that_was_written_for_another_place_costs_more_than_the_batches_in_it() {
+    // Short and long ones, of which each begins a block.
+    let values = [300, 300, 5_000, 300, 9_000, 300, 300, 5_000, 300];
+    let batches: Vec<_> = (0u64..)
+        .zip(values)
+        .map(|(number, value)| (stamped(2, value, 2 * number).to_vec(), true))
+        .collect();
+    for world in [World::of(batches.clone()), World::of(batches).with_index()] {
+        let blocks = (FIRST_BATCH_POSITION..world.run.end).step_by(BLOCK_BYTES);
+        for from in blocks.clone() {
+            for to in blocks.clone().filter(|to| *to != from) {
+                let misdirected = world.block(from);
+                let block = world.overwrite(to, &misdirected);
+                let Some(changed) = changed(to, &block, &misdirected) else {
+                    continue;
+                };
+                world.assert_only_lost(changed, &format!("the block at {to} is that of {from}"));
+                world.overwrite(to, &block);
+            }
+        }
     }
 }
 

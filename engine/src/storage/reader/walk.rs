@@ -11,7 +11,7 @@ use super::chunks::Chunk;
 use crate::io::local::yield_once;
 use crate::io::{BLOCK_BYTES, Disk};
 use crate::storage::index::RunIndex;
-use crate::storage::segment::{BATCH_ALIGNMENT, Framed, Run, aligned_bytes, frame_at};
+use crate::storage::segment::{BATCH_ALIGNMENT, Framed, Run, aligned_bytes, frame_at, header_at};
 use crate::storage::slice::Slice;
 use crate::storage::{PartitionKey, StorageError};
 
@@ -76,10 +76,12 @@ impl<'a, D: Disk> Walk<'a, D> {
         };
         if frame_at(&head) == Framed::Filler {
             let end = (position + 1).next_multiple_of(BLOCK);
-            let rest = self.bytes_at(position, offset_in(position, end)).await?;
-            // IMPORTANT: a single flipped bit can make a length 0, and the batches behind it must not go with it.
+            // What stands behind the run is not its own.
+            let last = end.min(self.run.end);
+            let rest = self.bytes_at(position, offset_in(position, last)).await?;
+            // IMPORTANT: a single flipped bit can make a length 0, a sector that was never written many, and the batches behind it must not go with it.
             let is_empty = rest.is_some_and(|rest| rest.iter().all(|byte| *byte == 0));
-            return Ok(match is_empty || end >= self.run.end {
+            return Ok(match is_empty {
                 true => Step::Filler(end),
                 false => Step::Damage,
             });
@@ -98,28 +100,33 @@ impl<'a, D: Disk> Walk<'a, D> {
         reached: Offset,
         points: Option<&RunIndex>,
     ) -> Result<Option<Proven>, StorageError> {
-        if let Some(end) = self.stamped_end(position).await? {
+        if let Some(end) = self.stamped_end(position, reached).await? {
             // Its length is what was written, so nothing can begin inside it.
             return self.search(end, reached, points).await;
         }
         self.search(position, reached, points).await
     }
 
-    /// Where the batch at `position` ends, by a header that proves itself although the batch does not.
-    async fn stamped_end(&mut self, position: u64) -> Result<Option<u64>, StorageError> {
+    /// Where the batch at `position` ends, by a header that proves itself, and to be the one that belongs here, although the batch does not.
+    async fn stamped_end(
+        &mut self,
+        position: u64,
+        reached: Offset,
+    ) -> Result<Option<u64>, StorageError> {
         let Some(header) = self.bytes_at(position, BATCH_HEADER_BYTES).await? else {
             return Ok(None);
         };
         if verify_stamp_only(&header, self.key.topic, self.key.partition).is_err() {
             return Ok(None);
         }
+        // A block that was written for another place says nothing about what is lost in this one.
+        if header_at(&header).is_none_or(|header| header.base_offset() != reached) {
+            return Ok(None);
+        }
         let (Framed::Batch(bytes) | Framed::Partial(bytes)) = frame_at(&header) else {
             return Ok(None);
         };
-        let end = position + aligned_bytes(bytes) as u64;
-        // A batch that is whole and in the wrong place says nothing about this one.
-        let is_whole = self.prove(position, &header).await?.is_some();
-        Ok((!is_whole).then_some(end))
+        Ok(Some(position + aligned_bytes(bytes) as u64))
     }
 
     async fn search(
