@@ -23,6 +23,7 @@ use gannet_engine::shard::log::CheckedBatch;
 use gannet_engine::shard::read::ReadCursor;
 use gannet_engine::shard::subscribe::Peer;
 use gannet_engine::storage::commit::{BatchStamp, CommitIdentity, CommitWriter, commit_bytes};
+use gannet_engine::storage::layout::FilePlace;
 use gannet_engine::storage::slice::Slice;
 use gannet_engine::storage::{Generation, Lsn};
 use gannet_wire::batch::{
@@ -277,6 +278,7 @@ fn stage(records: u32) -> Cost {
         durable_lsn: Lsn(0),
         append_time: Timestamp(1),
         previous_checksum: 0,
+        file: FilePlace::NONE,
     };
     cost(|| {
         let mut writer = CommitWriter::new(&mut buffer, identity, BATCHES);

@@ -10,6 +10,7 @@ use gannet_engine::storage::commit::{
     BatchStamp, CommitHead, CommitIdentity, CommitWriter, commit_bytes,
 };
 use gannet_engine::storage::index::OpenIndex;
+use gannet_engine::storage::layout::FilePlace;
 use gannet_engine::storage::recovery::{JournalState, Lives, plan};
 use gannet_engine::storage::scan::{Found, FoundCommit};
 use gannet_engine::storage::slice::Slice;
@@ -28,6 +29,7 @@ fn identity(lsn: u64) -> CommitIdentity {
         durable_lsn: Lsn(lsn - 1),
         append_time: Timestamp(1),
         previous_checksum: 0,
+        file: FilePlace::NONE,
     }
 }
 

@@ -22,7 +22,7 @@ use gannet_engine::storage::checkpoint::{CheckpointRecord, CheckpointState};
 use gannet_engine::storage::commit::CommitHead;
 use gannet_engine::storage::index::SegmentIndex;
 use gannet_engine::storage::journal_file::{FIRST_COMMIT_POSITION, HeaderState, JournalHeader};
-use gannet_engine::storage::layout::{CATALOGUE_NAME, DataDir};
+use gannet_engine::storage::layout::{CATALOGUE_NAME, DataDir, FilePlace};
 use gannet_engine::storage::reader::{Place, ReadFrom, SegmentReader};
 use gannet_engine::storage::record_log::RecordLog;
 use gannet_engine::storage::scan::{Found, Scanner};
@@ -59,7 +59,7 @@ fn commit(bytes: &[u8]) -> bool {
 
 fn journal_header(bytes: &[u8]) -> bool {
     matches!(
-        JournalHeader::read(bytes),
+        JournalHeader::read(bytes, None),
         HeaderState::Valid(_) | HeaderState::Blank
     )
 }
@@ -69,7 +69,7 @@ fn journal(bytes: &[u8]) -> bool {
     let generation =
         bytes
             .get(..2 * BLOCK_BYTES)
-            .and_then(|blocks| match JournalHeader::read(blocks) {
+            .and_then(|blocks| match JournalHeader::read(blocks, None) {
                 HeaderState::Valid(header) => Some(header.generation),
                 _ => None,
             });
@@ -80,7 +80,7 @@ fn journal(bytes: &[u8]) -> bool {
 
 /// The whole commits that a scan finds; it ends within a bound of reads.
 fn scan(file: &[u8], generation: Option<Generation>) -> usize {
-    let mut scanner = Scanner::new(generation, file.len() as u64);
+    let mut scanner = Scanner::new(None, generation, file.len() as u64);
     let mut reads = 0;
     while let Some((position, bytes)) = scanner.poll_read() {
         reads += 1;
@@ -152,7 +152,7 @@ fn segment(bytes: &[u8]) -> bool {
 }
 
 fn index(bytes: &[u8]) -> bool {
-    let Some(index) = SegmentIndex::decode(bytes) else {
+    let Some(index) = SegmentIndex::decode(bytes, FilePlace::NONE) else {
         return false;
     };
     for run in &index.runs {

@@ -12,7 +12,7 @@ use gannet_engine::storage::checkpoint::{
 };
 use gannet_engine::storage::index::SegmentIndex;
 use gannet_engine::storage::journal::JournalContents;
-use gannet_engine::storage::layout::{CATALOGUE_NAME, DataDir};
+use gannet_engine::storage::layout::{CATALOGUE_NAME, DataDir, FilePlace};
 use gannet_engine::storage::reader::{Place, ReadFault, ReadFrom, SegmentReader};
 use gannet_engine::storage::record_log::RecordLog;
 use gannet_engine::storage::segment::{FIRST_BATCH_POSITION, Run, SegmentRef};
@@ -175,7 +175,7 @@ fn a_newer_segment_is_refused_when_it_is_read() {
 #[test]
 fn a_newer_index_is_not_believed() {
     let mut newer = fixture("segment.idx");
-    assert!(SegmentIndex::decode(&newer).is_some());
+    assert!(SegmentIndex::decode(&newer, FilePlace::NONE).is_some());
     newer[8] = 2;
-    assert_eq!(SegmentIndex::decode(&newer), None);
+    assert_eq!(SegmentIndex::decode(&newer, FilePlace::NONE), None);
 }

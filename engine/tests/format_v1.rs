@@ -23,7 +23,7 @@ use gannet_engine::storage::commit::{
 use gannet_engine::storage::index::{OpenIndex, SegmentIndex};
 use gannet_engine::storage::journal::JournalContents;
 use gannet_engine::storage::journal_file::{FIRST_COMMIT_POSITION, HeaderState, JournalHeader};
-use gannet_engine::storage::layout::{CATALOGUE_NAME, CHECKPOINT_NAME};
+use gannet_engine::storage::layout::{CATALOGUE_NAME, CHECKPOINT_NAME, DataDir, FilePlace};
 use gannet_engine::storage::record_log::RecordLog;
 use gannet_engine::storage::recovery::{Cut, JournalState, Lives, Row, plan};
 use gannet_engine::storage::segment::{
@@ -60,11 +60,13 @@ const IDENTITY: CommitIdentity = CommitIdentity {
     durable_lsn: Lsn(10),
     append_time: TIME,
     previous_checksum: 0x0102_0304,
+    file: FilePlace::NONE,
 };
 const JOURNAL: JournalHeader = JournalHeader {
     generation: Generation(4),
     first_lsn: Lsn(12),
     file_bytes: 64 << 20,
+    file: FilePlace::NONE,
 };
 const LAYOUT: Layout = Layout {
     number: 3,
@@ -157,12 +159,12 @@ fn committed_offset() -> CommittedOffset {
     }
 }
 
-fn write_commit() -> Vec<u8> {
+fn write_commit(identity: CommitIdentity) -> Vec<u8> {
     let batch = batch(2, 20);
     let run = rkyv::to_bytes::<rkyv::rancor::Error>(&direct_run()).unwrap();
     let offset = committed_offset().encode();
     let mut bytes = vec![0; commit_bytes(3, batch.len() + run.len() + offset.len())];
-    let mut writer = CommitWriter::new(&mut bytes, IDENTITY, 3);
+    let mut writer = CommitWriter::new(&mut bytes, identity, 3);
     writer.batch(
         &batch,
         &BatchStamp {
@@ -181,7 +183,7 @@ fn write_commit() -> Vec<u8> {
 
 #[test]
 fn a_commit_of_version_1_opens() {
-    let bytes = fixture("commit.bin", write_commit);
+    let bytes = fixture("commit.bin", || write_commit(IDENTITY));
     let head = CommitHead::read(&bytes, FIRST_COMMIT_POSITION).unwrap();
     assert_eq!(head.identity, IDENTITY);
     assert_eq!((head.commit_bytes, head.entries), (bytes.len(), 3));
@@ -217,7 +219,10 @@ fn a_journal_header_of_version_1_opens() {
         JOURNAL.write(&mut blocks);
         blocks
     });
-    assert_eq!(JournalHeader::read(&bytes), HeaderState::Valid(JOURNAL));
+    assert_eq!(
+        JournalHeader::read(&bytes, None),
+        HeaderState::Valid(JOURNAL)
+    );
 }
 
 fn write_segment() -> Vec<u8> {
@@ -277,44 +282,52 @@ fn a_segment_of_many_partitions_and_its_index_of_version_1_open() {
         index.push(KEY, Offset(20)..Offset(22), first, Timestamp(TIME.0 + 1));
         index.push(NEIGHBOUR, Offset(70)..Offset(71), between, TIME);
         index.push(KEY, Offset(22)..Offset(25), last, Timestamp(TIME.0 + 2));
-        index.index().encode()
+        index.index().encode(FilePlace::NONE)
     });
-    let index = SegmentIndex::decode(&index).unwrap();
+    let index = SegmentIndex::decode(&index, FilePlace::NONE).unwrap();
     for (key, base, position) in [(KEY, 20, first), (NEIGHBOUR, 70, between), (KEY, 22, last)] {
         let run = &index.runs[index.find(key, Offset(base)).unwrap()];
         assert_eq!(run.seek_offset(Offset(base)).unwrap().position, position);
     }
 }
 
-#[test]
-fn a_journal_file_of_version_1_is_read_with_its_commit_and_the_mark_above_it() {
-    let dir = Path::new("/journal");
-    let file = fixture("journal.gnj", || {
-        let mut file = vec![0; FIRST_COMMIT_POSITION as usize];
-        JOURNAL.write(&mut file);
-        let commit = write_commit();
-        let identity = CommitIdentity {
-            lsn: Lsn(13),
-            position: (file.len() + commit.len()) as u64,
-            durable_lsn: Lsn(12),
-            previous_checksum: CommitHead::read(&commit, FIRST_COMMIT_POSITION)
-                .unwrap()
-                .checksum,
-            ..IDENTITY
-        };
-        file.extend(commit);
-        let mut mark = vec![0; commit_bytes(0, 0)];
-        let _ = CommitWriter::new(&mut mark, identity, 0).finish();
-        file.extend(mark);
-        file.resize(file.len() + BLOCK_BYTES, 0);
-        file
-    });
+/// The beginning of the journal file `file`: a commit, and the mark above it.
+fn write_journal(file: FilePlace) -> Vec<u8> {
+    let mut bytes = vec![0; FIRST_COMMIT_POSITION as usize];
+    JournalHeader { file, ..JOURNAL }.write(&mut bytes);
+    let identity = CommitIdentity { file, ..IDENTITY };
+    let commit = write_commit(identity);
+    let above = CommitIdentity {
+        lsn: Lsn(13),
+        position: (bytes.len() + commit.len()) as u64,
+        durable_lsn: Lsn(12),
+        previous_checksum: CommitHead::read(&commit, FIRST_COMMIT_POSITION)
+            .unwrap()
+            .checksum,
+        ..identity
+    };
+    bytes.extend(commit);
+    let mut mark = vec![0; commit_bytes(0, 0)];
+    let _ = CommitWriter::new(&mut mark, above, 0).finish();
+    bytes.extend(mark);
+    bytes.resize(bytes.len() + BLOCK_BYTES, 0);
+    bytes
+}
+
+fn scan(path: &Path, file: &[u8]) -> JournalContents {
     let executor = SimExecutor::new(1);
     let disk = SimDisk::new(&executor);
-    disk.write_file(&dir.join("00000000.gnj"), &file);
-    let found = executor
-        .block_on(JournalContents::scan(&disk, dir, Lsn(11)))
-        .unwrap();
+    disk.write_file(path, file);
+    executor
+        .block_on(JournalContents::scan(
+            &disk,
+            path.parent().unwrap(),
+            Lsn(11),
+        ))
+        .unwrap()
+}
+
+fn check_journal(found: JournalContents) {
     // The fixture is the beginning of a file of 64 MiB: what it leaves out is missed.
     assert_eq!(found.lives.shortened.len(), 1);
     let lives = Lives {
@@ -332,6 +345,31 @@ fn a_journal_file_of_version_1_is_read_with_its_commit_and_the_mark_above_it() {
     );
     assert_eq!(decision.end_lsn, Lsn(13));
     assert_eq!(decision.rows, BTreeMap::from([(Row::Replay, 2)]));
+}
+
+#[test]
+fn a_journal_file_of_version_1_is_read_with_its_commit_and_the_mark_above_it() {
+    let file = fixture("journal.gnj", || write_journal(FilePlace::NONE));
+    check_journal(scan(Path::new("/journal/00000000.gnj"), &file));
+}
+
+#[test]
+fn a_journal_file_that_names_itself_is_read_where_it_belongs_and_nowhere_else() {
+    let home = Path::new("/data/layout-3/shard-1/journal/00000002.gnj");
+    let file = fixture("journal-named.gnj", || write_journal(FilePlace::of(home)));
+    check_journal(scan(home, &file));
+    // The data directory may have moved.
+    check_journal(scan(
+        &Path::new("/mnt/old").join(home.strip_prefix("/").unwrap()),
+        &file,
+    ));
+    for other in [
+        "/data/layout-3/shard-0/journal/00000002.gnj",
+        "/data/layout-3/shard-1/journal/00000001.gnj",
+    ] {
+        let found = scan(Path::new(other), &file);
+        assert!(found.found.is_empty() && found.lives.any_unknown, "{other}");
+    }
 }
 
 /// Where the two batches of the segment begin.
@@ -365,24 +403,40 @@ fn a_segment_of_version_1_opens() {
     );
 }
 
-#[test]
-fn an_index_of_version_1_opens() {
+fn write_index(place: FilePlace) -> Vec<u8> {
     let [first, second] = batches_of(&fixture("segment.seg", write_segment)).map(|at| at as u64);
-    let bytes = fixture("segment.idx", || {
-        let mut index = OpenIndex::default();
-        index.push(KEY, Offset(20)..Offset(22), first, Timestamp(TIME.0 + 1));
-        index.push(KEY, Offset(22)..Offset(25), second, Timestamp(TIME.0 + 2));
-        index.index().encode()
-    });
-    let index = SegmentIndex::decode(&bytes).unwrap();
+    let mut index = OpenIndex::default();
+    index.push(KEY, Offset(20)..Offset(22), first, Timestamp(TIME.0 + 1));
+    index.push(KEY, Offset(22)..Offset(25), second, Timestamp(TIME.0 + 2));
+    index.index().encode(place)
+}
+
+fn check_index(index: &SegmentIndex) {
     assert_eq!(index.runs.len(), 1);
     let run = &index.runs[index.find(KEY, Offset(20)).unwrap()];
     let point = run.seek_offset(Offset(24)).unwrap();
     assert_eq!(
         (point.offset, point.position, point.max_timestamp_before),
-        (20, first, i64::MIN)
+        (20, FIRST_BATCH_POSITION, i64::MIN)
     );
     assert_eq!(run.seek_timestamp(Timestamp(TIME.0 + 2)), Some(point));
+}
+
+#[test]
+fn an_index_of_version_1_opens() {
+    let bytes = fixture("segment.idx", || write_index(FilePlace::NONE));
+    let anywhere = FilePlace::of(Path::new("/data/shared/1.idx"));
+    check_index(&SegmentIndex::decode(&bytes, anywhere).unwrap());
+}
+
+#[test]
+fn an_index_that_names_itself_opens_where_it_belongs_and_nowhere_else() {
+    let data = DataDir::new("/data");
+    let home = FilePlace::of(&data.index(Some(KEY), SEGMENT));
+    let bytes = fixture("segment-named.idx", || write_index(home));
+    check_index(&SegmentIndex::decode(&bytes, home).unwrap());
+    let next = FilePlace::of(&data.index(Some(KEY), SegmentId(SEGMENT.0 + 1)));
+    assert_eq!(SegmentIndex::decode(&bytes, next), None);
 }
 
 /// A simulated disk with the two files of a log, written by `write` if they are not there yet.
@@ -557,4 +611,42 @@ fn a_catalogue_of_version_1_opens() {
     assert_eq!((topic.id, topic.partitions), (TopicId(2), 3));
     assert_eq!(topic.settings, settings());
     assert_eq!(state.topics.len(), 1);
+}
+
+#[test]
+fn a_log_that_names_itself_is_read_where_it_belongs_and_nowhere_else() {
+    const RECORDS: [&[u8]; 2] = [b"a snapshot", b"and a change"];
+    let home = Path::new("/data/layout-3/shard-1");
+    let executor = SimExecutor::new(1);
+    let written = SimDisk::new(&executor);
+    executor.block_on(async {
+        let log = RecordLog::start(&written, home, CHECKPOINT_NAME, 2, RECORDS[0]);
+        let mut log = log.await.unwrap();
+        log.append(RECORDS[1]).await.unwrap();
+    });
+    let file = fixture("checkpoint-named-2.a", || {
+        written.read_file(&home.join("checkpoint-2.a")).unwrap()
+    });
+    let load = |dir: &str, name: &str| {
+        let disk = SimDisk::new(&executor);
+        for copy in ["a", "b"] {
+            let path = Path::new(dir).join(format!("{name}-2.{copy}"));
+            disk.write_file(&path, &file);
+        }
+        executor.block_on(RecordLog::load(&disk, Path::new(dir), name))
+    };
+    for dir in ["/data/layout-3/shard-1", "/moved/layout-3/shard-1"] {
+        let loaded = load(dir, CHECKPOINT_NAME).unwrap().unwrap();
+        assert_eq!(
+            (loaded.sequence, &loaded.records[..]),
+            (2, &RECORDS.map(<[u8]>::to_vec)[..])
+        );
+    }
+    for (dir, name) in [
+        ("/data/layout-3/shard-0", CHECKPOINT_NAME),
+        ("/data/layout-2/shard-1", CHECKPOINT_NAME),
+        ("/data/catalogue", CATALOGUE_NAME),
+    ] {
+        assert!(load(dir, name).is_err(), "{dir}");
+    }
 }

@@ -19,6 +19,7 @@ use gannet_engine::storage::commit::{
 };
 use gannet_engine::storage::index::{OpenIndex, SegmentIndex};
 use gannet_engine::storage::journal_file::{FIRST_COMMIT_POSITION, JournalHeader};
+use gannet_engine::storage::layout::FilePlace;
 use gannet_engine::storage::record_log::RecordLog;
 use gannet_engine::storage::scan::Scanner;
 use gannet_engine::storage::segment::{
@@ -81,10 +82,12 @@ fn decode_everything(bytes: &[u8]) {
             }
         }
     });
-    decode(bytes, JournalHeader::read);
+    decode(bytes, |bytes| JournalHeader::read(bytes, None));
     decode(bytes, |bytes| SegmentHeader::read(bytes).is_ok());
     decode(bytes, |bytes| (frame_at(bytes), header_at(bytes).is_some()));
-    decode(bytes, |bytes| SegmentIndex::decode(bytes).is_some());
+    decode(bytes, |bytes| {
+        SegmentIndex::decode(bytes, FilePlace::NONE).is_some()
+    });
     decode(bytes, |bytes| CommittedOffset::decode(bytes).is_some());
     decode(bytes, |bytes| {
         rkyv::from_bytes::<DirectRun, rkyv::rancor::Error>(bytes).is_ok()
@@ -119,6 +122,7 @@ fn commit() -> Vec<u8> {
         durable_lsn: Lsn(0),
         append_time: Timestamp(5),
         previous_checksum: 0,
+        file: FilePlace::NONE,
     };
     let offset = committed_offset();
     let run = direct_run();
@@ -219,7 +223,7 @@ fn index() -> Vec<u8> {
             Timestamp(batch as i64),
         );
     }
-    index.index().encode()
+    index.index().encode(FilePlace::NONE)
 }
 
 fn journal_header() -> Vec<u8> {
@@ -228,6 +232,7 @@ fn journal_header() -> Vec<u8> {
         generation: Generation(1),
         first_lsn: Lsn(1),
         file_bytes: 1 << 20,
+        file: FilePlace::NONE,
     }
     .write(&mut blocks);
     blocks
@@ -285,7 +290,7 @@ fn buffer(bytes: &[u8]) -> DiskBuffer {
 
 /// Scans a file to its end, within a bound on the reads.
 fn scan(file: &[u8], generation: Option<Generation>) {
-    let mut scanner = Scanner::new(generation, file.len() as u64);
+    let mut scanner = Scanner::new(None, generation, file.len() as u64);
     let mut reads = 0;
     while let Some((position, bytes)) = scanner.poll_read() {
         reads += 1;
@@ -344,7 +349,7 @@ proptest! {
         let mut bytes = changed(index(), &changes, 24);
         reseal_index(&mut bytes);
         decode(&bytes, |bytes| {
-            if let Some(index) = SegmentIndex::decode(bytes) {
+            if let Some(index) = SegmentIndex::decode(bytes, FilePlace::NONE) {
                 for run in &index.runs {
                     let _ = run.seek_offset(Offset(3));
                     let _ = run.seek_timestamp(Timestamp(3));

@@ -76,7 +76,7 @@ impl Kind {
             return Ok(Self::Segment(segment));
         }
         if matches!(
-            JournalHeader::read(&blocks),
+            JournalHeader::read(&blocks, None),
             HeaderState::Valid(_) | HeaderState::Newer(_)
         ) {
             return Ok(Self::Journal);

@@ -227,6 +227,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             durable_lsn,
             append_time: self.append_clock.borrow().now(),
             previous_checksum: placement.previous_checksum,
+            file: placement.file_place,
         };
         let bytes = commit.bytes();
         let mut buffer = self.disk.buffer(bytes);

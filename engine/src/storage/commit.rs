@@ -17,6 +17,7 @@ use gannet_wire::{LeaderEpoch, Offset, PartitionIndex, Timestamp, TopicId};
 use zerocopy::byteorder::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::layout::FilePlace;
 use super::{Generation, Lsn, PartitionKey};
 use crate::io::BLOCK_BYTES;
 
@@ -42,6 +43,8 @@ pub struct CommitIdentity {
     pub append_time: Timestamp,
     /// The checksum of the commit before; 0 before the first of a file.
     pub previous_checksum: u32,
+    /// The file it was written to.
+    pub file: FilePlace,
 }
 
 /// What an entry is.
@@ -134,7 +137,8 @@ struct RawHead {
     entries: U32,
     previous_checksum: U32,
     directory_checksum: U32,
-    reserved: [u8; 12],
+    file: U32,
+    reserved: [u8; 8],
     checksum: U32,
 }
 
@@ -314,7 +318,8 @@ impl<'a> CommitWriter<'a> {
             entries: U32::new(u32::try_from(self.entries).expect("bounded by the commit's bytes")),
             previous_checksum: U32::new(self.identity.previous_checksum),
             directory_checksum: U32::new(directory_checksum),
-            reserved: [0; 12],
+            file: U32::new(self.identity.file.0),
+            reserved: [0; 8],
             checksum: U32::new(0),
         };
         let checksum = raw.computed_checksum();
@@ -392,6 +397,7 @@ impl RawHead {
                 durable_lsn: Lsn(self.durable_lsn.get()),
                 append_time: Timestamp(self.append_time.get()),
                 previous_checksum: self.previous_checksum.get(),
+                file: FilePlace(self.file.get()),
             },
             commit_bytes,
             entries,

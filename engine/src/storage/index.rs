@@ -8,6 +8,7 @@ use std::ops::Range;
 use gannet_wire::{Offset, PartitionIndex, Timestamp, TopicId};
 
 use super::PartitionKey;
+use super::layout::FilePlace;
 
 /// A point is kept about every so many bytes.
 pub const POINT_SPACING_BYTES: u64 = 64 << 10;
@@ -187,15 +188,15 @@ impl OpenIndex {
 }
 
 impl SegmentIndex {
-    /// The file's bytes.
+    /// The bytes of the file at `place`.
     #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self, place: FilePlace) -> Vec<u8> {
         let body = rkyv::to_bytes::<rkyv::rancor::Error>(self)
             .expect("memory is the only thing that can be missing");
         let mut bytes = Vec::with_capacity(HEAD_BYTES + body.len());
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&VERSION.to_le_bytes());
-        bytes.extend_from_slice(&crc32c::crc32c(&body).to_le_bytes());
+        bytes.extend_from_slice(&checksum(&body, place).to_le_bytes());
         bytes.extend_from_slice(
             &u64::try_from(body.len())
                 .expect("a length fits")
@@ -205,15 +206,18 @@ impl SegmentIndex {
         bytes
     }
 
-    /// Reads a file's bytes, which may be followed by filler; `None` when they are not an index, whatever the reason: then it is made again.
+    /// Reads the bytes of the file at `place`, which may be followed by filler; `None` when they are not an index, whatever the reason: then it is made again.
     #[must_use]
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
+    pub fn decode(bytes: &[u8], place: FilePlace) -> Option<Self> {
         let (head, rest) = bytes.split_at_checked(HEAD_BYTES)?;
         let body_bytes = u64::from_le_bytes(head.get(16..24)?.try_into().ok()?);
         let body = rest.get(..usize::try_from(body_bytes).ok()?)?;
         if head.get(..8)? != MAGIC
             || head.get(8..12)? != VERSION.to_le_bytes()
-            || head.get(12..16)? != crc32c::crc32c(body).to_le_bytes()
+            || !place.accepts(
+                u32::from_le_bytes(head.get(12..16)?.try_into().ok()?),
+                |place| checksum(body, place),
+            )
         {
             return None;
         }
@@ -237,6 +241,10 @@ impl SegmentIndex {
     pub fn memory_bytes(&self) -> usize {
         size_of::<Self>() + self.runs.iter().map(RunIndex::memory_bytes).sum::<usize>()
     }
+}
+
+fn checksum(body: &[u8], place: FilePlace) -> u32 {
+    crc32c::crc32c_append(place.0, body)
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use std::rc::Rc;
 pub use contents::JournalContents;
 
 use super::journal_file::{FIRST_COMMIT_POSITION, JournalHeader};
-use super::layout::{JOURNAL_KEPT_SUFFIX, JOURNAL_SUFFIX};
+use super::layout::{FilePlace, JOURNAL_KEPT_SUFFIX, JOURNAL_SUFFIX};
 use super::{Generation, Lsn, StorageError};
 use crate::io::local::Signal;
 use crate::io::{BLOCK_BYTES, Disk, DiskBuffer, DiskFile, OpenMode};
@@ -52,6 +52,8 @@ pub struct Journal<D: Disk> {
 pub struct Placement<D: Disk> {
     /// The file, open for durable writes.
     pub file: Rc<D::File>,
+    /// Which one it is.
+    pub file_place: FilePlace,
     /// The file's life.
     pub generation: Generation,
     /// Where the commit begins.
@@ -63,6 +65,7 @@ pub struct Placement<D: Disk> {
 struct Current<D: Disk> {
     slot: u64,
     file: Rc<D::File>,
+    file_place: FilePlace,
     file_bytes: u64,
     position: u64,
     last_lsn: Lsn,
@@ -161,6 +164,7 @@ impl<D: Disk> Journal<D> {
         }
         Some(Placement {
             file: current.file.clone(),
+            file_place: current.file_place,
             generation: self.generation.get(),
             position: current.position,
             previous_checksum: current.previous_checksum,
@@ -191,11 +195,13 @@ impl<D: Disk> Journal<D> {
             .await
             .map_err(StorageError::io("open", &path))?;
         let generation = Generation(self.generation.get().0 + 1);
+        let file_place = FilePlace::of(&path);
         let mut blocks = self.disk.buffer(2 * BLOCK_BYTES);
         JournalHeader {
             generation,
             first_lsn,
             file_bytes: spare.file_bytes,
+            file: file_place,
         }
         .write(&mut blocks);
         file.write_at(0, &blocks.freeze())
@@ -205,6 +211,7 @@ impl<D: Disk> Journal<D> {
         let sealed = self.current.borrow_mut().replace(Current {
             slot: spare.slot,
             file: Rc::new(file),
+            file_place,
             file_bytes: spare.file_bytes,
             position: FIRST_COMMIT_POSITION,
             last_lsn: Lsn(first_lsn.0 - 1),

@@ -3,6 +3,7 @@
 use zerocopy::byteorder::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::layout::FilePlace;
 use super::{Generation, Lsn};
 use crate::io::BLOCK_BYTES;
 
@@ -22,6 +23,8 @@ pub struct JournalHeader {
     pub first_lsn: Lsn,
     /// Bytes that were pre-written, header included.
     pub file_bytes: u64,
+    /// The file it was written to.
+    pub file: FilePlace,
 }
 
 /// What the two blocks at the start of a file are.
@@ -46,7 +49,12 @@ struct RawHeader {
     generation: U64,
     first_lsn: U64,
     file_bytes: U64,
+    file: U32,
+    reserved: U32,
 }
+
+/// What the checksum covered before a header said which file it was written to: where it does not, it covers no more today.
+const UNPLACED_BYTES: usize = 40;
 
 impl JournalHeader {
     /// Both blocks, ready to write at position 0.
@@ -59,6 +67,8 @@ impl JournalHeader {
             generation: U64::new(self.generation.0),
             first_lsn: U64::new(self.first_lsn.0),
             file_bytes: U64::new(self.file_bytes),
+            file: U32::new(self.file.0),
+            reserved: U32::new(0),
         };
         raw.checksum = U32::new(raw.computed_checksum());
         blocks.fill(0);
@@ -67,9 +77,9 @@ impl JournalHeader {
         }
     }
 
-    /// Reads what stands in the first two blocks of a file.
+    /// Reads what stands in the first two blocks of the file at `place`; of any file, where that is `None`.
     #[must_use]
-    pub fn read(blocks: &[u8]) -> HeaderState {
+    pub fn read(blocks: &[u8], place: Option<FilePlace>) -> HeaderState {
         let mut best: Option<Self> = None;
         let mut newer = None;
         for block in blocks.chunks_exact(BLOCK_BYTES).take(2) {
@@ -77,6 +87,10 @@ impl JournalHeader {
                 continue;
             };
             if raw.magic != MAGIC || raw.checksum.get() != raw.computed_checksum() {
+                continue;
+            }
+            let file = FilePlace(raw.file.get());
+            if place.is_some_and(|place| !file.may_be(place)) {
                 continue;
             }
             if raw.version.get() > JOURNAL_VERSION {
@@ -87,6 +101,7 @@ impl JournalHeader {
                 generation: Generation(raw.generation.get()),
                 first_lsn: Lsn(raw.first_lsn.get()),
                 file_bytes: raw.file_bytes.get(),
+                file,
             };
             if best.is_none_or(|best| best.generation < header.generation) {
                 best = Some(header);
@@ -104,7 +119,11 @@ impl JournalHeader {
 impl RawHeader {
     fn computed_checksum(&self) -> u32 {
         let bytes = self.as_bytes();
-        crc32c::crc32c_append(crc32c::crc32c(&bytes[..12]), &bytes[16..])
+        let end = match self.file.get() {
+            0 => UNPLACED_BYTES,
+            _ => bytes.len(),
+        };
+        crc32c::crc32c_append(crc32c::crc32c(&bytes[..12]), &bytes[16..end])
     }
 }
 

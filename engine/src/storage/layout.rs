@@ -12,12 +12,17 @@
 //! A layout is one assignment of partitions to shards: another number of shards makes another layout. Segments never lie under a
 //! shard, so they stay where they are.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use gannet_wire::{PartitionIndex, ShardIndex, TopicId};
 
 use super::{PartitionKey, SegmentId};
 
+const CATALOGUE_DIR: &str = "catalogue";
+const SHARED_DIR: &str = "shared";
+const TOPICS_DIR: &str = "topics";
 /// Ends a segment's name.
 pub const SEGMENT_SUFFIX: &str = ".seg";
 /// Ends the name of a segment's index.
@@ -39,6 +44,53 @@ pub struct DataDir {
     root: PathBuf,
 }
 
+/// Where a file belongs in its data directory, as a number that what stands in it carries, or that its checksums begin with: a block that was meant for
+/// another file is whole, and proves nothing here.
+///
+/// Zero names no file: that is what stands in files which were written before there were such numbers, and counts in any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FilePlace(pub u32);
+
+impl FilePlace {
+    /// No file in particular.
+    pub const NONE: Self = Self(0);
+
+    /// Of a file, or of a pair of copies by what is common to their names. The data directory itself may be moved and renamed.
+    #[must_use]
+    pub fn of(path: &Path) -> Self {
+        let components: Vec<_> = path.iter().collect();
+        let is_top = |name: &OsStr| {
+            [CATALOGUE_DIR, SHARED_DIR, TOPICS_DIR]
+                .iter()
+                .any(|known| name == *known)
+                || name
+                    .to_str()
+                    .is_some_and(|name| DataDir::layout_of_name(name).is_some())
+        };
+        let top = components
+            .iter()
+            .rposition(|name| is_top(name))
+            .unwrap_or(0);
+        let place = components[top..].iter().fold(0, |crc, name| {
+            crc32c::crc32c_append(crc32c::crc32c_append(crc, name.as_bytes()), b"/")
+        });
+        // Zero has its meaning.
+        Self(place.max(1))
+    }
+
+    /// Whether what says that it is of this file can be of `place`.
+    #[must_use]
+    pub fn may_be(self, place: Self) -> bool {
+        self == place || self == Self::NONE
+    }
+
+    /// Whether a checksum is that of something in this file, or of what names no file.
+    #[must_use]
+    pub fn accepts(self, checksum: u32, of: impl Fn(Self) -> u32) -> bool {
+        checksum == of(self) || checksum == of(Self::NONE)
+    }
+}
+
 impl DataDir {
     /// The data directory at `root`.
     #[must_use]
@@ -55,7 +107,7 @@ impl DataDir {
     /// The catalogue's directory.
     #[must_use]
     pub fn catalogue(&self) -> PathBuf {
-        self.root.join("catalogue")
+        self.root.join(CATALOGUE_DIR)
     }
 
     /// All of a layout.
@@ -85,13 +137,13 @@ impl DataDir {
     /// Segments of many partitions.
     #[must_use]
     pub fn shared(&self) -> PathBuf {
-        self.root.join("shared")
+        self.root.join(SHARED_DIR)
     }
 
     /// All topics' directories.
     #[must_use]
     pub fn topics(&self) -> PathBuf {
-        self.root.join("topics")
+        self.root.join(TOPICS_DIR)
     }
 
     /// A topic's directory.
@@ -146,5 +198,59 @@ impl DataDir {
             .strip_suffix(SEGMENT_SUFFIX)
             .or_else(|| name.strip_suffix(INDEX_SUFFIX))?;
         u64::from_str_radix(stem, 16).ok().map(SegmentId)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(path: &str) -> FilePlace {
+        FilePlace::of(Path::new(path))
+    }
+
+    #[test]
+    fn a_file_keeps_its_place_when_its_data_directory_moves() {
+        for path in [
+            "catalogue/topics",
+            "layout-2/shard-0/checkpoint",
+            "layout-2/shard-0/journal/00000001.gnj",
+            "topics/0000000000000001/3/0000020000000000.idx",
+            "shared/0000020000000000.idx",
+        ] {
+            let home = place(&format!("/data/{path}"));
+            for root in ["", "./", "data/", "/srv/topics/layout-1/"] {
+                assert_eq!(place(&format!("{root}{path}")), home, "{root}{path}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_file_has_a_place_of_its_own() {
+        let places = [
+            "/data/catalogue/topics",
+            "/data/layout-1/shard-0/checkpoint",
+            "/data/layout-2/shard-0/checkpoint",
+            "/data/layout-1/shard-1/checkpoint",
+            "/data/layout-1/shard-0/journal/00000000.gnj",
+            "/data/layout-1/shard-0/journal/00000001.gnj",
+            "/data/layout-1/shard-1/journal/00000000.gnj",
+            "/data/shared/0000020000000000.idx",
+            "/data/topics/0000000000000001/0/0000020000000000.idx",
+            "/data/topics/0000000000000001/1/0000020000000000.idx",
+        ]
+        .map(place);
+        for (index, this) in places.iter().enumerate() {
+            assert!(*this != FilePlace::NONE && !places[..index].contains(this));
+        }
+    }
+
+    #[test]
+    fn what_names_no_file_counts_in_any() {
+        let (here, there) = (FilePlace(1), FilePlace(2));
+        assert!(here.may_be(here) && FilePlace::NONE.may_be(here) && !there.may_be(here));
+        let sealed = |place: FilePlace| 100 + place.0;
+        assert!(here.accepts(101, sealed) && here.accepts(100, sealed));
+        assert!(!here.accepts(102, sealed));
     }
 }

@@ -11,7 +11,7 @@ use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 
 use super::index::OpenIndex;
-use super::layout::DataDir;
+use super::layout::{DataDir, FilePlace};
 use super::segment::{FIRST_BATCH_POSITION, SegmentHeader, SegmentRef};
 use super::{PartitionKey, SegmentId, StorageError};
 use crate::io::{BLOCK_BYTES, Disk, DiskBufferMut, DiskFile, OpenMode};
@@ -229,7 +229,11 @@ impl<D: Disk> OpenSegment<D> {
     }
 
     async fn write_index_file(&self) -> Result<(), StorageError> {
-        let bytes = self.index.borrow().index().encode();
+        let bytes = self
+            .index
+            .borrow()
+            .index()
+            .encode(FilePlace::of(&self.index_path));
         let mut buffer = self.disk.buffer(bytes.len().next_multiple_of(BLOCK_BYTES));
         let (body, filler) = buffer.split_at_mut(bytes.len());
         body.copy_from_slice(&bytes);

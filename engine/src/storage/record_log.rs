@@ -1,7 +1,7 @@
 //! A small durable log in two copies: a snapshot and what came after it. The catalogue and the checkpoints live in one each.
 //!
 //! A log is a pair of files with the same records, written side by side and both synced before an append returns. Records stand on
-//! block boundaries, carry their file's sequence and their own index, and are checksummed over all of it. What is too large for one
+//! block boundaries, carry their file's sequence and their own index, and are checksummed over all of it and the log's place ([`FilePlace`]). What is too large for one
 //! record goes in parts: each but the last says that the next one belongs to it, and a load has all of them or none. A start never
 //! appends behind what it found: it writes a new pair, makes it durable, and removes the old one.
 //!
@@ -15,6 +15,7 @@ use zerocopy::byteorder::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::StorageError;
+use super::layout::FilePlace;
 use crate::io::{BLOCK_BYTES, Disk, DiskFile, OpenMode};
 
 /// The newest format this program reads.
@@ -77,7 +78,7 @@ impl<D: Disk> RecordLog<D> {
             for copy in COPIES {
                 copies.push(read_copy(disk, &copy_path(&stem, *sequence, copy)).await?);
             }
-            let records = join_copies(&copies, *sequence, &copy_path(&stem, *sequence, COPIES[0]))?;
+            let records = join_copies(&copies, *sequence, &stem)?;
             if !records.is_empty() {
                 return Ok(Some(LoadedLog {
                     sequence: *sequence,
@@ -246,7 +247,7 @@ impl<D: Disk> RecordLog<D> {
             record_bytes: U32::new(u32::try_from(record.len()).expect("below the limit") | goes_on),
             checksum: U32::new(0),
         };
-        raw.checksum = U32::new(raw.computed_checksum(record));
+        raw.checksum = U32::new(raw.computed_checksum(record, FilePlace::of(&self.stem)));
         let mut position = self.position;
         let mut written = 0;
         while written < total {
@@ -294,9 +295,10 @@ impl<D: Disk> RecordLog<D> {
 }
 
 impl RawHead {
-    fn computed_checksum(&self, record: &[u8]) -> u32 {
+    fn computed_checksum(&self, record: &[u8], place: FilePlace) -> u32 {
         let head = self.as_bytes();
-        crc32c::crc32c_append(crc32c::crc32c(&head[..HEAD_BYTES - 4]), record)
+        let head = crc32c::crc32c_append(place.0, &head[..HEAD_BYTES - 4]);
+        crc32c::crc32c_append(head, record)
     }
 }
 
@@ -379,8 +381,10 @@ async fn read_copy<D: Disk>(disk: &D, path: &Path) -> Result<Vec<u8>, StorageErr
 fn join_copies(
     copies: &[Vec<u8>],
     sequence: u64,
-    path: &Path,
+    stem: &Path,
 ) -> Result<Vec<Vec<u8>>, StorageError> {
+    let path = copy_path(stem, sequence, COPIES[0]);
+    let place = FilePlace::of(stem);
     let mut found: BTreeMap<u64, (Vec<u8>, bool)> = BTreeMap::new();
     for bytes in copies {
         let mut position = 0;
@@ -388,7 +392,7 @@ fn join_copies(
             .get(position..)
             .filter(|rest| rest.len() >= HEAD_BYTES)
         {
-            let step = match read_record(rest, sequence) {
+            let step = match read_record(rest, sequence, place) {
                 Ok((index, record, goes_on)) => {
                     found
                         .entry(index)
@@ -430,14 +434,19 @@ fn join_copies(
 }
 
 /// The record at the start of `bytes`. `Err(Some(version))`: a newer program wrote it.
-fn read_record(bytes: &[u8], sequence: u64) -> Result<(u64, &[u8], bool), Option<u32>> {
+fn read_record(
+    bytes: &[u8],
+    sequence: u64,
+    place: FilePlace,
+) -> Result<(u64, &[u8], bool), Option<u32>> {
     let (raw, rest) = RawHead::ref_from_prefix(bytes).map_err(|_| None)?;
     if raw.magic != MAGIC || raw.sequence.get() != sequence {
         return Err(None);
     }
     let record_bytes = raw.record_bytes.get() & !GOES_ON;
     let record = rest.get(..record_bytes as usize).ok_or(None)?;
-    if raw.checksum.get() != raw.computed_checksum(record) {
+    let sealed = |place| raw.computed_checksum(record, place);
+    if !place.accepts(raw.checksum.get(), sealed) {
         return Err(None);
     }
     if raw.version.get() > RECORD_LOG_VERSION {

@@ -7,6 +7,7 @@ use gannet_wire::{
 };
 
 use super::commit::{BatchStamp, CommitIdentity, CommitWriter, commit_bytes};
+use super::layout::FilePlace;
 use super::{Generation, Lsn, PartitionKey};
 use crate::io::{BLOCK_BYTES, DiskBuffer, DiskBufferMut};
 
@@ -77,6 +78,7 @@ pub(crate) fn identity(generation: u64, lsn: u64, position: u64) -> CommitIdenti
         durable_lsn: Lsn(0),
         append_time: TIME,
         previous_checksum: 0,
+        file: FilePlace::NONE,
     }
 }
 

@@ -1,7 +1,8 @@
 //! Finds the commits in a journal file, block by block. Pure: says what to read next, takes the bytes, keeps what it found.
 
-use super::commit::{CommitFault, CommitHead, DirectoryCopy, Entry};
+use super::commit::{CommitFault, CommitHead, CommitIdentity, DirectoryCopy, Entry};
 use super::journal_file::FIRST_COMMIT_POSITION;
+use super::layout::FilePlace;
 use super::slice::Slice;
 use super::{Generation, Lsn};
 use crate::io::{BLOCK_BYTES, DiskBuffer};
@@ -51,6 +52,8 @@ pub struct FoundDamage {
 /// Scans one file. Call [`Scanner::poll_read`], do what it says, call [`Scanner::handle_read`] or
 /// [`Scanner::handle_unreadable`], until it says no more.
 pub struct Scanner {
+    /// The file it is; `None` when nobody knows.
+    place: Option<FilePlace>,
     /// Commits of this life and later ones count: the header of a later one may be what was never written. `None` when the file's header is
     /// lost, then every life does.
     generation: Option<Generation>,
@@ -65,10 +68,11 @@ pub struct Scanner {
 }
 
 impl Scanner {
-    /// Scans a file of `file_bytes` whose header says `generation`.
+    /// Scans the file of `file_bytes` at `place` whose header says `generation`.
     #[must_use]
-    pub fn new(generation: Option<Generation>, file_bytes: u64) -> Self {
+    pub fn new(place: Option<FilePlace>, generation: Option<Generation>, file_bytes: u64) -> Self {
         Self {
+            place,
             generation,
             file_bytes,
             position: FIRST_COMMIT_POSITION,
@@ -116,11 +120,7 @@ impl Scanner {
         while at < usable {
             let here = position + at as u64;
             match CommitHead::read(&buffer[at..usable], here) {
-                Ok(head)
-                    if self
-                        .generation
-                        .is_none_or(|generation| generation <= head.identity.generation) =>
-                {
+                Ok(head) if self.counts(&head) => {
                     if at + head.commit_bytes > usable {
                         let reaches = here + head.commit_bytes as u64;
                         if at > 0 && reaches <= self.file_bytes {
@@ -165,9 +165,7 @@ impl Scanner {
                     // IMPORTANT: also below a head of a former life: where its sector was never overwritten, the foot of a commit of this one may
                     // stand in the same block.
                     if let Ok(head) = CommitHead::read_foot(&buffer[at - BLOCK_BYTES..at], end)
-                        && self
-                            .generation
-                            .is_none_or(|generation| generation <= head.identity.generation)
+                        && self.counts(&head)
                     {
                         self.position = end;
                         self.salvage = Some(head);
@@ -213,6 +211,15 @@ impl Scanner {
     #[must_use]
     pub fn into_found(self) -> Vec<Found> {
         self.found
+    }
+
+    /// Whether a commit is one of this file, and of its present life or a later one.
+    fn counts(&self, head: &CommitHead) -> bool {
+        let CommitIdentity {
+            generation, file, ..
+        } = head.identity;
+        self.place.is_none_or(|place| file.may_be(place))
+            && self.generation.is_none_or(|present| present <= generation)
     }
 
     fn found_damaged(&mut self, head: CommitHead, bytes: Slice, fault: CommitFault) {

@@ -15,7 +15,8 @@ use gannet_engine::storage::commit::{
 use gannet_engine::storage::index::SegmentIndex;
 use gannet_engine::storage::journal_file::{FIRST_COMMIT_POSITION, HeaderState, JournalHeader};
 use gannet_engine::storage::layout::{
-    CATALOGUE_NAME, CHECKPOINT_NAME, DataDir, INDEX_SUFFIX, JOURNAL_SUFFIX, SEGMENT_SUFFIX,
+    CATALOGUE_NAME, CHECKPOINT_NAME, DataDir, FilePlace, INDEX_SUFFIX, JOURNAL_SUFFIX,
+    SEGMENT_SUFFIX,
 };
 use gannet_engine::storage::record_log::RecordLog;
 use gannet_engine::storage::segment::{Framed, Run, aligned_bytes, frame_at, header_at};
@@ -286,7 +287,7 @@ impl Map {
     }
 
     fn journal(&self, contents: &[u8], marks: &mut Marks) {
-        if let HeaderState::Valid(_) = JournalHeader::read(&contents[..2 * BLOCK_BYTES]) {
+        if let HeaderState::Valid(_) = JournalHeader::read(&contents[..2 * BLOCK_BYTES], None) {
             for (copy, what) in (0..).zip(["journal header, first", "journal header, second"]) {
                 let start = copy * BLOCK_BYTES as u64;
                 marks.add(
@@ -504,7 +505,8 @@ fn commits(contents: &[u8]) -> impl Iterator<Item = (CommitHead, &[u8])> {
 }
 
 fn index(contents: &[u8], marks: &mut Marks) {
-    let index = SegmentIndex::decode(contents).expect("nothing is damaged yet");
+    let index =
+        SegmentIndex::decode(contents, FilePlace::of(&marks.path)).expect("nothing is damaged yet");
     assert!(!index.runs.is_empty(), "a segment has runs");
     let body = u64::from_le_bytes(contents[16..24].try_into().expect("eight bytes"));
     marks.add(

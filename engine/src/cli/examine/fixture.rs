@@ -20,7 +20,7 @@ use crate::storage::checkpoint::{
 };
 use crate::storage::commit::{BatchStamp, CommitIdentity, CommitWriter, commit_bytes};
 use crate::storage::journal_file::{FIRST_COMMIT_POSITION, JournalHeader};
-use crate::storage::layout::{CHECKPOINT_NAME, DataDir};
+use crate::storage::layout::{CHECKPOINT_NAME, DataDir, FilePlace};
 use crate::storage::record_log::RecordLog;
 use crate::storage::segment::{BATCH_ALIGNMENT, FIRST_BATCH_POSITION, SegmentHeader};
 use crate::storage::{Generation, Lsn, PartitionKey, SegmentId};
@@ -100,6 +100,7 @@ pub(crate) fn write_journal(
         generation: GENERATION,
         first_lsn: Lsn(first_lsn),
         file_bytes: JOURNAL_FILE_BYTES,
+        file: FilePlace::NONE,
     }
     .write(&mut bytes);
     let mut positions = Vec::new();
@@ -114,6 +115,7 @@ pub(crate) fn write_journal(
             durable_lsn: Lsn(lsn - 1),
             append_time: TIME,
             previous_checksum,
+            file: FilePlace::NONE,
         };
         let mut commit = vec![0; commit_bytes(1, batch.len())];
         let mut writer = CommitWriter::new(&mut commit, identity, 1);

@@ -20,10 +20,10 @@ pub(crate) struct JournalScan {
 }
 
 impl JournalScan {
-    /// Reads a whole file. Blocks that cannot be read are among what is found.
+    /// Reads a whole file, wherever it lies now. Blocks that cannot be read are among what is found.
     pub(crate) fn read(file: &StoredFile) -> io::Result<Self> {
         let header = file.read_buffer(0, FIRST_COMMIT_POSITION as usize)?;
-        let header = JournalHeader::read(&header);
+        let header = JournalHeader::read(&header, None);
         let generation = match &header {
             HeaderState::Valid(header) => Some(header.generation),
             HeaderState::Damaged => None,
@@ -35,7 +35,11 @@ impl JournalScan {
                 });
             }
         };
-        let mut scanner = Scanner::new(generation, file.bytes().next_multiple_of(DISK_BLOCK_BYTES));
+        let mut scanner = Scanner::new(
+            None,
+            generation,
+            file.bytes().next_multiple_of(DISK_BLOCK_BYTES),
+        );
         while let Some((position, bytes)) = scanner.poll_read() {
             // A long read that fails is taken again for one block alone, so that only what cannot be read is given up.
             let read = file

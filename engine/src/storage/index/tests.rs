@@ -3,6 +3,8 @@
 use super::*;
 use crate::storage::sample::{KEY, OTHER_KEY};
 
+const PLACE: FilePlace = FilePlace(9);
+
 /// A run of batches of ten records, one a point, whose newest timestamps are these.
 fn run_index(timestamps: &[i64]) -> RunIndex {
     let mut index = RunIndex::new(KEY);
@@ -123,7 +125,7 @@ fn runs_of_a_segment_are_found_although_they_were_not_written_in_the_order_of_ke
     ] {
         index.push(key, Offset(base)..Offset(base + 10), position, Timestamp(0));
     }
-    let read = SegmentIndex::decode(&index.index().encode()).unwrap();
+    let read = SegmentIndex::decode(&index.index().encode(PLACE), PLACE).unwrap();
     for (key, base) in [(KEY, 0), (OTHER_KEY, 0), (OTHER_KEY, 10)] {
         let base = Offset(base);
         assert!(index.run(key, base).is_some(), "{key} from {base}");
@@ -134,20 +136,20 @@ fn runs_of_a_segment_are_found_although_they_were_not_written_in_the_order_of_ke
 #[test]
 fn an_index_comes_back_as_it_was_written_whatever_follows_it() {
     let index = segment_index();
-    let mut bytes = index.encode();
+    let mut bytes = index.encode(PLACE);
     bytes.extend_from_slice(&[0xAA; 100]);
-    assert_eq!(SegmentIndex::decode(&bytes), Some(index));
+    assert_eq!(SegmentIndex::decode(&bytes, PLACE), Some(index));
 }
 
 #[test]
 fn every_flipped_bit_of_an_index_is_found() {
-    let bytes = segment_index().encode();
+    let bytes = segment_index().encode(PLACE);
     for at in 0..bytes.len() {
         for bit in 0..8 {
             let mut damaged = bytes.clone();
             damaged[at] ^= 1 << bit;
             assert_eq!(
-                SegmentIndex::decode(&damaged),
+                SegmentIndex::decode(&damaged, PLACE),
                 None,
                 "bit {bit} of byte {at}"
             );
@@ -157,8 +159,18 @@ fn every_flipped_bit_of_an_index_is_found() {
 
 #[test]
 fn an_index_cut_anywhere_is_none() {
-    let bytes = segment_index().encode();
+    let bytes = segment_index().encode(PLACE);
     for length in 0..bytes.len() {
-        assert_eq!(SegmentIndex::decode(&bytes[..length]), None);
+        assert_eq!(SegmentIndex::decode(&bytes[..length], PLACE), None);
     }
+}
+
+#[test]
+fn the_index_of_another_file_is_not_believed() {
+    let index = segment_index();
+    let other = index.encode(FilePlace(10));
+    assert_eq!(SegmentIndex::decode(&other, PLACE), None);
+    // Before an index said whose it is, it said nothing.
+    let unplaced = index.encode(FilePlace::NONE);
+    assert_eq!(SegmentIndex::decode(&unplaced, PLACE), Some(index));
 }

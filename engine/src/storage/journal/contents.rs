@@ -12,7 +12,7 @@ use super::super::commit::{COMMIT_VERSION, CommitHead};
 use super::super::journal_file::{
     FIRST_COMMIT_POSITION, HeaderState, JOURNAL_VERSION, JournalHeader,
 };
-use super::super::layout::{JOURNAL_KEPT_SUFFIX, JOURNAL_SUFFIX};
+use super::super::layout::{FilePlace, JOURNAL_KEPT_SUFFIX, JOURNAL_SUFFIX};
 use super::super::recovery::{Lives, Step};
 use super::super::scan::{Found, Scanner};
 use super::super::{Generation, Lsn, StorageError};
@@ -178,11 +178,13 @@ impl<D: Disk> OpenFile<D> {
             .await
             .map_err(StorageError::io("measure", &path))?;
         let (mut header, mut is_blank) = (None, false);
-        match JournalHeader::read(&read_narrowed(&file, 0, 2 * BLOCK_BYTES).await) {
+        let place = FilePlace::of(&path);
+        let blocks = read_narrowed(&file, 0, 2 * BLOCK_BYTES).await;
+        match JournalHeader::read(&blocks, Some(place)) {
             HeaderState::Valid(valid) => {
                 // IMPORTANT: a disk that claimed to write the header of a life and did not left that of a former one, which says nothing of
                 // the commits that are here.
-                header = (!begins_with_later_life(&file, &valid).await).then_some(valid);
+                header = (!begins_with_later_life(&file, &valid, place).await).then_some(valid);
             }
             HeaderState::Blank => {
                 // IMPORTANT: where the first commits would be decides. Two zeroed blocks must not make a full file a spare.
@@ -232,7 +234,11 @@ impl<D: Disk> OpenFile<D> {
 
     /// What the file holds that segments do not have, and how many commits they do have. A read that fails is narrowed down to single blocks.
     async fn scan(&self, disk: &D, flushed: Lsn) -> Result<(Vec<Found>, u64), StorageError> {
-        let mut scanner = Scanner::new(self.generation(), self.file_bytes);
+        let mut scanner = Scanner::new(
+            Some(FilePlace::of(&self.path)),
+            self.generation(),
+            self.file_bytes,
+        );
         let mut flushed_commits = 0;
         while let Some((position, bytes)) = scanner.poll_read() {
             match self.file.read_at(position, bytes).await {
@@ -256,10 +262,15 @@ impl<D: Disk> OpenFile<D> {
     }
 }
 
-async fn begins_with_later_life<F: DiskFile>(file: &F, header: &JournalHeader) -> bool {
+async fn begins_with_later_life<F: DiskFile>(
+    file: &F,
+    header: &JournalHeader,
+    place: FilePlace,
+) -> bool {
     let block = read_narrowed(file, FIRST_COMMIT_POSITION, BLOCK_BYTES).await;
-    CommitHead::read(&block, FIRST_COMMIT_POSITION)
-        .is_ok_and(|head| head.identity.generation > header.generation)
+    CommitHead::read(&block, FIRST_COMMIT_POSITION).is_ok_and(|head| {
+        head.identity.generation > header.generation && head.identity.file.may_be(place)
+    })
 }
 
 fn slot_of_name(name: &str, suffix: &str) -> Option<u64> {

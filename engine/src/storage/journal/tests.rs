@@ -14,6 +14,7 @@ fn journal_file(disk: &SimDisk, commits: &[&[usize]]) -> Vec<u64> {
         generation: Generation(1),
         first_lsn: Lsn(1),
         file_bytes: 1 << 20,
+        file: FilePlace::NONE,
     }
     .write(&mut bytes);
     let mut positions = Vec::new();
@@ -193,6 +194,7 @@ fn commits_under_a_header_that_was_never_written_are_found() {
         generation: Generation(0),
         first_lsn: Lsn(1),
         file_bytes: 1 << 20,
+        file: FilePlace::NONE,
     }
     .write(&mut former);
     disk.overwrite(&path(), 0, &former);
@@ -208,6 +210,7 @@ fn a_former_lifes_header_never_hides_the_commits_of_a_life_whose_header_was_neve
             generation: Generation(generation),
             first_lsn: Lsn(first_lsn),
             file_bytes: 1 << 20,
+            file: FilePlace::NONE,
         }
         .write(&mut bytes[..2 * BLOCK_BYTES]);
         bytes

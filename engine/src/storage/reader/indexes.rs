@@ -11,6 +11,7 @@ use super::{Place, ReadFault, ReadFrom, SegmentReader};
 use crate::io::{BLOCK_BYTES, Disk, DiskFile, OpenMode};
 use crate::limits::INDEX_CACHE_BYTES;
 use crate::storage::index::{RunIndex, SegmentIndex};
+use crate::storage::layout::FilePlace;
 use crate::storage::segment::{Run, SegmentRef, header_at};
 use crate::storage::{PartitionKey, StorageError};
 
@@ -147,7 +148,7 @@ impl<D: Disk> SegmentReader<D> {
             }
         }
         let _ = file.close().await;
-        Ok(SegmentIndex::decode(&index))
+        Ok(SegmentIndex::decode(&index, FilePlace::of(&path)))
     }
 
     async fn rebuild(&self, key: PartitionKey, run: &Run) -> Result<RunIndex, ReadFault> {

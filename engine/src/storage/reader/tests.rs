@@ -6,6 +6,7 @@ use super::*;
 use crate::io::sim::{Fault, FaultKind, SimDisk, SimExecutor};
 use crate::storage::SegmentId;
 use crate::storage::index::OpenIndex;
+use crate::storage::layout::FilePlace;
 use crate::storage::sample::{KEY, TIME, stamped};
 use crate::storage::segment::{FIRST_BATCH_POSITION, aligned_bytes};
 
@@ -84,9 +85,9 @@ impl World {
             let offsets = Offset(2 * number)..Offset(2 * number + 2);
             index.push(KEY, offsets, *position, TIME);
         }
-        let mut bytes = index.index().encode();
-        bytes.resize(bytes.len().next_multiple_of(BLOCK_BYTES), 0);
         let index_path = DataDir::new("/data").index(Some(KEY), SEGMENT.id);
+        let mut bytes = index.index().encode(FilePlace::of(&index_path));
+        bytes.resize(bytes.len().next_multiple_of(BLOCK_BYTES), 0);
         self.disk.write_file(&index_path, &bytes);
         self
     }

@@ -5,6 +5,9 @@ use crate::storage::commit::{ENTRY_BYTES, HEAD_BYTES};
 use crate::storage::sample::{commit_of, disk_buffer, identity};
 
 const GENERATION: u64 = 3;
+/// The file that is scanned, and another one.
+const FILE: FilePlace = FilePlace(9);
+const OTHER_FILE: FilePlace = FilePlace(10);
 const START: u64 = FIRST_COMMIT_POSITION;
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
@@ -30,6 +33,17 @@ impl File {
         self
     }
 
+    /// A commit that was meant for `file`.
+    fn commit_of(mut self, file: FilePlace, lsn: u64) -> Self {
+        let identity = CommitIdentity {
+            file,
+            ..identity(GENERATION, lsn, self.bytes.len() as u64)
+        };
+        self.commits.push(self.bytes.len());
+        self.bytes.extend(commit_of(identity, 0, &[(1, 10)]));
+        self
+    }
+
     fn blocks(mut self, blocks: usize, byte: u8) -> Self {
         self.bytes
             .resize(self.bytes.len() + blocks * BLOCK_BYTES, byte);
@@ -43,7 +57,7 @@ impl File {
 
     /// Scans as a disk would that has an unreadable block here and there.
     fn scan_with(&self, generation: Option<Generation>, unreadable: &[u64]) -> Vec<Found> {
-        let mut scanner = Scanner::new(generation, self.bytes.len() as u64);
+        let mut scanner = Scanner::new(Some(FILE), generation, self.bytes.len() as u64);
         let mut reads = 0;
         while let Some((position, bytes)) = scanner.poll_read() {
             reads += 1;
@@ -107,7 +121,7 @@ fn a_pre_written_file_holds_nothing() {
 
 #[test]
 fn a_file_shorter_than_its_header_holds_nothing() {
-    assert!(Scanner::new(None, BLOCK).poll_read().is_none());
+    assert!(Scanner::new(Some(FILE), None, BLOCK).poll_read().is_none());
 }
 
 #[test]
@@ -117,6 +131,18 @@ fn commits_of_a_former_life_are_passed_over() {
         .commit(GENERATION - 1, 2, &[(1, 10)])
         .commit(GENERATION - 1, 3, &[(1, 10)]);
     assert_eq!(summary(&file.scan()), ["commit 8"]);
+}
+
+#[test]
+fn what_was_meant_for_another_file_is_passed_over() {
+    let file = File::new()
+        .commit_of(FILE, 1)
+        .commit_of(OTHER_FILE, 2)
+        .commit_of(OTHER_FILE, 3)
+        .commit_of(FILE, 4);
+    // By its foot as well.
+    let head = file.commits[2];
+    assert_eq!(summary(&file.flip(head).scan()), ["commit 1", "commit 4"]);
 }
 
 #[test]
@@ -272,7 +298,11 @@ fn a_bad_block_behind_a_commit_does_not_make_the_commit_short() {
         .commit(GENERATION, 1, &[(1, 10_000)])
         .blocks(1, 0)
         .commit(GENERATION, 2, &[(1, 10)]);
-    let mut scanner = Scanner::new(Some(Generation(GENERATION)), file.bytes.len() as u64);
+    let mut scanner = Scanner::new(
+        Some(FILE),
+        Some(Generation(GENERATION)),
+        file.bytes.len() as u64,
+    );
     let (position, _) = scanner.poll_read().unwrap();
     let narrowed = &file.bytes[START as usize..][..BLOCK_BYTES];
     scanner.handle_read(position, &disk_buffer(narrowed));
@@ -296,7 +326,11 @@ fn set_version(commit: &mut [u8], version: u8) {
 fn a_commit_of_a_newer_format_is_noticed() {
     let mut file = two_commits();
     set_version(&mut file.bytes[START as usize..], 2);
-    let mut scanner = Scanner::new(Some(Generation(GENERATION)), file.bytes.len() as u64);
+    let mut scanner = Scanner::new(
+        Some(FILE),
+        Some(Generation(GENERATION)),
+        file.bytes.len() as u64,
+    );
     while let Some((position, bytes)) = scanner.poll_read() {
         let end = (position as usize + bytes).min(file.bytes.len());
         scanner.handle_read(position, &disk_buffer(&file.bytes[position as usize..end]));
