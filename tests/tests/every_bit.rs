@@ -1,6 +1,6 @@
-//! Every bit of a small data directory that the product made: flipped, each on its own, and the product started on it.
+//! Every bit and every sector of a small data directory that the product made: changed, each on its own, and the product started on it.
 //!
-//! Here every seventeenth bit of what matters is flipped; `gannet-sim bits` flips all. What a flip has to cost is decided place by place in
+//! Here every seventeenth bit of what matters is flipped, and every fifth damage done to a sector; `gannet-sim bits` does all. What a flip has to cost is decided place by place in
 //! [`gannet_tests::bits`], where it is compared record by record; here it is only what the places are and which outcome each had.
 
 use std::collections::BTreeSet;
@@ -9,7 +9,7 @@ use std::io::Write;
 use gannet_tests::bits::Outcome::{
     Fenced, OlderOffset, Rebuilt, Refused, Salvaged, TailCut, Whole,
 };
-use gannet_tests::bits::{Moment, Outcome, Report, Strides, sweep, sweep_twins};
+use gannet_tests::bits::{Moment, Outcome, Report, Strides, sweep, sweep_sectors, sweep_twins};
 
 const STRIDES: Strides = Strides {
     vital: 17,
@@ -141,6 +141,36 @@ fn the_same_bit_in_both_copies_of_a_record_refuses_to_start_with_a_sentence() {
             ("checkpoint, both copies", Refused),
         ];
         assert_outcomes(&report, &expected);
+    }
+}
+
+/// Zeros, noise, what stands elsewhere, unreadable: none of it costs more than what the changed bytes are.
+#[test]
+fn a_sector_costs_no_more_than_what_stands_in_it() {
+    for moment in Moment::ALL {
+        let report = sweep_sectors(moment, 5, 1, THREADS);
+        tell(moment, &report);
+        assert!(report.findings.is_empty(), "{:#?}", report.findings);
+        let met: BTreeSet<Outcome> = report
+            .counts
+            .values()
+            .flat_map(|outcomes| outcomes.keys().copied())
+            .collect();
+        let expected = match moment {
+            Moment::Marked => vec![Whole, Salvaged, Rebuilt, Fenced, OlderOffset],
+            Moment::Unmarked => vec![Whole, Salvaged, Rebuilt, Fenced, TailCut],
+            Moment::Stopped => vec![Whole, Salvaged, Rebuilt, Fenced],
+        };
+        assert_eq!(met, expected.into_iter().collect(), "{moment:?}");
+    }
+}
+
+#[test]
+fn a_sector_costs_no_more_when_the_start_moves_the_data_to_other_shards() {
+    for moment in [Moment::Marked, Moment::Stopped] {
+        let report = sweep_sectors(moment, 41, 2, THREADS);
+        tell(moment, &report);
+        assert!(report.findings.is_empty(), "{:#?}", report.findings);
     }
 }
 

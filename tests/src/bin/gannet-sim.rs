@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use gannet_tests::bits::{Moment, Strides, sweep, sweep_twins};
+use gannet_tests::bits::{Moment, Strides, sweep, sweep_sectors, sweep_twins};
 use gannet_tests::world::{Canary, Faults, Run, Summary};
 
 const USAGE: &str = "gannet-sim [--from SEED] [--seeds N | --minutes M] [--faults none|errors|full|rot|lies] [--canary ack|segment|names|retry] [--keep-going]
@@ -12,11 +12,12 @@ const USAGE: &str = "gannet-sim [--from SEED] [--seeds N | --minutes M] [--fault
 Runs one seed after the other. The first that shows a bug ends it, with the steps that lead there; the same seed and program show it again.
 Without --faults each kind has its turn; --canary switches a bug on that has to be found. In the end it tells how often each kind of fault struck.
 
-gannet-sim bits [--vital N] [--last N] [--body N] [--filler N] [--shards N] [--threads N]
+gannet-sim bits [--vital N] [--last N] [--body N] [--filler N] [--sectors N] [--shards N] [--threads N]
 
 Flips bits of a small data directory, each on its own, starts the broker on it, and tells what each kind of place came to. Every Nth bit is flipped: of
 headers, directories, indexes, checkpoints, the catalogue and the last commits before their mark each one by default, of records every 11th, of what
-nothing says anything about every 997th.
+nothing says anything about every 997th. Then every Nth damage to a sector or block, each of them by default: zeros, noise, what stands elsewhere,
+unreadable.
 With --shards 2 each start moves the data to other shards as well.";
 
 struct Options {
@@ -30,6 +31,7 @@ struct Options {
 
 struct BitOptions {
     strides: Strides,
+    sectors: u64,
     shards: u16,
     threads: u64,
 }
@@ -61,7 +63,15 @@ fn flip_bits(options: &BitOptions, out: &mut impl Write) -> std::io::Result<bool
         let began = Instant::now();
         let mut report = sweep(moment, options.strides, options.shards, options.threads);
         report.join(sweep_twins(moment, options.strides.vital));
-        writeln!(out, "{moment:?}\n{report} in {:?}\n", began.elapsed())?;
+        writeln!(out, "{moment:?}, bits\n{report} in {:?}\n", began.elapsed())?;
+        findings += report.findings.len();
+        let began = Instant::now();
+        let report = sweep_sectors(moment, options.sectors, options.shards, options.threads);
+        writeln!(
+            out,
+            "{moment:?}, sectors\n{report} in {:?}\n",
+            began.elapsed()
+        )?;
         findings += report.findings.len();
     }
     Ok(findings == 0)
@@ -76,6 +86,7 @@ fn bit_options(mut arguments: impl Iterator<Item = String>) -> Result<BitOptions
             body: 11,
             filler: 997,
         },
+        sectors: 1,
         shards: 1,
         threads,
     };
@@ -89,6 +100,7 @@ fn bit_options(mut arguments: impl Iterator<Item = String>) -> Result<BitOptions
             "--last" => options.strides.last = number,
             "--body" => options.strides.body = number,
             "--filler" => options.strides.filler = number,
+            "--sectors" => options.sectors = number,
             "--shards" => {
                 options.shards = u16::try_from(number).map_err(|_| "too many shards".to_owned())?;
             }

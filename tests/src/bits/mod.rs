@@ -1,4 +1,4 @@
-//! Every bit: a small data directory that the product made, one bit of it flipped, and the product started on it.
+//! Every bit, and every sector: a small data directory that the product made, one bit or one sector of it changed, and the product started on it.
 //!
 //! For every byte it is known what it is and what its damage has to cost (`regions.rs`): nothing, because it stands somewhere else too; an index
 //! that is made again; exactly the records of one batch, which are fenced; what a group committed last; or, in the last commits before their
@@ -7,14 +7,19 @@
 
 mod regions;
 mod sample;
+mod sectors;
+mod toll;
 mod verify;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 
 use regions::{Region, Weight, regions, twins};
 use sample::Sample;
-use verify::{Bit, judge, judge_twins};
+pub use sectors::sweep_sectors;
+use toll::Toll;
+use verify::{Damage, judge, judge_twins};
 
 /// When the power went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +50,7 @@ pub struct Strides {
     pub filler: u64,
 }
 
-/// What became of a flipped bit.
+/// What became of a damage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
     /// Nothing is missing: it is in another copy, or was nothing.
@@ -67,7 +72,7 @@ pub enum Outcome {
 /// What a sweep did.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// How many bits of each kind of region had which outcome.
+    /// How many damages to each kind of region had which outcome.
     pub counts: BTreeMap<String, BTreeMap<Outcome, u64>>,
     /// What must never happen, the first ones of it.
     pub findings: Vec<String>,
@@ -77,10 +82,18 @@ pub struct Report {
 /// `threads`.
 #[must_use]
 pub fn sweep(moment: Moment, strides: Strides, shards: u16, threads: u64) -> Report {
+    in_parts(threads, |part| {
+        sweep_part(moment, strides, shards, part, threads)
+    })
+}
+
+/// Spreads a sweep over threads.
+fn in_parts(threads: u64, sweep: impl Fn(u64) -> Report + Sync) -> Report {
+    let sweep = &sweep;
     let mut whole = Report::default();
     std::thread::scope(|scope| {
         let parts: Vec<_> = (0..threads)
-            .map(|part| scope.spawn(move || sweep_part(moment, strides, shards, part, threads)))
+            .map(|part| scope.spawn(move || sweep(part)))
             .collect();
         for part in parts {
             match part.join() {
@@ -100,14 +113,10 @@ pub fn sweep_twins(moment: Moment, stride: u64) -> Report {
     let step = usize::try_from(stride).unwrap_or(usize::MAX);
     for twins in twins(&sample.disk) {
         for bit in (8 * twins.bytes.start..8 * twins.bytes.end).step_by(step) {
-            let bits = twins.paths.each_ref().map(|path| Bit {
-                path,
-                byte: bit / 8,
-                bit: (bit % 8) as u32,
-            });
-            match judge_twins(&sample, bits) {
+            let flips = twins.paths.each_ref().map(|path| flip(path, bit));
+            match judge_twins(&sample, flips) {
                 Ok(outcome) => report.count(twins.what, outcome),
-                Err(what) => report.find(moment, bits[0], twins.what, &what),
+                Err(what) => report.find(moment, &place(&twins.paths[0], bit), twins.what, &what),
             }
         }
     }
@@ -123,20 +132,30 @@ fn sweep_part(moment: Moment, strides: Strides, shards: u16, part: u64, parts: u
         .filter(|(number, _)| *number as u64 % parts == part)
         .map(|(_, flip)| flip)
     {
-        let place = Bit {
-            path: &region.path,
-            byte: bit / 8,
-            bit: (bit % 8) as u32,
-        };
-        match judge(&sample, &region, place, shards) {
+        let toll = Toll::of(&[&region]);
+        match judge(&sample, &toll, &flip(&region.path, bit), shards) {
             Ok(outcome) => report.count(&region.what, outcome),
             Err(what) => {
                 let of = format!("{}, {:?}", region.what, region.cost);
-                report.find(moment, place, &of, &what);
+                report.find(moment, &place(&region.path, bit), &of, &what);
             }
         }
     }
     report
+}
+
+/// The damage to the `bit`th bit of a file.
+fn flip(path: &Path, bit: u64) -> Damage<'_> {
+    Damage::Flipped {
+        path,
+        byte: bit / 8,
+        bit: (bit % 8) as u32,
+    }
+}
+
+/// Where the `bit`th bit of a file is.
+fn place(path: &Path, bit: u64) -> String {
+    format!("bit {} of byte {} of {}", bit % 8, bit / 8, path.display())
 }
 
 /// The bits that are flipped, one by one.
@@ -160,14 +179,10 @@ impl Report {
         *outcomes.entry(outcome).or_default() += 1;
     }
 
-    fn find(&mut self, moment: Moment, bit: Bit<'_>, of: &str, what: &str) {
+    fn find(&mut self, moment: Moment, place: &str, of: &str, what: &str) {
         if self.findings.len() < FINDINGS_MAX {
-            self.findings.push(format!(
-                "{moment:?}, bit {} of byte {} of {} ({of}): {what}",
-                bit.bit,
-                bit.byte,
-                bit.path.display(),
-            ));
+            self.findings
+                .push(format!("{moment:?}, {place} ({of}): {what}"));
         }
     }
 
@@ -182,9 +197,9 @@ impl Report {
         self.findings.extend(other.findings);
     }
 
-    /// How many bits were flipped.
+    /// How many damages there were.
     #[must_use]
-    pub fn flips(&self) -> u64 {
+    pub fn damages(&self) -> u64 {
         self.counts.values().flat_map(BTreeMap::values).sum()
     }
 }
@@ -199,7 +214,7 @@ impl fmt::Display for Report {
                 writeln!(f, "{what:<48} {:<12} {count:>8}", format!("{outcome:?}"))?;
             }
         }
-        write!(f, "{} bits flipped", self.flips())
+        write!(f, "{} damages", self.damages())
     }
 }
 

@@ -11,7 +11,7 @@ use gannet_engine::shard::log::ShardLog;
 use gannet_engine::shard::read::{ReadCursor, ReadError};
 use gannet_engine::shard::slot::{Completion, Outcome as Answer, Slot};
 use gannet_engine::storage::index::SegmentIndex;
-use gannet_engine::storage::layout::JOURNAL_KEPT_SUFFIX;
+use gannet_engine::storage::layout::{FilePlace, JOURNAL_KEPT_SUFFIX};
 use gannet_engine::storage::recovery::Row;
 use gannet_engine::storage::{PartitionKey, StorageError};
 use gannet_wire::batch::{BatchHeader, STAMP_BYTES, verify_stamped};
@@ -19,20 +19,49 @@ use gannet_wire::frame::{Durability, Start};
 use gannet_wire::{Offset, Timestamp};
 
 use super::Outcome;
-use super::regions::{Cost, Region};
 use super::sample::{Answers, PartitionTruth, READ_BYTES, SHARDS, Sample, Truth, home};
+use super::toll::{Toll, join};
 use crate::world::batches::{Shape, checked, make_batch};
 use crate::world::broker::{Broker, Home};
 use crate::world::disk::WorldDisk;
 
 type Log = ShardLog<WorldDisk, SimClock>;
 
-/// A bit of a file.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Bit<'a> {
-    pub(super) path: &'a Path,
-    pub(super) byte: u64,
-    pub(super) bit: u32,
+/// What happens to a file behind the product's back.
+#[derive(Clone, Debug)]
+pub(super) enum Damage<'a> {
+    /// A bit (0 to 7) of a byte is another one.
+    Flipped { path: &'a Path, byte: u64, bit: u32 },
+    /// Other bytes stand there.
+    Overwritten {
+        path: &'a Path,
+        position: u64,
+        contents: Vec<u8>,
+    },
+    /// The sector cannot be read.
+    Unreadable { path: &'a Path, position: u64 },
+}
+
+impl Damage<'_> {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Flipped { path, .. }
+            | Self::Overwritten { path, .. }
+            | Self::Unreadable { path, .. } => path,
+        }
+    }
+
+    fn strike(&self, disk: &SimDisk) {
+        match self {
+            Self::Flipped { path, byte, bit } => disk.flip_bit(path, *byte, *bit),
+            Self::Overwritten {
+                path,
+                position,
+                contents,
+            } => disk.overwrite(path, *position, contents),
+            Self::Unreadable { path, position } => disk.fail_sector(path, *position),
+        }
+    }
 }
 
 /// What a start on a damaged directory led to.
@@ -64,16 +93,16 @@ struct FoundPartition {
     groups: BTreeMap<String, Option<u64>>,
 }
 
-/// Flips bits, starts the broker, looks at everything, goes on, and starts once more. `Err`: what must never happen.
+/// Does the damage, starts the broker, looks at everything, goes on, and starts once more. `Err`: what must never happen.
 pub(super) fn start_on(
     sample: &Sample,
-    bits: &[Bit<'_>],
+    damages: &[Damage<'_>],
     shards: u16,
 ) -> Result<(Ended, SimDisk), String> {
     let executor = SimExecutor::new(SEED);
     let disk = sample.disk.snapshot(&executor);
-    for bit in bits {
-        disk.flip_bit(bit.path, bit.byte, bit.bit);
+    for damage in damages {
+        damage.strike(&disk);
     }
     let home = home(&executor, &disk);
     let lived = catch_unwind(AssertUnwindSafe(|| {
@@ -93,38 +122,44 @@ pub(super) fn start_on(
     }
 }
 
-/// What a region's flipped bit led to, or why that is wrong.
+/// What a damage led to, or why that is wrong.
 pub(super) fn judge(
     sample: &Sample,
-    region: &Region,
-    bit: Bit<'_>,
+    toll: &Toll,
+    damage: &Damage<'_>,
     shards: u16,
 ) -> Result<Outcome, String> {
-    let (ended, disk) = start_on(sample, &[bit], shards)?;
+    let (ended, disk) = start_on(sample, std::slice::from_ref(damage), shards)?;
     let found = match ended {
         Ended::Served(found) => found,
         Ended::Refused(error) => return Err(format!("the start was refused: {error}")),
     };
-    found.matches(&sample.truth, &region.cost)?;
-    Ok(match &region.cost {
-        Cost::Nothing | Cost::Salvage if found.keeps_file => Outcome::Salvaged,
-        Cost::Nothing | Cost::Salvage => Outcome::Whole,
-        Cost::Rebuild => {
-            let bytes = disk.read_file(region.path.as_path());
-            match bytes.is_some_and(|bytes| SegmentIndex::decode(&bytes).is_none()) {
-                true => Outcome::Rebuilt,
-                false => return Err("a damaged index is believed".to_owned()),
-            }
+    found.matches(&sample.truth, toll)?;
+    if toll.rebuilds {
+        let bytes = disk.read_file(damage.path());
+        if bytes.is_some_and(|bytes| {
+            SegmentIndex::decode(&bytes, FilePlace::of(damage.path())).is_some()
+        }) {
+            return Err("a damaged index is believed".to_owned());
         }
-        Cost::Records(..) => Outcome::Fenced,
-        Cost::Group(..) => Outcome::OlderOffset,
-        Cost::Tail { .. } => Outcome::TailCut,
+        return Ok(Outcome::Rebuilt);
+    }
+    Ok(if toll.is_tail {
+        Outcome::TailCut
+    } else if !toll.records.is_empty() {
+        Outcome::Fenced
+    } else if !toll.groups.is_empty() {
+        Outcome::OlderOffset
+    } else if found.keeps_file {
+        Outcome::Salvaged
+    } else {
+        Outcome::Whole
     })
 }
 
 /// What damage to both copies of a record led to.
-pub(super) fn judge_twins(sample: &Sample, bits: [Bit<'_>; 2]) -> Result<Outcome, String> {
-    match start_on(sample, &bits, SHARDS)?.0 {
+pub(super) fn judge_twins(sample: &Sample, flips: [Damage<'_>; 2]) -> Result<Outcome, String> {
+    match start_on(sample, &flips, SHARDS)?.0 {
         Ended::Served(_) => Err("it was served".to_owned()),
         Ended::Refused(error @ StorageError::Damaged { .. }) => {
             let sentence = error.to_string();
@@ -400,54 +435,63 @@ async fn look_up(
 
 impl Found {
     /// Whether everything is there but what the damage had to cost, and that is said.
-    pub(super) fn matches(&self, truth: &Truth, cost: &Cost) -> Result<(), String> {
-        let mut reported = Vec::new();
+    pub(super) fn matches(&self, truth: &Truth, toll: &Toll) -> Result<(), String> {
+        let mut reported = BTreeMap::new();
         for (key, partition) in &truth.partitions {
-            let found = &self.partitions[key];
-            let mut expected = FoundPartition {
-                end: partition.end,
-                ..FoundPartition::default()
-            };
-            for (group, offsets) in &partition.groups {
-                let is_lost = match cost {
-                    Cost::Group(of, lost) => of == key && lost == group,
-                    Cost::Tail { groups, .. } => groups.contains(&(*key, group.clone())),
-                    _ => false,
-                };
-                let offset = offsets.iter().rev().nth(usize::from(is_lost)).copied();
-                expected.groups.insert(group.clone(), offset);
+            let expected = partition.after(*key, toll);
+            let mut found = self.partitions[key].joined();
+            if toll.vanishes {
+                // Above what it ever gave out it may say that anything is lost, and go on behind that.
+                found = found.cut_to(partition.end);
             }
-            match cost {
-                Cost::Records(of, range) if of == key => {
-                    expected.missing.push((range.start, range.end));
-                    expected.fences.push((range.start, range.end));
-                    reported.push((*key, range.start, range.end));
-                }
-                Cost::Tail { ends, .. } => {
-                    expected.end = ends.get(key).copied().unwrap_or(partition.end);
-                }
-                _ => {}
-            }
-            if *found != expected {
+            if found != expected {
                 return Err(format!("{key} has {found:?} and not {expected:?}"));
+            }
+            if !expected.missing.is_empty() {
+                reported.insert(*key, expected.missing);
             }
         }
         if !self.moved {
             let rot = self.rows.contains(&Row::Rot);
-            if rot && self.reported != reported {
+            if rot && self.reported_up_to_the_end_of(truth, toll) != reported {
                 return Err(format!("the start reported {:?}", self.reported));
             }
-            if rot != self.keeps_file {
+            let is_reason = rot || toll.may_keep && self.keeps_file;
+            if is_reason != self.keeps_file {
                 return Err(format!(
                     "rot in the journal is {rot}, and keeping its file {}",
                     self.keeps_file
                 ));
             }
         }
-        if matches!(cost, Cost::Salvage | Cost::Group(..)) && !self.keeps_file {
+        if toll.salvages && !self.keeps_file {
             return Err("the damaged journal file is not kept".to_owned());
         }
         Ok(())
+    }
+
+    /// What the start said that is lost; where anything above the end may be, without that.
+    fn reported_up_to_the_end_of(
+        &self,
+        truth: &Truth,
+        toll: &Toll,
+    ) -> BTreeMap<PartitionKey, Vec<(u64, u64)>> {
+        let mut reported: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (key, from, to) in &self.reported {
+            reported.entry(*key).or_default().push((*from, *to));
+        }
+        for (key, ranges) in &mut reported {
+            join(ranges);
+            if toll.vanishes {
+                let end = truth
+                    .partitions
+                    .get(key)
+                    .map_or(0, |partition| partition.end);
+                cut(ranges, end);
+            }
+        }
+        reported.retain(|_, ranges| !ranges.is_empty());
+        reported
     }
 
     /// What was told once holds at the next start.
@@ -465,6 +509,51 @@ impl Found {
             }
         }
         Ok(())
+    }
+}
+
+impl PartitionTruth {
+    /// What is to be found of it.
+    fn after(&self, key: PartitionKey, toll: &Toll) -> FoundPartition {
+        let lost = toll.records.get(&key).cloned().unwrap_or_default();
+        let mut expected = FoundPartition {
+            end: toll.ends.get(&key).copied().unwrap_or(self.end),
+            missing: lost.clone(),
+            fences: lost,
+            groups: BTreeMap::new(),
+        };
+        for (group, offsets) in &self.groups {
+            let is_lost = toll.groups.contains(&(key, group.clone()));
+            let offset = offsets.iter().rev().nth(usize::from(is_lost)).copied();
+            expected.groups.insert(group.clone(), offset);
+        }
+        expected
+    }
+}
+
+impl FoundPartition {
+    /// The same with ranges that touch as one.
+    fn joined(&self) -> Self {
+        let mut joined = self.clone();
+        join(&mut joined.missing);
+        join(&mut joined.fences);
+        joined
+    }
+
+    /// The same without what is above `end`.
+    fn cut_to(mut self, end: u64) -> Self {
+        cut(&mut self.missing, end);
+        cut(&mut self.fences, end);
+        self.end = self.end.min(end);
+        self
+    }
+}
+
+/// Ranges without what is above `end`.
+fn cut(ranges: &mut Vec<(u64, u64)>, end: u64) {
+    ranges.retain(|(from, _)| *from < end);
+    for (_, to) in ranges {
+        *to = (*to).min(end);
     }
 }
 
