@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use std::ops::Range;
+
 use gannet_wire::batch::verify_stamped;
 
 use super::*;
@@ -166,19 +168,32 @@ impl World {
     }
 
     /// Reads what is damaged from `bytes` on: all is there but the batches that have some of these bytes.
-    fn assert_only_lost(&self, damaged: std::ops::Range<u64>, what: &str) {
-        let is_lost = |(at, batch): &(u64, Vec<u8>)| {
-            *at < damaged.end && damaged.start < at + batch.len() as u64
+    fn assert_only_lost(&self, damaged: Range<u64>, what: &str) {
+        self.assert_lost(&damaged, &(0..0), what);
+    }
+
+    /// The same with batches that have some of the bytes in `perhaps`, which may be there or not.
+    fn assert_lost(&self, damaged: &Range<u64>, perhaps: &Range<u64>, what: &str) {
+        let numbers = |bytes: &Range<u64>| -> Vec<u64> {
+            let has = |(_, (at, batch)): &(u64, &(u64, Vec<u8>))| {
+                *at < bytes.end && bytes.start < at + batch.len() as u64
+            };
+            let numbered = (0u64..).zip(&self.batches).filter(has);
+            numbered.map(|(number, _)| 2 * number).collect()
         };
-        let kept = (0u64..)
-            .zip(&self.batches)
-            .filter(|(_, batch)| !is_lost(batch));
-        let kept: Vec<u64> = kept.map(|(number, _)| 2 * number).collect();
+        let (lost, perhaps) = (numbers(damaged), numbers(perhaps));
         let (bases, fences) = self.read_from(0);
-        assert_eq!(bases, kept, "{what}");
-        let lost: u64 = fences.iter().map(|fence| fence.to.0 - fence.from.0).sum();
-        let expected = 2 * (self.batches.len() - kept.len()) as u64;
-        assert_eq!(lost, expected, "{what}: {fences:?}");
+        let (found, certain): (Vec<u64>, Vec<u64>) =
+            bases.iter().partition(|base| perhaps.contains(base));
+        let kept: Vec<u64> = (0u64..)
+            .zip(&self.batches)
+            .map(|(number, _)| 2 * number)
+            .filter(|base| !lost.contains(base) && !perhaps.contains(base))
+            .collect();
+        assert_eq!(certain, kept, "{what}");
+        let fenced: u64 = fences.iter().map(|fence| fence.to.0 - fence.from.0).sum();
+        let expected = 2 * (self.batches.len() - kept.len() - found.len()) as u64;
+        assert_eq!(fenced, expected, "{what}: {fences:?}");
     }
 }
 
@@ -289,7 +304,7 @@ fn no_sector_that_cannot_be_read_costs_more_than_the_batches_in_it() {
 }
 
 /// From the first to the last byte at `position` that is another one now; `None` when all are the same.
-fn changed(position: u64, before: &[u8], after: &[u8]) -> Option<std::ops::Range<u64>> {
+fn changed(position: u64, before: &[u8], after: &[u8]) -> Option<Range<u64>> {
     let mut differ = (position..)
         .zip(before.iter().zip(after))
         .filter(|(_, (before, after))| before != after)
@@ -338,6 +353,57 @@ fn no_block_that_was_written_for_another_place_costs_more_than_the_batches_in_it
                 };
                 world.assert_only_lost(changed, &format!("the block at {to} is that of {from}"));
                 world.overwrite(to, &block);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_write_that_went_astray_costs_what_it_covers_and_no_more() {
+    // Each batch is a write of its own, but for the last three, which are one.
+    let values = [300, 5_000, 300, 9_000, 300, 2_000, 7_000, 300, 40, 40, 40];
+    let batches: Vec<_> = (0u64..)
+        .zip(values)
+        .map(|(number, value)| (stamped(2, value, 2 * number).to_vec(), number < 8))
+        .collect();
+    for world in [World::of(batches.clone()), World::of(batches).with_index()] {
+        let whole = world.disk.read_file(&path()).unwrap();
+        let file_bytes = whole.len() as u64;
+        let mut writes: Vec<u64> = world
+            .batches
+            .iter()
+            .map(|(at, _)| *at)
+            .filter(|at| at.is_multiple_of(BLOCK_BYTES as u64))
+            .collect();
+        writes.push(file_bytes);
+        for (write, next) in writes.iter().zip(&writes[1..]) {
+            let strayed = &whole[*write as usize..*next as usize];
+            let last = file_bytes - strayed.len() as u64;
+            for to in (FIRST_BATCH_POSITION..=last).step_by(BLOCK_BYTES) {
+                if to == *write {
+                    continue;
+                }
+                let covered = to..to + strayed.len() as u64;
+                world
+                    .disk
+                    .overwrite(&path(), *write, &vec![0; strayed.len()]);
+                world.disk.overwrite(&path(), to, strayed);
+                let what = format!("the write at {write} went to {to}");
+                if to < *write {
+                    // The offsets may tell that it is whole where it is.
+                    world.assert_lost(&covered, &(*write..*next), &what);
+                } else {
+                    // Nothing tells whether it went astray, or what lies between.
+                    world.assert_lost(&(0..0), &(*write..covered.end), &what);
+                }
+                // What was in flight with it may have come later.
+                world
+                    .disk
+                    .overwrite(&path(), *next, &whole[*next as usize..]);
+                let covered = if to < *write { covered } else { 0..0 };
+                let what = format!("{what}, and what is behind it came later");
+                world.assert_lost(&covered, &(*write..*next), &what);
+                world.disk.overwrite(&path(), 0, &whole);
             }
         }
     }

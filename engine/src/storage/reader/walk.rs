@@ -74,7 +74,8 @@ impl<'a, D: Disk> Walk<'a, D> {
         let Some(head) = self.bytes_at(position, LENGTH_BYTES).await? else {
             return Ok(Step::Damage);
         };
-        if frame_at(&head) == Framed::Filler {
+        // A write begins a block and fills its last one up: a block that begins with zeros was never written.
+        if frame_at(&head) == Framed::Filler && !position.is_multiple_of(BLOCK) {
             let end = (position + 1).next_multiple_of(BLOCK);
             // What stands behind the run is not its own.
             let last = end.min(self.run.end);
@@ -100,33 +101,49 @@ impl<'a, D: Disk> Walk<'a, D> {
         reached: Offset,
         points: Option<&RunIndex>,
     ) -> Result<Option<Proven>, StorageError> {
-        if let Some(end) = self.stamped_end(position, reached).await? {
-            // Its length is what was written, so nothing can begin inside it.
-            return self.search(end, reached, points).await;
+        let Some(end) = self.claim(position, reached).await? else {
+            return self.search(position, reached, points).await;
+        };
+        // It has a record at least.
+        let next = Offset(reached.0 + 1);
+        if let Some(batch) = self.batch_at(end, next).await? {
+            return Ok(Some(batch));
         }
-        self.search(position, reached, points).await
+        // IMPORTANT: a header can be that of a block that was written elsewhere, over other batches: only what stands behind it confirms its length.
+        self.search(position, next, points).await
     }
 
-    /// Where the batch at `position` ends, by a header that proves itself, and to be the one that belongs here, although the batch does not.
-    async fn stamped_end(
+    /// Where the batch at `position` claims to end, by a header that proves itself, and to be the one that belongs here, although the batch does not.
+    async fn claim(&mut self, position: u64, reached: Offset) -> Result<Option<u64>, StorageError> {
+        let Some(bytes) = self.bytes_at(position, BATCH_HEADER_BYTES).await? else {
+            return Ok(None);
+        };
+        let is_stamped = verify_stamp_only(&bytes, self.key.topic, self.key.partition).is_ok();
+        let belongs = header_at(&bytes).is_some_and(|header| header.base_offset() == reached);
+        let (Framed::Batch(length) | Framed::Partial(length)) = frame_at(&bytes) else {
+            return Ok(None);
+        };
+        Ok((is_stamped && belongs).then(|| position + aligned_bytes(length) as u64))
+    }
+
+    /// The batch that begins at `position`, or behind the filler there, with `from` or an offset above.
+    async fn batch_at(
         &mut self,
-        position: u64,
-        reached: Offset,
-    ) -> Result<Option<u64>, StorageError> {
-        let Some(header) = self.bytes_at(position, BATCH_HEADER_BYTES).await? else {
-            return Ok(None);
-        };
-        if verify_stamp_only(&header, self.key.topic, self.key.partition).is_err() {
-            return Ok(None);
+        mut position: u64,
+        from: Offset,
+    ) -> Result<Option<Proven>, StorageError> {
+        while position < self.run.end {
+            if let Step::Filler(end) = self.step(position, from).await? {
+                position = end;
+                continue;
+            }
+            let Some(head) = self.bytes_at(position, LENGTH_BYTES).await? else {
+                break;
+            };
+            let batch = self.prove(position, &head).await?;
+            return Ok(batch.filter(|batch| batch.offsets.start >= from));
         }
-        // A block that was written for another place says nothing about what is lost in this one.
-        if header_at(&header).is_none_or(|header| header.base_offset() != reached) {
-            return Ok(None);
-        }
-        let (Framed::Batch(bytes) | Framed::Partial(bytes)) = frame_at(&header) else {
-            return Ok(None);
-        };
-        Ok(Some(position + aligned_bytes(bytes) as u64))
+        Ok(None)
     }
 
     async fn search(
@@ -138,15 +155,35 @@ impl<'a, D: Disk> Walk<'a, D> {
         let Some(mut found) = self.candidate(from, reached, points).await? else {
             return Ok(None);
         };
-        // A damaged batch may hold anything, bytes that look like a batch as well: whoever sent it could have seen some. What comes behind
-        // gives it away, unless it keeps to the offsets of the damaged one.
-        while let Some(behind) = self.candidate(found.end(), reached, points).await? {
-            if behind.offsets.start >= found.offsets.end {
-                break;
+        // A damaged batch may hold anything, bytes that look like a batch as well: whoever sent it could have seen some. And a whole write may have gone
+        // astray, with batches that belong further behind. Offsets that go back behind it give either away, unless they keep to those of the damaged one. Where what was lost here lies further behind,
+        // over batches that were whole, those before it are given up: nothing tells the two apart.
+        while let Some((end, next)) = self.end_of_chain(&found).await? {
+            match self.candidate(end, reached, points).await? {
+                Some(behind) if behind.offsets.start < next => found = behind,
+                _ => break,
             }
-            found = behind;
         }
         Ok(Some(found))
+    }
+
+    /// Where what goes on from a batch without a gap ends, and at which offset; `None` when that is further than a write reaches.
+    async fn end_of_chain(
+        &mut self,
+        first: &Proven,
+    ) -> Result<Option<(u64, Offset)>, StorageError> {
+        let (mut end, mut next) = (first.end(), first.offsets.end);
+        while end < self.run.end {
+            if end - first.position >= CHAIN_BYTES_MAX {
+                return Ok(None);
+            }
+            match self.step(end, next).await? {
+                Step::Batch(batch) => (end, next) = (batch.end(), batch.offsets.end),
+                Step::Filler(behind) => end = behind,
+                Step::Damage => break,
+            }
+        }
+        Ok(Some((end, next)))
     }
 
     /// The first place from `from` on where something proves itself to be a batch of this run.
@@ -271,5 +308,7 @@ fn offset_in(start: u64, position: u64) -> usize {
 }
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
+/// More than a write to a segment has, but for a batch that is as large itself.
+const CHAIN_BYTES_MAX: u64 = 8 << 20;
 /// What says how long a batch is.
 const LENGTH_BYTES: usize = 4;
