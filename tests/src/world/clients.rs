@@ -472,10 +472,8 @@ impl Client {
             .committed
             .fetch(group)
             .map(|found| (found.metadata.parse().unwrap_or(usize::MAX), found.offset));
-        self.shared
-            .model
-            .borrow_mut()
-            .commit_found(key, group, found);
+        let mut model = self.shared.model.borrow_mut();
+        model.commit_found(key, group, found);
     }
 
     // The administrator

@@ -42,7 +42,7 @@ impl World {
         let disk = SimDisk::new(&executor);
         let mut random = executor.fork_random();
         let config = draw_limits(&mut random);
-        let shared = Shared::new(executor.clock(), traced);
+        let shared = Shared::new(executor.clock(), disk.clone(), traced);
         shared.note(|| format!("{config:?}"));
         let slow = random.chance(1, 4);
         if slow {

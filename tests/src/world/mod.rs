@@ -13,6 +13,7 @@ pub(crate) mod batches;
 pub(crate) mod broker;
 mod check;
 mod clients;
+mod damages;
 pub(crate) mod disk;
 mod faults;
 mod life;

@@ -6,12 +6,14 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use gannet_engine::io::sim::SimDisk;
 use gannet_engine::storage::PartitionKey;
 use gannet_wire::batch::{STAMP_BYTES, verify_stamped};
 use gannet_wire::frame::TopicSettings;
 use gannet_wire::{Offset, PartitionIndex, TopicId};
 
 use super::append_clock::AppendClockBounds;
+use super::damages::Hit;
 
 /// A batch as a client sent it, once or several times.
 pub(super) struct Attempt {
@@ -91,6 +93,8 @@ pub(super) struct Model {
     next_attempt: u64,
     /// Bytes on the disk were changed behind the broker's back: ranges may be fenced.
     pub(super) rot: bool,
+    /// It knows where: no other records may be fenced, and no other group's offset be gone.
+    disk: Option<SimDisk>,
     pub(super) append_clock: AppendClockBounds,
     violation: Option<String>,
     pub(super) acked_batches: u64,
@@ -260,8 +264,57 @@ impl Model {
             })
     }
 
-    /// Offsets that cannot be read: only rot may do that.
+    /// Of a broker on that disk.
+    pub(super) fn on(disk: SimDisk) -> Self {
+        Self {
+            disk: Some(disk),
+            ..Self::default()
+        }
+    }
+
+    /// All that damage to the disk may have taken.
+    fn hit(&self) -> Hit {
+        let keys: Vec<PartitionKey> = self.partitions.keys().copied().collect();
+        let mut all = Hit::default();
+        if let Some(disk) = &self.disk {
+            for damage in disk.damages() {
+                all.add(&damage, disk.read_file(&damage.path).as_deref(), &keys);
+            }
+        }
+        all
+    }
+
+    /// Whether rot may have taken what a group committed.
+    fn is_hit(&self, key: PartitionKey, group: &str) -> bool {
+        let hit = || self.hit().groups.into_iter();
+        self.rot && hit().any(|(of, hit)| of == key && hit == group)
+    }
+
+    /// Offsets that cannot be read: only rot may do that, and only to what it has hit.
     pub(super) fn fenced(&mut self, key: PartitionKey, from: u64, to: u64) {
+        let fenced: Vec<(u64, u64)> = self.partitions.get(&key).map_or(vec![], |partition| {
+            let below = partition.log.range(..to).rev();
+            below
+                .map(|(base, placed)| (*base, placed.next_offset))
+                .take_while(|(_, next)| *next > from)
+                // What nobody was told of may go in a crash besides.
+                .filter(|(base, _)| *base < partition.durable_end)
+                .collect()
+        });
+        let spared = (!fenced.is_empty() && self.rot)
+            .then(|| self.hit())
+            .and_then(|hit| {
+                let is_hit = |base: u64| {
+                    let mut records = hit.records.iter();
+                    records.any(|(of, offsets)| *of == key && offsets.contains(&base))
+                };
+                fenced.into_iter().find(|(base, _)| !is_hit(*base))
+            });
+        if let Some((base, next)) = spared {
+            self.violate(format!(
+                "offsets {from} to {to} of {key} are fenced, and nothing of the batch at {base}..{next} was changed on the disk"
+            ));
+        }
         if !self.rot {
             self.violate(format!(
                 "offsets {from} to {to} of {key} are fenced, and nothing on the disk was changed"
@@ -396,12 +449,11 @@ impl Model {
         group: &str,
         found: Option<(usize, Offset)>,
     ) {
-        let rot = self.rot;
-        let Some(known) = self
-            .partitions
-            .get_mut(&key)
-            .and_then(|partition| partition.groups.get_mut(group))
-        else {
+        let known = |model: &Self| {
+            let partition = model.partitions.get(&key);
+            partition.and_then(|partition| Some(partition.groups.get(group)?.floor))
+        };
+        let Some(floor) = known(self) else {
             if let Some(found) = found {
                 self.violate(format!(
                     "{key} has {found:?} of group {group}, which never committed"
@@ -410,13 +462,17 @@ impl Model {
             return;
         };
         let number = found.map_or(0, |(number, _)| number);
-        let floor = known.floor;
-        if number < floor && !rot {
+        if number < floor && !self.is_hit(key, group) {
             self.violate(format!(
                 "group {group} of {key} finds commit {number} after commit {floor} was acknowledged or seen"
             ));
             return;
         }
+        let known = self
+            .partitions
+            .get_mut(&key)
+            .and_then(|partition| partition.groups.get_mut(group));
+        let Some(known) = known else { return };
         known.floor = number;
         if let Some((number, offset)) = found
             && number

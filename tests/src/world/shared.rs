@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use gannet_engine::io::Clock;
-use gannet_engine::io::sim::SimClock;
+use gannet_engine::io::sim::{SimClock, SimDisk};
 use gannet_engine::shard::slot::{Completion, CompletionSink, Outcome};
 use gannet_engine::storage::PartitionKey;
 use gannet_wire::batch::ProducerStamp;
@@ -89,9 +89,9 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(clock: SimClock, traced: bool) -> Rc<Self> {
+    pub(super) fn new(clock: SimClock, disk: SimDisk, traced: bool) -> Rc<Self> {
         Rc::new(Self {
-            model: RefCell::default(),
+            model: RefCell::new(Model::on(disk)),
             producers: RefCell::default(),
             waiting: RefCell::default(),
             next_token: Cell::new(0),

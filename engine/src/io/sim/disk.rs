@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
@@ -10,7 +11,9 @@ use std::time::Duration;
 
 use super::fault::OpKind;
 use super::medium::{BLOCK, Inode, Medium};
-use super::{CrashPolicy, Fault, FaultCounts, FaultKind, OpCounts, Random, SimClock, SimExecutor};
+use super::{
+    CrashPolicy, Damage, Fault, FaultCounts, FaultKind, OpCounts, Random, SimClock, SimExecutor,
+};
 use crate::io::{BLOCK_BYTES, DirEntry, Disk, DiskBuffer, DiskBufferMut, DiskFile, OpenMode};
 
 /// A disk in memory that loses, tears and lies as the [module](super) says. Clones are the same disk.
@@ -43,6 +46,7 @@ struct State {
     faults: Vec<Fault>,
     counts: OpCounts,
     struck: FaultCounts,
+    damages: Vec<Damage>,
     latency: (Duration, Duration),
     lying: bool,
 }
@@ -69,6 +73,7 @@ impl SimDisk {
                 faults: Vec::new(),
                 counts: OpCounts::default(),
                 struck: FaultCounts::default(),
+                damages: Vec::new(),
                 latency: (Duration::from_micros(20), Duration::from_micros(400)),
                 lying: false,
             },
@@ -88,6 +93,7 @@ impl SimDisk {
                 faults: Vec::new(),
                 counts: OpCounts::default(),
                 struck: FaultCounts::default(),
+                damages: Vec::new(),
                 latency: state.latency,
                 lying: state.lying,
             },
@@ -145,13 +151,19 @@ impl SimDisk {
         self.world.state.borrow().struck
     }
 
+    /// The damage that was done so far and that nobody was told of: lost and misdirected writes, flipped bits, sectors that cannot be read any more.
+    #[must_use]
+    pub fn damages(&self) -> Vec<Damage> {
+        self.world.state.borrow().damages.clone()
+    }
+
     /// Operations that were submitted and have not completed.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.world.in_flight.borrow().len()
     }
 
-    /// The contents of a file as a read sees them; `None` when there is no such file.
+    /// The contents of a file as a read sees them; `None` when there is no such file, or a part of it cannot be read.
     #[must_use]
     pub fn read_file(&self, path: &Path) -> Option<Vec<u8>> {
         let medium = &self.world.state.borrow().medium;
@@ -223,6 +235,11 @@ impl SimDisk {
     /// # Panics
     /// When the file is not there or too short.
     pub fn flip_bit(&self, path: &Path, position: u64, bit: u32) {
+        let inode = self.expect_file(path);
+        self.world
+            .state
+            .borrow_mut()
+            .note_damage(path, inode, position..position + 1, &[]);
         self.change(path, position, 1, |byte| *byte ^= 1 << bit);
         self.world.state.borrow_mut().struck.flipped_bits += 1;
     }
@@ -234,6 +251,9 @@ impl SimDisk {
     pub fn fail_sector(&self, path: &Path, position: u64) {
         let inode = self.expect_file(path);
         let state = &mut *self.world.state.borrow_mut();
+        // Nothing smaller than a block can be asked for.
+        let block = position / BLOCK * BLOCK;
+        state.note_damage(path, inode, block..block + BLOCK, &[]);
         state.medium.fail_sector(inode, position);
         state.struck.failed_sectors += 1;
     }
@@ -452,9 +472,20 @@ impl DiskFile for SimFile {
             state.counts.written_bytes += bytes;
         }
         let (inode, buffer) = (self.inode, buffer.clone());
+        let strays = matches!(
+            fault,
+            Some(FaultKind::LostWrite | FaultKind::MisdirectedWrite { .. })
+        );
+        let path = strays.then(|| self.path.clone());
         let durable = self.mode == OpenMode::WriteDurable;
         self.world
             .submit(move |state, ending| {
+                if let Some(path) = path {
+                    state.note_damage(&path, inode, position..position + bytes, &buffer);
+                    if let Some(FaultKind::MisdirectedWrite { to_position }) = fault {
+                        state.note_damage(&path, inode, to_position..to_position + bytes, &[]);
+                    }
+                }
                 let State { medium, random, .. } = state;
                 let position = match fault {
                     Some(FaultKind::LostWrite) => return Ok(()),
@@ -668,6 +699,21 @@ impl World {
 }
 
 impl State {
+    /// A stretch is about to be another one than `written`, or than it is if that is empty.
+    fn note_damage(&mut self, path: &Path, inode: Inode, bytes: Range<u64>, written: &[u8]) {
+        let mut meant = self.medium.contents(inode);
+        let start = bytes.start as usize;
+        if meant.len() < start + written.len() {
+            meant.resize(start + written.len(), 0);
+        }
+        meant[start..start + written.len()].copy_from_slice(written);
+        self.damages.push(Damage {
+            path: path.to_owned(),
+            bytes,
+            meant,
+        });
+    }
+
     /// Whether a change of names or lengths happens: always when completed, perhaps when cut.
     fn happens(&mut self, ending: Ending) -> bool {
         match ending {

@@ -1,7 +1,7 @@
 //! What a test may ask the simulated disk to do wrong.
 
-use std::ops::AddAssign;
-use std::path::Path;
+use std::ops::{AddAssign, Range};
+use std::path::{Path, PathBuf};
 
 /// What survives when [`SimDisk::crash`](super::SimDisk::crash) takes the power away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +51,17 @@ pub enum FaultKind {
     },
     /// Reserving space fails with ENOSPC.
     Allocate,
+}
+
+/// A stretch of a file that is not what it should be, of which nobody was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The file.
+    pub path: PathBuf,
+    /// The stretch.
+    pub bytes: Range<u64>,
+    /// What all of the file should have held in that moment.
+    pub meant: Vec<u8>,
 }
 
 /// How many operations of each kind completed, failed ones included.

@@ -213,6 +213,16 @@ impl Medium {
         self.file(inode).map_or(0, |file| file.bytes)
     }
 
+    /// All of a file, unreadable sectors included.
+    pub(super) fn contents(&self, inode: Inode) -> Vec<u8> {
+        let Some(file) = self.file(inode) else {
+            return Vec::new();
+        };
+        let mut contents = vec![0; file.bytes as usize];
+        file.copy_to(0, &mut contents);
+        contents
+    }
+
     pub(super) fn read(&self, inode: Inode, position: u64, out: &mut [u8]) -> io::Result<usize> {
         let Some(file) = self.file(inode) else {
             return Ok(0);
@@ -223,18 +233,7 @@ impl Medium {
         if !sectors.is_empty() && file.bad_sectors.range(sectors).next().is_some() {
             return Err(io::Error::from_raw_os_error(libc::EIO));
         }
-        let out = &mut out[..bytes as usize];
-        out.fill(0);
-        let (mut at, end) = (position, position + bytes);
-        while at < end {
-            let within = (at % BLOCK) as usize;
-            let count = (BLOCK_BYTES - within).min((end - at) as usize);
-            if let Some(block) = file.blocks.get(&(at / BLOCK)) {
-                let start = (at - position) as usize;
-                out[start..start + count].copy_from_slice(&block.live[within..within + count]);
-            }
-            at += count as u64;
-        }
+        file.copy_to(position, &mut out[..bytes as usize]);
         Ok(bytes as usize)
     }
 
@@ -656,6 +655,21 @@ impl Dir {
 }
 
 impl File {
+    /// Copies what is there now from `position` on; zeros where nothing was written.
+    fn copy_to(&self, position: u64, out: &mut [u8]) {
+        out.fill(0);
+        let (mut at, end) = (position, position + out.len() as u64);
+        while at < end {
+            let within = (at % BLOCK) as usize;
+            let count = (BLOCK_BYTES - within).min((end - at) as usize);
+            if let Some(block) = self.blocks.get(&(at / BLOCK)) {
+                let start = (at - position) as usize;
+                out[start..start + count].copy_from_slice(&block.live[within..within + count]);
+            }
+            at += count as u64;
+        }
+    }
+
     fn crash(&mut self, survival: &mut Survival<'_>) {
         let bytes = if self.bytes > self.bytes_durable && survival.survives() {
             if survival.partly() {

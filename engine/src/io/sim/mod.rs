@@ -44,5 +44,5 @@ mod tests;
 
 pub use disk::{SimDisk, SimFile};
 pub use executor::{SimClock, SimExecutor, SimSpawn, Stopped};
-pub use fault::{CrashPolicy, Fault, FaultCounts, FaultKind, OpCounts};
+pub use fault::{CrashPolicy, Damage, Fault, FaultCounts, FaultKind, OpCounts};
 pub use random::Random;
