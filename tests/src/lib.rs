@@ -2,6 +2,7 @@
 
 pub mod bits;
 mod command;
+mod commit;
 mod contents;
 pub mod load;
 mod loop_disk;
@@ -14,6 +15,7 @@ mod server;
 pub mod world;
 
 pub use command::RunningCommand;
+pub use commit::commit;
 pub use contents::{Contents, connect, numbers, publish_numbers, read_all, read_kept};
 pub use loop_disk::LoopDisk;
 pub use machine::{TestUser, another_real_disk, as_root, real_text_file, skipped, skipped_peer};

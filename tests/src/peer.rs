@@ -244,6 +244,15 @@ impl RawPeer {
         self.received.extend_from_slice(&byte);
     }
 
+    /// Ends the connection by a reset, as a peer whose process crashed.
+    ///
+    /// # Panics
+    /// When the socket cannot be set up.
+    pub fn reset(self) {
+        rustix::net::sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO))
+            .expect("a socket can be set up");
+    }
+
     /// What the server says before it closes the connection: an error, if anything.
     ///
     /// # Panics

@@ -7,11 +7,15 @@ use std::time::Duration;
 
 use gannet_tests::load::{Load, LoadPlan};
 use gannet_tests::{
-    Contents, Server, client, connect, data_dir, numbers, publish_numbers, read_all, real_text_file,
+    Contents, RawPeer, Server, client, connect, data_dir, numbers, publish_numbers, read_all,
+    real_text_file,
 };
+use gannet_wire::batch::{BatchBuilder, Compression, ProducerStamp};
 use gannet_wire::client::{ConsumerConfig, Partitions, ProducerConfig};
-use gannet_wire::frame::{Durability, Start, TopicSettings};
-use gannet_wire::{Offset, PartitionIndex};
+use gannet_wire::frame::{Durability, Message, Publish, Start, TopicSettings};
+use gannet_wire::{
+    ErrorCode, Offset, PartitionIndex, ProducerEpoch, ProducerId, Sequence, Timestamp, TopicId,
+};
 
 #[test]
 fn a_real_file_comes_back_byte_for_byte_across_kill_9() {
@@ -350,5 +354,61 @@ fn producers_and_consumers_outlive_the_shard_they_were_connected_to() {
     let expected: Vec<u64> = (0..200).collect();
     for partition in 0..PARTITIONS {
         assert!(numbers(&found, partition) == expected, "in {partition}");
+    }
+}
+
+#[test]
+fn an_older_epoch_of_a_producer_is_fenced_and_stays_so_across_a_kill() {
+    let dir = data_dir();
+    let server = Server::start(dir.path(), 1);
+    let topic = connect(server.address())
+        .create_topic("fenced", 1, &TopicSettings::default())
+        .expect("new")
+        .topic;
+    let mut peer = RawPeer::greeted(server.address());
+    let id = match peer.ask(&Message::ProducerInit) {
+        Some(Message::ProducerReply(reply)) => reply.producer,
+        other => panic!("{other:?}"),
+    };
+    let publish = |epoch, sequence| one_record(topic, id, epoch, sequence);
+    assert_eq!(stored_at(&mut peer, &publish(0, 0)), Offset(0));
+    // Another process with the same id takes over.
+    assert_eq!(stored_at(&mut peer, &publish(1, 0)), Offset(1));
+    let refusal = peer.refusal(&publish(0, 1));
+    assert_eq!(refusal.code, ErrorCode::ProducerFenced, "{refusal}");
+    server.kill();
+    let server = Server::start(dir.path(), 1);
+    let mut peer = RawPeer::greeted(server.address());
+    let refusal = peer.refusal(&publish(0, 1));
+    assert_eq!(refusal.code, ErrorCode::ProducerFenced, "{refusal}");
+    // Sent again, as it is by whoever had no answer before the kill.
+    assert_eq!(stored_at(&mut peer, &publish(1, 0)), Offset(1));
+    assert_eq!(stored_at(&mut peer, &publish(1, 1)), Offset(2));
+    assert_eq!(read_all(&connect(server.address()), "fenced").len(), 3);
+}
+
+fn one_record(topic: TopicId, id: ProducerId, epoch: u32, sequence: u32) -> Message {
+    let stamp = ProducerStamp {
+        id,
+        epoch: ProducerEpoch(epoch),
+        base_sequence: Sequence(sequence),
+    };
+    let mut builder = BatchBuilder::new(Default::default());
+    builder
+        .push(Timestamp(1), None, Some(b"value"), &[])
+        .expect("it fits");
+    Message::Publish(Publish {
+        topic,
+        partition: PartitionIndex(0),
+        durability: None,
+        batch: builder.build(Compression::None, Some(stamp)),
+    })
+}
+
+/// Publishes, and returns the offset that is acknowledged.
+fn stored_at(peer: &mut RawPeer, publish: &Message) -> Offset {
+    match peer.ask(publish) {
+        Some(Message::PublishAcks(acks)) if acks.len() == 1 => acks[0].base_offset,
+        other => panic!("{other:?}"),
     }
 }

@@ -1,6 +1,6 @@
 //! What is acknowledged as durable survives that the power is taken away; what is only accepted does not, which shows that these tests can fail.
 
-use gannet_tests::ordeal::Cuts;
+use gannet_tests::ordeal::{ClerkTotals, Cuts};
 use gannet_tests::{LoopDisk, RawPeer, Server, connect};
 use gannet_wire::batch::{BatchBuilder, Compression};
 use gannet_wire::frame::{
@@ -8,6 +8,7 @@ use gannet_wire::frame::{
 };
 use gannet_wire::{ErrorCode, Offset, PartitionIndex, Timestamp, TopicId};
 
+/// A group's offsets and the making and deleting of topics, which are durable whatever the records are, are judged along with them.
 #[test]
 fn no_durable_record_is_lost_doubled_or_reordered_when_the_power_is_cut_under_load() {
     let cuts = Cuts {
@@ -20,6 +21,12 @@ fn no_durable_record_is_lost_doubled_or_reordered_when_the_power_is_cut_under_lo
     };
     assert_eq!(report.lost, 0);
     assert!(report.delivered > 0, "{report:?}");
+    let ClerkTotals {
+        offsets,
+        created,
+        deleted,
+    } = report.clerk;
+    assert!(offsets > 0 && created > 0 && deleted > 0, "{report:?}");
 }
 
 #[test]

@@ -2,9 +2,11 @@
 
 use std::hash::{BuildHasher, Hasher};
 use std::io::Write;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use gannet_engine::io::sim::FaultCounts;
+use gannet_tests::prints;
 use gannet_tests::world::{Canary, Faults, Finding, Run, Summary};
 
 /// Runs the first seeds of a kind of faults, and says what they did together.
@@ -164,6 +166,39 @@ fn names_that_are_not_synced_are_found() {
 #[test]
 fn a_failed_sync_of_a_segment_that_is_tried_again_is_found() {
     finds(Canary::SegmentSyncRetried, Faults::Errors, 100);
+}
+
+#[test]
+fn the_program_says_its_commit_at_its_start_and_with_a_finding() {
+    let runs = [
+        &["--seeds", "20", "--canary", "ack", "--faults", "none"][..],
+        &[
+            "--seeds",
+            "5",
+            "--canary",
+            "ack",
+            "--faults",
+            "none",
+            "--keep-going",
+        ],
+    ];
+    for arguments in runs {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gannet-sim"));
+        command.args(arguments);
+        let said = prints(command).stdout;
+        let said = String::from_utf8(said).expect("it prints text");
+        let mut lines = said.lines();
+        let first = lines.next().unwrap_or_default();
+        let (made_from, _) = first
+            .split_once(", from seed 0")
+            .expect("it names its first seed");
+        assert!(
+            made_from.starts_with("Gannet ") && made_from.contains("commit"),
+            "{first}"
+        );
+        let found = lines.filter(|line| line.contains(made_from)).count();
+        assert!(found > 0, "{said}");
+    }
 }
 
 /// Seeds that nobody ran before, for a third of a minute. What they find is told and does not fail the run: it is not the doing of whoever runs this.

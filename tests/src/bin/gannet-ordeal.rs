@@ -13,7 +13,7 @@ const SKIPPED: u8 = 3;
 /// Long enough for a broker to be as fast as it gets.
 const SATURATED: Duration = Duration::from_secs(10);
 
-/// Takes real brokers down under load, again and again, and checks every record that their clients sent, were told of, and were given. Ends with the first thing that
+/// Takes real brokers down under load, again and again, and checks every record that their clients sent, were told of, and were given, and after power cuts groups' offsets and topics too. Ends with the first thing that
 /// is wrong: by a panic that says what, and with which seed.
 #[derive(Parser)]
 #[command(name = "gannet-ordeal", version)]
@@ -119,13 +119,16 @@ fn cut_power(
     };
     writeln!(
         out,
-        "{} cuts under load and {} while starting: {} records acknowledged, {} delivered; {} lost, by {} of the cuts",
+        "{} cuts under load and {} while starting: {} records acknowledged, {} delivered; {} lost, by {} of the cuts; {} offsets committed, {} topics created and {} deleted, none of it lost",
         report.cuts,
         report.cuts_at_start,
         report.acked,
         report.delivered,
         report.lost,
-        report.cuts_with_loss
+        report.cuts_with_loss,
+        report.clerk.offsets,
+        report.clerk.created,
+        report.clerk.deleted
     )?;
     if durability == Durability::Accepted && report.lost == 0 {
         writeln!(

@@ -5,11 +5,12 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use gannet_tests::bits::{Moment, Strides, sweep, sweep_sectors, sweep_twins};
+use gannet_tests::commit;
 use gannet_tests::world::{Canary, Faults, Run, Summary};
 
 const USAGE: &str = "gannet-sim [--from SEED] [--seeds N | --minutes M] [--faults none|errors|full|rot|lies] [--canary ack|segment|names|retry] [--keep-going]
 
-Runs one seed after the other. The first that shows a bug ends it, with the steps that lead there; the same seed and program show it again.
+Runs one seed after the other. The first that shows a bug ends it, with the steps that lead there; the same seed and commit show it again.
 Without --faults each kind has its turn; --canary switches a bug on that has to be found. In the end it tells how often each kind of fault struck.
 
 gannet-sim bits [--vital N] [--last N] [--body N] [--filler N] [--sectors N] [--shards N] [--threads N]
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
 
 fn flip_bits(options: &BitOptions, out: &mut impl Write) -> std::io::Result<bool> {
     let mut findings = 0;
+    writeln!(out, "{}", made_from())?;
     for moment in Moment::ALL {
         let began = Instant::now();
         let mut report = sweep(moment, options.strides, options.shards, options.threads);
@@ -115,8 +117,8 @@ fn run(options: &Options, out: &mut impl Write) -> std::io::Result<bool> {
     let began = Instant::now();
     let (mut seeds, mut findings) = (0u64, 0u64);
     let mut all = Summary::default();
-    let version = env!("CARGO_PKG_VERSION");
-    writeln!(out, "Gannet {version}, from seed {}", options.from)?;
+    let made_from = made_from();
+    writeln!(out, "{made_from}, from seed {}", options.from)?;
     for seed in options.from..options.from.saturating_add(options.seeds) {
         if options.until.is_some_and(|until| Instant::now() >= until) {
             break;
@@ -131,10 +133,15 @@ fn run(options: &Options, out: &mut impl Write) -> std::io::Result<bool> {
             Ok(summary) => all += summary,
             Err(finding) if options.keep_going => {
                 findings += 1;
-                writeln!(out, "seed {seed} ({:?}): {}", run.faults, finding.what)?;
+                let Run { faults, .. } = run;
+                writeln!(
+                    out,
+                    "{made_from}, seed {seed} ({faults:?}): {}",
+                    finding.what
+                )?;
             }
             Err(finding) => {
-                writeln!(out, "{finding}")?;
+                writeln!(out, "{finding}\n{made_from}")?;
                 return Ok(false);
             }
         }
@@ -150,10 +157,15 @@ fn run(options: &Options, out: &mut impl Write) -> std::io::Result<bool> {
     }
     writeln!(
         out,
-        "Gannet {version}: {seeds} seeds, {findings} findings in {:?}\n{all}",
+        "{made_from}: {seeds} seeds, {findings} findings in {:?}\n{all}",
         began.elapsed()
     )?;
     Ok(findings == 0)
+}
+
+/// The version and the commit.
+fn made_from() -> String {
+    format!("Gannet {}, {}", env!("CARGO_PKG_VERSION"), commit())
 }
 
 fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use gannet_engine::io::sim::Random;
 use gannet_wire::frame::Durability;
 
+use super::clerk::{Clerk, ClerkTotals};
 use super::trial::Trial;
 use crate::loop_disk::LoopDisk;
 use crate::program::wait;
@@ -65,6 +66,8 @@ pub struct CutsReport {
     pub lost: u64,
     /// Cuts that took some.
     pub cuts_with_loss: u32,
+    /// What else was acknowledged, and is always durable.
+    pub clerk: ClerkTotals,
 }
 
 impl Cuts {
@@ -80,7 +83,9 @@ impl Cuts {
         let mut server = Server::run(disk.serve(&SETTINGS));
         let address = server.address();
         let mut trial = Trial::start(address, self.durability, self.seed);
+        let mut clerk = Clerk::new(address, self.seed);
         for cut in 1..=self.cuts {
+            let clerk_at_work = clerk.work();
             trial.load().until_acked(RECORDS_A_LIFE);
             std::thread::sleep(moment(&mut random, LIFE_MAX));
             if !disk.cut_power(server.pid()) {
@@ -88,6 +93,7 @@ impl Cuts {
             }
             assert_ended_by_the_cut(&mut server);
             disk.until_unmounted();
+            clerk = clerk_at_work.ended();
             let history = trial.load().history();
             if random.chance(1, CUTS_AT_START) {
                 report.cuts_at_start += 1;
@@ -96,10 +102,13 @@ impl Cuts {
                 }
             }
             server = Server::run(serve_at(&disk, address));
-            let lost = trial.judge(&history, &format!("seed {}, cut {cut}", self.seed));
+            let what = format!("seed {}, cut {cut}", self.seed);
+            clerk.judge(&what);
+            let lost = trial.judge(&history, &what);
             report.cuts = cut;
             report.cuts_with_loss += u32::from(lost > 0);
             report.lost += lost;
+            report.clerk = clerk.totals();
             progress(&report);
         }
         let totals = trial.finish();
