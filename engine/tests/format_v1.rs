@@ -642,6 +642,23 @@ fn a_log_that_names_itself_is_read_where_it_belongs_and_nowhere_else() {
             (2, &RECORDS.map(<[u8]>::to_vec)[..])
         );
     }
+    let catalogue = Path::new("/data/catalogue");
+    executor.block_on(async {
+        let log = RecordLog::start(&written, catalogue, CATALOGUE_NAME, 2, RECORDS[0]);
+        let mut log = log.await.unwrap();
+        log.append(RECORDS[1]).await.unwrap();
+    });
+    let of_catalogue = fixture("topics-named-2.a", || {
+        written.read_file(&catalogue.join("topics-2.a")).unwrap()
+    });
+    assert_eq!(
+        Some(of_catalogue),
+        written.read_file(&catalogue.join("topics-2.a"))
+    );
+    assert_eq!(
+        Some(&file),
+        written.read_file(&home.join("checkpoint-2.a")).as_ref()
+    );
     for (dir, name) in [
         ("/data/layout-3/shard-0", CHECKPOINT_NAME),
         ("/data/layout-2/shard-1", CHECKPOINT_NAME),

@@ -36,6 +36,8 @@ impl Scene {
         }
         command.env("GANNET_LISTEN", format!("{}:0", Cable::BROKER));
         let server = Server::run(cable.at_broker(&command));
+        // Before anybody has come: of who has left, some may be open for a moment.
+        let sockets = server.open_sockets();
         let topic = cable.as_neighbour(|| {
             let client = connect(server.address());
             client
@@ -45,7 +47,6 @@ impl Scene {
             publish_numbers(&client, "aside", 0..100);
             topic.expect("new").topic
         });
-        let sockets = server.open_sockets();
         Some(Self {
             cable,
             server,

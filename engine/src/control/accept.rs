@@ -27,6 +27,8 @@ const HANDSHAKES_MAX: usize = 1_024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Whoever has said nothing for so long makes room where there is none. A client's Hello comes within its round trip.
 const SILENT_MIN: Duration = Duration::from_millis(100);
+/// The longest pause between looks at a Hello of which a part has come: well below [`SILENT_MIN`].
+const PEEK_PAUSE_MAX: Duration = Duration::from_millis(10);
 /// Where the shard stands in a Hello frame: behind the frame's header, magic, two versions and the features.
 const HELLO_SHARD_AT: usize = 32;
 const HELLO_PEEK_BYTES: usize = HELLO_SHARD_AT + 2;
@@ -118,16 +120,21 @@ struct TurnedAway {
 
 impl TurnedAway {
     fn say(&mut self, peer: SocketAddr, what: &str) {
+        if let Some(connections) = self.count() {
+            tracing::warn!(%peer, connections, "{what}");
+        }
+    }
+
+    /// One more; how many since it was said, where it is time to say it.
+    fn count(&mut self) -> Option<u64> {
         self.since += 1;
         let now = tokio::time::Instant::now();
-        if self
-            .said_at
-            .is_none_or(|said| now.duration_since(said) >= HELLO_PATIENCE)
-        {
-            tracing::warn!(%peer, connections = self.since, "{what}");
-            self.said_at = Some(now);
-            self.since = 0;
+        let is_due = |said: tokio::time::Instant| now.duration_since(said) >= HELLO_PATIENCE;
+        if !self.said_at.is_none_or(is_due) {
+            return None;
         }
+        self.said_at = Some(now);
+        Some(std::mem::take(&mut self.since))
     }
 }
 
@@ -199,7 +206,7 @@ async fn accept_from(
         connections_max,
         connections: Arc::default(),
         handshakes: Handshakes::default(),
-        starved: false,
+        starved: TurnedAway::default(),
         silent: TurnedAway::default(),
         refused: TurnedAway::default(),
     };
@@ -242,8 +249,8 @@ struct Acceptor<'a, P> {
     connections_max: usize,
     connections: Arc<AtomicUsize>,
     handshakes: Handshakes,
-    /// The last accept failed, and that was said.
-    starved: bool,
+    /// Accepts that failed.
+    starved: TurnedAway,
     silent: TurnedAway,
     refused: TurnedAway,
 }
@@ -254,7 +261,6 @@ impl<P: Port> Acceptor<'_, P> {
         loop {
             match next(self.port).await {
                 Ok((stream, peer)) => {
-                    self.starved = false;
                     self.connections.fetch_add(1, Ordering::Relaxed);
                     let ticket = ConnectionTicket(self.connections.clone());
                     if self.make_room(peer).await {
@@ -288,8 +294,8 @@ impl<P: Port> Acceptor<'_, P> {
     }
 
     async fn recover_from(&mut self, error: &io::Error) {
-        if !std::mem::replace(&mut self.starved, true) {
-            tracing::error!(%error, "a connection cannot be accepted yet. If descriptors are short, raise the limit (ulimit -n): until then connections that say nothing are closed for new ones");
+        if let Some(attempts) = self.starved.count() {
+            tracing::error!(%error, attempts, "a connection cannot be accepted yet. If descriptors are short, raise the limit (ulimit -n): until then connections that say nothing are closed for new ones");
         }
         // There are only so many, so this comes to an end.
         if spare_descriptors::is_out_of_descriptors(error)
@@ -302,7 +308,7 @@ impl<P: Port> Acceptor<'_, P> {
     }
 
     async fn evict_silent(&self) -> Eviction {
-        // This thread may have stood still for longer than anybody may be silent: what has arrived is looked at first.
+        // IMPORTANT: this thread may have stood still for longer than anybody may be silent: what has arrived is looked at first.
         tokio::task::yield_now().await;
         let eviction = self.handshakes.evict_silent(self.port.now());
         if eviction == Eviction::Closed {
@@ -355,7 +361,7 @@ async fn peek_shard(stream: &tokio::net::TcpStream) -> io::Result<Option<ShardIn
         }
         // The socket stays readable while bytes are peeked at: wait for the rest with growing pauses.
         tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_millis(100));
+        pause = (pause * 2).min(PEEK_PAUSE_MAX);
     }
 }
 

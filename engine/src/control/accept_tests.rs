@@ -127,6 +127,8 @@ struct NarrowPort {
     room: usize,
     /// The other ends of connections that say nothing.
     silent: Vec<TcpStream>,
+    /// How long the thread stands still after each accept.
+    stands_still: Duration,
 }
 
 impl NarrowPort {
@@ -145,6 +147,7 @@ impl NarrowPort {
             now: Cell::default(),
             room,
             silent: std::iter::repeat_with(connect).take(silent).collect(),
+            stands_still: Duration::ZERO,
         }
     }
 
@@ -184,6 +187,7 @@ impl Port for NarrowPort {
         }
         let accepted = std::task::ready!(self.public.poll_accept(context))?;
         self.accepted.set(self.accepted.get() + 1);
+        self.now.set(self.now.get() + self.stands_still);
         Poll::Ready(Ok(accepted))
     }
 
@@ -337,5 +341,27 @@ fn who_leaves_without_a_word_costs_no_shard_anything() {
         let client = port.speaker();
         let served = first_served(&port, usize::MAX).await;
         assert_eq!(served, client.local_addr().unwrap());
+    });
+}
+
+#[test]
+fn whose_hello_has_come_is_looked_at_before_anybody_is_closed_for_silence() {
+    run(async {
+        let port = NarrowPort {
+            stands_still: 2 * SILENT_MIN,
+            ..NarrowPort::new(usize::MAX, 0)
+        };
+        let client = port.speaker();
+        let _others: Vec<_> = (0..8).map(|_| port.speaker()).collect();
+        let (_stop, stopped) = watch::channel(false);
+        let (inlet, orders) = inlet(16);
+        // As a task among others, as in the broker.
+        let tasks = tokio::task::LocalSet::new();
+        tasks.spawn_local(async move { accept_from(&port, vec![inlet], 1, stopped).await });
+        let order = tasks.run_until(orders.recv_async()).await;
+        let Ok(ShardOrder::Serve(served, _)) = order else {
+            panic!("{order:?}");
+        };
+        assert_eq!(served.peer_addr().unwrap(), client.local_addr().unwrap());
     });
 }

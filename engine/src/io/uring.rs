@@ -319,7 +319,7 @@ fn list(dir: &Path) -> io::Result<Vec<DirEntry>> {
     Ok(entries)
 }
 
-/// Makes a directory and its parents, with durable names.
+/// Makes a directory and its parents. The names it makes are durable when it returns; of one that is there already it says nothing.
 pub(super) fn create_dirs(dir: &Path) -> io::Result<()> {
     let is_there = |error: &io::Error| error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir();
     match std::fs::create_dir(dir) {

@@ -67,10 +67,10 @@ impl FilePlace {
                     .to_str()
                     .is_some_and(|name| DataDir::layout_of_name(name).is_some())
         };
-        let top = components
-            .iter()
-            .rposition(|name| is_top(name))
-            .unwrap_or(0);
+        // The last one is the file's own name, and the catalogue's is that of a directory.
+        let dirs = components.len().saturating_sub(1);
+        let top = components[..dirs].iter().rposition(|name| is_top(name));
+        let top = top.unwrap_or(0);
         let place = components[top..].iter().fold(0, |crc, name| {
             crc32c::crc32c_append(crc32c::crc32c_append(crc, name.as_bytes()), b"/")
         });
@@ -224,6 +224,29 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn places_are_what_is_on_disks_already() {
+        let places = [
+            ("/data/catalogue/topics", CATALOGUE),
+            ("/data/layout-1/shard-0/checkpoint", CHECKPOINT),
+            ("/data/layout-1/shard-0/journal/00000000.gnj", JOURNAL),
+            ("/data/shared/0000020000000000.idx", INDEX),
+        ];
+        for (path, number) in places {
+            assert_eq!(
+                place(path),
+                FilePlace(number),
+                "{path}: {:#010x}",
+                place(path).0
+            );
+        }
+    }
+
+    const CATALOGUE: u32 = 0xd997_c314;
+    const CHECKPOINT: u32 = 0x1481_67d7;
+    const JOURNAL: u32 = 0xcc76_8e6a;
+    const INDEX: u32 = 0xd882_be0a;
 
     #[test]
     fn every_file_has_a_place_of_its_own() {

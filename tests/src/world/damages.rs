@@ -19,8 +19,8 @@ use gannet_wire::batch::{BATCH_HEADER_BYTES, verify_stamp_only};
 pub(super) struct Hit {
     /// Records, by their offsets.
     pub(super) records: Vec<(PartitionKey, Range<u64>)>,
-    /// Groups that committed an offset.
-    pub(super) groups: Vec<(PartitionKey, String)>,
+    /// Offsets that groups committed, by the number of each among those of the group.
+    pub(super) groups: Vec<(PartitionKey, String, usize)>,
 }
 
 fn overlap(this: &Range<u64>, other: &Range<u64>) -> bool {
@@ -100,8 +100,10 @@ impl Hit {
             }
             EntryKind::CommittedOffset => {
                 let offset = entry.bytes_in(commit).and_then(CommittedOffset::decode);
-                self.groups
-                    .extend(offset.map(|offset| (entry.key, offset.group)));
+                self.groups.extend(offset.and_then(|offset| {
+                    let number = offset.metadata.parse().ok()?;
+                    Some((entry.key, offset.group, number))
+                }));
             }
         }
     }

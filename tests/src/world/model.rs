@@ -284,10 +284,17 @@ impl Model {
         all
     }
 
-    /// Whether rot may have taken what a group committed.
-    fn is_hit(&self, key: PartitionKey, group: &str) -> bool {
-        let hit = || self.hit().groups.into_iter();
-        self.rot && hit().any(|(of, hit)| of == key && hit == group)
+    /// The newest commit of a group up to `floor` that rot cannot have taken; 0 when there is none.
+    fn newest_spared(&self, key: PartitionKey, group: &str, floor: usize) -> usize {
+        let hit = if self.rot { self.hit().groups } else { vec![] };
+        let is_hit = |number: usize| {
+            let mut hit = hit.iter();
+            hit.any(|(of, name, hit)| *of == key && name == group && *hit == number)
+        };
+        (1..=floor)
+            .rev()
+            .find(|number| !is_hit(*number))
+            .unwrap_or(0)
     }
 
     /// Offsets that cannot be read: only rot may do that, and only to what it has hit.
@@ -462,7 +469,7 @@ impl Model {
             return;
         };
         let number = found.map_or(0, |(number, _)| number);
-        if number < floor && !self.is_hit(key, group) {
+        if number < floor && number < self.newest_spared(key, group, floor) {
             self.violate(format!(
                 "group {group} of {key} finds commit {number} after commit {floor} was acknowledged or seen"
             ));

@@ -12,7 +12,7 @@ use super::file::StoredFile;
 use crate::io::BLOCK_BYTES;
 use crate::limits::{DISK_BLOCK_BYTES, MIB};
 use crate::storage::PartitionKey;
-use crate::storage::segment::{Framed, aligned_bytes, frame_at, header_at};
+use crate::storage::segment::{BATCH_ALIGNMENT, Framed, aligned_bytes, frame_at, header_at};
 
 /// Something in a segment.
 #[derive(Debug)]
@@ -101,9 +101,9 @@ impl<'a> Walk<'a> {
             framed = frame_at(self.bytes_at(position, bytes).ok_or(Gap::Unreadable)?);
         }
         let length = match framed {
-            Framed::Filler => return Ok(None),
+            Framed::Filler if self.is_filler(position) => return Ok(None),
             Framed::Batch(length) => length,
-            Framed::Partial(_) | Framed::Bad => return Err(Gap::NoBatch),
+            Framed::Filler | Framed::Partial(_) | Framed::Bad => return Err(Gap::NoBatch),
         };
         let bytes = self
             .bytes_at(position, length)
@@ -130,11 +130,31 @@ impl<'a> Walk<'a> {
         }))
     }
 
-    /// The next place behind `position` where a batch is proven, block by block: a damaged length is never followed.
+    /// Whether the zeros at `position` are what a write fills its last block up with: a block that begins with them was never written.
+    fn is_filler(&mut self, position: u64) -> bool {
+        let end = block_behind(position).min(self.end);
+        let bytes = usize::try_from(end - position).expect("within a block");
+        let rest = self
+            .bytes_at(position, bytes)
+            .and_then(|rest| rest.get(..bytes));
+        !position.is_multiple_of(DISK_BLOCK_BYTES)
+            && rest.is_some_and(|rest| rest.iter().all(|byte| *byte == 0))
+    }
+
+    /// The next place behind `position` where a batch is proven: a damaged length is never followed. Where nobody says whose batches they are, a block
+    /// at a time: their stamps prove nothing there.
     fn resume_behind(&mut self, position: u64) -> u64 {
-        let mut next = block_behind(position);
+        let whose = self.key.is_some();
+        let behind = |at: u64| match whose {
+            true => at + BATCH_ALIGNMENT as u64,
+            false => block_behind(at),
+        };
+        let mut next = behind(position);
         while next < self.end && !matches!(self.batch_at(next), Ok(Some(_))) {
-            next += DISK_BLOCK_BYTES;
+            next = match self.bytes_at(next, BATCH_ALIGNMENT) {
+                Some(_) => behind(next),
+                None => block_behind(next),
+            };
         }
         next.min(self.end)
     }

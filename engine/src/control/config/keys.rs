@@ -326,7 +326,7 @@ static KEYS: [ConfigKey; 41] = [
         name: "network.connections_max",
         default: "10000",
         unit: "connections",
-        trades: "Connections of the broker; further ones are closed at once, which the log says.",
+        trades: "Connections of the broker. Beyond it one that has said nothing for 100 ms is closed for the next; where all have spoken, further ones are closed at once. The log says so.",
         bounds: "Descriptors, and memory: up to connection_buffer_bytes_max each for those that are written to and do not read. Cut at start to what the process's descriptor limit leaves.",
         range: range(1, most::CONNECTIONS_MAX),
     },

@@ -101,19 +101,13 @@ impl<'a, D: Disk> Walk<'a, D> {
         reached: Offset,
         points: Option<&RunIndex>,
     ) -> Result<Option<Proven>, StorageError> {
-        let Some(end) = self.claim(position, reached).await? else {
-            return self.search(position, reached, points).await;
-        };
-        // It has a record at least.
-        let next = Offset(reached.0 + 1);
-        if let Some(batch) = self.batch_at(end, next).await? {
-            return Ok(Some(batch));
-        }
-        // IMPORTANT: a header can be that of a block that was written elsewhere, over other batches: only what stands behind it confirms its length.
-        self.search(position, next, points).await
+        // IMPORTANT: the length of the batch that is due here is what was written, so nothing can begin inside it: whoever sent it could have put in what
+        // looks like a batch.
+        let from = self.claim(position, reached).await?.unwrap_or(position);
+        self.search(from, reached, points).await
     }
 
-    /// Where the batch at `position` claims to end, by a header that proves itself, and to be the one that belongs here, although the batch does not.
+    /// Where the batch at `position` ends, by a header that proves itself, and to be the one that is due here, although the batch does not.
     async fn claim(&mut self, position: u64, reached: Offset) -> Result<Option<u64>, StorageError> {
         let Some(bytes) = self.bytes_at(position, BATCH_HEADER_BYTES).await? else {
             return Ok(None);
@@ -124,26 +118,6 @@ impl<'a, D: Disk> Walk<'a, D> {
             return Ok(None);
         };
         Ok((is_stamped && belongs).then(|| position + aligned_bytes(length) as u64))
-    }
-
-    /// The batch that begins at `position`, or behind the filler there, with `from` or an offset above.
-    async fn batch_at(
-        &mut self,
-        mut position: u64,
-        from: Offset,
-    ) -> Result<Option<Proven>, StorageError> {
-        while position < self.run.end {
-            if let Step::Filler(end) = self.step(position, from).await? {
-                position = end;
-                continue;
-            }
-            let Some(head) = self.bytes_at(position, LENGTH_BYTES).await? else {
-                break;
-            };
-            let batch = self.prove(position, &head).await?;
-            return Ok(batch.filter(|batch| batch.offsets.start >= from));
-        }
-        Ok(None)
     }
 
     async fn search(
@@ -177,10 +151,15 @@ impl<'a, D: Disk> Walk<'a, D> {
             if end - first.position >= CHAIN_BYTES_MAX {
                 return Ok(None);
             }
+            let chunk = self.reader.chunks.start_of(end);
             match self.step(end, next).await? {
                 Step::Batch(batch) => (end, next) = (batch.end(), batch.offsets.end),
                 Step::Filler(behind) => end = behind,
                 Step::Damage => break,
+            }
+            if self.reader.chunks.start_of(end) != chunk {
+                // The others of this shard come first.
+                yield_once().await;
             }
         }
         Ok(Some((end, next)))
@@ -206,12 +185,15 @@ impl<'a, D: Disk> Walk<'a, D> {
                 continue;
             };
             // Many lengths are met: a header is cheap to look at, and nearly all are refused by it.
-            if self.has_stamp(position, &head).await?
-                && let Some(batch) = self.prove(position, &head).await?
-                && batch.offsets.start >= reached
-                && fits_between(points, &batch)
-            {
-                return Ok(Some(batch));
+            if self.has_stamp(position, &head).await? {
+                if let Some(batch) = self.prove(position, &head).await?
+                    && batch.offsets.start >= reached
+                    && fits_between(points, &batch)
+                {
+                    return Ok(Some(batch));
+                }
+                // What was sent may be full of them, each as long as it likes.
+                yield_once().await;
             }
             position += BATCH_ALIGNMENT as u64;
         }
@@ -308,7 +290,7 @@ fn offset_in(start: u64, position: u64) -> usize {
 }
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
-/// More than a write to a segment has, but for a batch that is as large itself.
-const CHAIN_BYTES_MAX: u64 = 8 << 20;
+/// As much as one write to a segment has at the most: four times `storage.flush_write_bytes` where the flusher is behind.
+const CHAIN_BYTES_MAX: u64 = 32 << 20;
 /// What says how long a batch is.
 const LENGTH_BYTES: usize = 4;
