@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::cli::examine::fixture::{Stored, flip};
+use crate::cli::examine::fixture::{self, Stored, flip};
 
 fn inspected(path: &Path, entries: bool) -> (Verdict, String) {
     let file = StoredFile::open_named(path).expect("there");
@@ -64,6 +64,37 @@ fn a_broken_batch_before_a_whole_one_is_damage_and_the_last_one_may_be_torn() {
         let (verdict, text) = inspected(&stored.segment, false);
         assert_eq!(verdict, expected, "{text}");
     }
+}
+
+#[test]
+fn a_sector_of_zeros_is_no_filler_and_what_stands_behind_it_is_listed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("00.seg");
+    // Several batches in a sector, and in the block.
+    let batches = fixture::write_segment(&path, &[1; 12]);
+    let mut bytes = std::fs::read(&path).expect("there");
+    let zeroed = 4096 + 512..4096 + 1024;
+    bytes[zeroed.clone()].fill(0);
+    std::fs::write(&path, &bytes).expect("written");
+    let (verdict, text) = inspected(&path, false);
+    assert_eq!(verdict, Verdict::Damaged, "{text}");
+    for (offset, batch) in batches.windows(2).enumerate() {
+        let is_whole = batch[1] <= zeroed.start as u64 || batch[0] >= zeroed.end as u64;
+        let listed = text.contains(&format!("offsets {offset}..{}", offset + 1));
+        // Of one that is only torn the head may stand yet.
+        assert!(listed || !is_whole, "offset {offset}: {text}");
+    }
+}
+
+#[test]
+fn room_that_was_reserved_and_not_used_is_no_damage() {
+    let stored = Stored::new();
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(&stored.segment);
+    file.and_then(|file| file.set_len(1 << 20))
+        .expect("writable");
+    assert_eq!(inspected(&stored.segment, false).0, Verdict::Clean);
 }
 
 #[test]

@@ -132,13 +132,7 @@ impl<'a> Walk<'a> {
 
     /// Whether the zeros at `position` are what a write fills its last block up with: a block that begins with them was never written.
     fn is_filler(&mut self, position: u64) -> bool {
-        let end = block_behind(position).min(self.end);
-        let bytes = usize::try_from(end - position).expect("within a block");
-        let rest = self
-            .bytes_at(position, bytes)
-            .and_then(|rest| rest.get(..bytes));
-        !position.is_multiple_of(DISK_BLOCK_BYTES)
-            && rest.is_some_and(|rest| rest.iter().all(|byte| *byte == 0))
+        !position.is_multiple_of(DISK_BLOCK_BYTES) && self.is_empty(position)
     }
 
     /// The next place behind `position` where a batch is proven: a damaged length is never followed. Where nobody says whose batches they are, a block
@@ -151,12 +145,31 @@ impl<'a> Walk<'a> {
         };
         let mut next = behind(position);
         while next < self.end && !matches!(self.batch_at(next), Ok(Some(_))) {
-            next = match self.bytes_at(next, BATCH_ALIGNMENT) {
-                Some(_) => behind(next),
-                None => block_behind(next),
+            let is_void = self.bytes_at(next, BATCH_ALIGNMENT).is_none() || self.is_empty(next);
+            next = match is_void {
+                true => block_behind(next),
+                false => behind(next),
             };
         }
         next.min(self.end)
+    }
+
+    /// Whether there are only zeros from `position` to the end of its block.
+    fn is_empty(&mut self, position: u64) -> bool {
+        let end = block_behind(position).min(self.end);
+        let bytes = usize::try_from(end - position).expect("within a block");
+        let rest = self
+            .bytes_at(position, bytes)
+            .and_then(|rest| rest.get(..bytes));
+        rest.is_some_and(|rest| rest.iter().all(|byte| *byte == 0))
+    }
+
+    /// Whether nothing was written from `position` on: room that was reserved and not used yet.
+    fn is_unused(&mut self, mut position: u64) -> bool {
+        while position < self.end && self.is_empty(position) {
+            position = block_behind(position);
+        }
+        position >= self.end
     }
 }
 
@@ -180,6 +193,7 @@ impl Iterator for Walk<'_> {
                     }
                     return Some(seen);
                 }
+                Err(Gap::NoBatch) if self.is_unused(position) => self.position = self.end,
                 Err(gap) => {
                     self.position = self.resume_behind(position);
                     let bytes = position..self.position;
