@@ -469,38 +469,41 @@ fn a_segment_cut_short_ends_the_read() {
     assert_eq!(world.read_from(0), (vec![0], vec![fence(2, 4)]));
 }
 
-#[test]
-fn a_batch_that_a_record_carries_never_passes_for_one_of_the_log() {
-    // A record holds what looks like a batch of this very partition with offsets further on.
-    let forged = stamped(2, 10, 6).to_vec();
-    let mut carrier = gannet_wire::batch::BatchBuilder::new(Default::default());
-    for value in [&[7; 3][..], &forged] {
-        carrier.push(TIME, None, Some(value), &[]).unwrap();
-    }
-    let mut carrier = carrier
-        .build(gannet_wire::batch::Compression::None, None)
-        .to_vec();
+/// A batch of two records from `base` on, of which the second is what looks like a batch of this very partition; and where its first record is.
+fn carrier(forged: &[u8], base: u64) -> (Vec<u8>, usize) {
+    let of = |padding: usize| {
+        let mut builder = gannet_wire::batch::BatchBuilder::new(Default::default());
+        for value in [&[7; 3 + 8][..3 + padding], forged] {
+            builder.push(TIME, None, Some(value), &[]).unwrap();
+        }
+        builder
+            .build(gannet_wire::batch::Compression::None, None)
+            .to_vec()
+    };
+    let place = |bytes: &[u8], of: &[u8]| {
+        let mut windows = bytes.windows(of.len());
+        windows.position(|bytes| bytes == of).unwrap()
+    };
     // Where it lies is the publisher's choice as well.
-    let at = carrier.windows(80).position(|bytes| bytes == &forged[..80]);
-    let padding = (8 - at.unwrap() % 8) % 8;
-    let mut builder = gannet_wire::batch::BatchBuilder::new(Default::default());
-    for value in [&[7; 3 + 8][..3 + padding], &forged] {
-        builder.push(TIME, None, Some(value), &[]).unwrap();
-    }
-    carrier = builder
-        .build(gannet_wire::batch::Compression::None, None)
-        .to_vec();
-    let at = carrier.windows(80).position(|bytes| bytes == &forged[..80]);
-    assert!(at.unwrap().is_multiple_of(8));
+    let mut bytes = of((8 - place(&of(0), &forged[..80]) % 8) % 8);
+    assert!(place(&bytes, &forged[..80]).is_multiple_of(8));
     let epoch = gannet_wire::LeaderEpoch(0);
     gannet_wire::batch::stamp(
-        &mut carrier,
+        &mut bytes,
         KEY.topic,
         KEY.partition,
-        Offset(2),
+        Offset(base),
         TIME,
         epoch,
     );
+    let first_record = place(&bytes, &[7; 3]);
+    (bytes, first_record)
+}
+
+#[test]
+fn a_batch_that_a_record_carries_never_passes_for_one_of_the_log() {
+    // With offsets further on.
+    let (carrier, _) = carrier(&stamped(2, 10, 6), 2);
     let world = World::of(vec![
         (stamped(2, 10, 0).to_vec(), false),
         (carrier, false),
@@ -509,6 +512,31 @@ fn a_batch_that_a_record_carries_never_passes_for_one_of_the_log() {
     ]);
     world.disk.flip_bit(&path(), world.batches[1].0, 0);
     assert_eq!(world.read_from(0), (vec![0, 4, 6], vec![fence(2, 4)]));
+}
+
+#[test]
+fn nothing_inside_a_damaged_batch_whose_header_is_whole_passes_for_a_batch() {
+    // With offsets of the carrier's own, and nothing whole right behind it that could contradict.
+    let (carrier, first_record) = carrier(&stamped(1, 10, 3), 2);
+    let before = (stamped(2, 10, 0).to_vec(), false);
+    let last = World::of(vec![before.clone(), (carrier.clone(), false)]);
+    let neighbours = World::of(vec![
+        before,
+        (carrier, false),
+        (stamped(2, 10, 4).to_vec(), false),
+        (stamped(2, 11, 6).to_vec(), false),
+    ]);
+    let first_record = first_record as u64;
+    for world in [&last, &neighbours] {
+        world
+            .disk
+            .flip_bit(&path(), world.batches[1].0 + first_record, 0);
+    }
+    assert_eq!(last.read_from(0), (vec![0], vec![fence(2, 4)]));
+    neighbours
+        .disk
+        .flip_bit(&path(), neighbours.batches[2].0, 0);
+    assert_eq!(neighbours.read_from(0), (vec![0, 6], vec![fence(2, 6)]));
 }
 
 #[test]
