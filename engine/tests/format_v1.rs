@@ -618,15 +618,26 @@ fn a_log_that_names_itself_is_read_where_it_belongs_and_nowhere_else() {
     const RECORDS: [&[u8]; 2] = [b"a snapshot", b"and a change"];
     let home = Path::new("/data/layout-3/shard-1");
     let executor = SimExecutor::new(1);
-    let written = SimDisk::new(&executor);
-    executor.block_on(async {
-        let log = RecordLog::start(&written, home, CHECKPOINT_NAME, 2, RECORDS[0]);
-        let mut log = log.await.unwrap();
-        log.append(RECORDS[1]).await.unwrap();
-    });
-    let file = fixture("checkpoint-named-2.a", || {
-        written.read_file(&home.join("checkpoint-2.a")).unwrap()
-    });
+    let written = |dir: &Path, name: &str| {
+        let disk = SimDisk::new(&executor);
+        executor.block_on(async {
+            let log = RecordLog::start(&disk, dir, name, 2, RECORDS[0]);
+            log.await.unwrap().append(RECORDS[1]).await.unwrap();
+        });
+        disk.read_file(&dir.join(format!("{name}-2.a"))).unwrap()
+    };
+    for (fixed, dir, name) in [
+        ("checkpoint-named-2.a", home, CHECKPOINT_NAME),
+        (
+            "topics-named-2.a",
+            Path::new("/data/catalogue"),
+            CATALOGUE_NAME,
+        ),
+    ] {
+        let now = written(dir, name);
+        assert_eq!(fixture(fixed, || now.clone()), now, "{fixed}");
+    }
+    let file = written(home, CHECKPOINT_NAME);
     let load = |dir: &str, name: &str| {
         let disk = SimDisk::new(&executor);
         for copy in ["a", "b"] {
@@ -642,23 +653,6 @@ fn a_log_that_names_itself_is_read_where_it_belongs_and_nowhere_else() {
             (2, &RECORDS.map(<[u8]>::to_vec)[..])
         );
     }
-    let catalogue = Path::new("/data/catalogue");
-    executor.block_on(async {
-        let log = RecordLog::start(&written, catalogue, CATALOGUE_NAME, 2, RECORDS[0]);
-        let mut log = log.await.unwrap();
-        log.append(RECORDS[1]).await.unwrap();
-    });
-    let of_catalogue = fixture("topics-named-2.a", || {
-        written.read_file(&catalogue.join("topics-2.a")).unwrap()
-    });
-    assert_eq!(
-        Some(of_catalogue),
-        written.read_file(&catalogue.join("topics-2.a"))
-    );
-    assert_eq!(
-        Some(&file),
-        written.read_file(&home.join("checkpoint-2.a")).as_ref()
-    );
     for (dir, name) in [
         ("/data/layout-3/shard-0", CHECKPOINT_NAME),
         ("/data/layout-2/shard-1", CHECKPOINT_NAME),
