@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use gannet_wire::batch::{BatchBuilder, Compression, ProducerStamp};
 use gannet_wire::client::blocking::Client;
 use gannet_wire::client::{ClientConfig, ClientError, ConsumerConfig, Partitions, ProducerConfig};
-use gannet_wire::frame::Start;
-use gannet_wire::{ErrorCode, Offset, PartitionIndex};
+use gannet_wire::frame::{Message, Publish, Start};
+use gannet_wire::{ErrorCode, Offset, PartitionIndex, Timestamp, TopicId};
 
 /// What each partition holds: value by offset.
 pub type Contents = BTreeMap<(PartitionIndex, Offset), Vec<u8>>;
@@ -101,6 +102,24 @@ pub(crate) fn read_each(
         }
     }
     Ok(())
+}
+
+/// The publish of one record to a topic's first partition, for a client that speaks in frames.
+///
+/// # Panics
+/// When the value is larger than a batch may be.
+#[must_use]
+pub fn one_record(topic: TopicId, value: &[u8], producer: Option<ProducerStamp>) -> Message {
+    let mut builder = BatchBuilder::new(Default::default());
+    builder
+        .push(Timestamp(1), None, Some(value), &[])
+        .expect("it fits");
+    Message::Publish(Publish {
+        topic,
+        partition: PartitionIndex(0),
+        durability: None,
+        batch: builder.build(Compression::None, producer),
+    })
 }
 
 /// Publishes `numbers` as values, in turn over the topic's partitions, and waits until all are acknowledged.

@@ -16,7 +16,7 @@ pub mod world;
 
 pub use command::RunningCommand;
 pub use commit::commit;
-pub use contents::{Contents, connect, numbers, publish_numbers, read_all, read_kept};
+pub use contents::{Contents, connect, numbers, one_record, publish_numbers, read_all, read_kept};
 pub use loop_disk::LoopDisk;
 pub use machine::{TestUser, another_real_disk, as_root, real_text_file, skipped, skipped_peer};
 pub use network::Cable;

@@ -6,8 +6,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use gannet_tests::{
-    LoopDisk, RawPeer, Server, TestUser, client, connect, data_dir, ends, gannet, publish_numbers,
-    read_all, serve, skipped,
+    LoopDisk, RawPeer, Server, TestUser, client, connect, data_dir, ends, gannet, one_record,
+    publish_numbers, read_all, serve, skipped,
 };
 use gannet_wire::client::ProducerConfig;
 use gannet_wire::frame::{Message, TopicSettings};
@@ -284,7 +284,7 @@ fn a_full_disk_leaves_reading_retention_and_the_stop_at_work() {
     let mut peer = RawPeer::greeted(server.address());
     let mut more = 0;
     wait_until("publishes are refused", || {
-        match peer.ask(&one_record(topic, b"more")) {
+        match peer.ask(&one_record(topic, b"more", None)) {
             Some(Message::PublishAcks(_)) => {
                 more += 1;
                 false
@@ -296,7 +296,7 @@ fn a_full_disk_leaves_reading_retention_and_the_stop_at_work() {
     assert_eq!(read_all(&client, "kept").len(), 1_000 + more);
     // Nobody makes room but retention.
     wait_until("publishes are taken again", || {
-        match peer.ask(&one_record(topic, b"more")) {
+        match peer.ask(&one_record(topic, b"more", None)) {
             Some(Message::PublishAcks(_)) => {
                 more += 1;
                 true
@@ -329,19 +329,6 @@ fn fill(path: &Path) {
         let block = vec![1; bytes];
         while file.write_all(&block).is_ok() {}
     }
-}
-
-fn one_record(topic: gannet_wire::TopicId, value: &[u8]) -> Message {
-    let mut builder = gannet_wire::batch::BatchBuilder::new(Default::default());
-    builder
-        .push(gannet_wire::Timestamp(1), None, Some(value), &[])
-        .expect("it fits");
-    Message::Publish(gannet_wire::frame::Publish {
-        topic,
-        partition: PartitionIndex(0),
-        durability: None,
-        batch: builder.build(gannet_wire::batch::Compression::None, None),
-    })
 }
 
 fn wait_until(what: &str, mut done: impl FnMut() -> bool) {

@@ -7,15 +7,13 @@ use std::time::Duration;
 
 use gannet_tests::load::{Load, LoadPlan};
 use gannet_tests::{
-    Contents, RawPeer, Server, client, connect, data_dir, numbers, publish_numbers, read_all,
-    real_text_file,
+    Contents, RawPeer, Server, client, connect, data_dir, numbers, one_record, publish_numbers,
+    read_all, real_text_file,
 };
-use gannet_wire::batch::{BatchBuilder, Compression, ProducerStamp};
+use gannet_wire::batch::ProducerStamp;
 use gannet_wire::client::{ConsumerConfig, Partitions, ProducerConfig};
-use gannet_wire::frame::{Durability, Message, Publish, Start, TopicSettings};
-use gannet_wire::{
-    ErrorCode, Offset, PartitionIndex, ProducerEpoch, ProducerId, Sequence, Timestamp, TopicId,
-};
+use gannet_wire::frame::{Durability, Message, Start, TopicSettings};
+use gannet_wire::{ErrorCode, Offset, PartitionIndex, ProducerEpoch, Sequence};
 
 #[test]
 fn a_real_file_comes_back_byte_for_byte_across_kill_9() {
@@ -370,7 +368,14 @@ fn an_older_epoch_of_a_producer_is_fenced_and_stays_so_across_a_kill() {
         Some(Message::ProducerReply(reply)) => reply.producer,
         other => panic!("{other:?}"),
     };
-    let publish = |epoch, sequence| one_record(topic, id, epoch, sequence);
+    let publish = |epoch, sequence| {
+        let stamp = ProducerStamp {
+            id,
+            epoch: ProducerEpoch(epoch),
+            base_sequence: Sequence(sequence),
+        };
+        one_record(topic, b"value", Some(stamp))
+    };
     assert_eq!(stored_at(&mut peer, &publish(0, 0)), Offset(0));
     // Another process with the same id takes over.
     assert_eq!(stored_at(&mut peer, &publish(1, 0)), Offset(1));
@@ -385,24 +390,6 @@ fn an_older_epoch_of_a_producer_is_fenced_and_stays_so_across_a_kill() {
     assert_eq!(stored_at(&mut peer, &publish(1, 0)), Offset(1));
     assert_eq!(stored_at(&mut peer, &publish(1, 1)), Offset(2));
     assert_eq!(read_all(&connect(server.address()), "fenced").len(), 3);
-}
-
-fn one_record(topic: TopicId, id: ProducerId, epoch: u32, sequence: u32) -> Message {
-    let stamp = ProducerStamp {
-        id,
-        epoch: ProducerEpoch(epoch),
-        base_sequence: Sequence(sequence),
-    };
-    let mut builder = BatchBuilder::new(Default::default());
-    builder
-        .push(Timestamp(1), None, Some(b"value"), &[])
-        .expect("it fits");
-    Message::Publish(Publish {
-        topic,
-        partition: PartitionIndex(0),
-        durability: None,
-        batch: builder.build(Compression::None, Some(stamp)),
-    })
 }
 
 /// Publishes, and returns the offset that is acknowledged.

@@ -1,12 +1,9 @@
 //! What is acknowledged as durable survives that the power is taken away; what is only accepted does not, which shows that these tests can fail.
 
 use gannet_tests::ordeal::{ClerkTotals, Cuts};
-use gannet_tests::{LoopDisk, RawPeer, Server, connect};
-use gannet_wire::batch::{BatchBuilder, Compression};
-use gannet_wire::frame::{
-    Durability, Message, OffsetToCommit, OffsetsCommit, Publish, TopicSettings,
-};
-use gannet_wire::{ErrorCode, Offset, PartitionIndex, Timestamp, TopicId};
+use gannet_tests::{LoopDisk, RawPeer, Server, connect, one_record};
+use gannet_wire::frame::{Durability, Message, OffsetToCommit, OffsetsCommit, TopicSettings};
+use gannet_wire::{ErrorCode, Offset, PartitionIndex, TopicId};
 
 /// A group's offsets and the making and deleting of topics, which are durable whatever the records are, are judged along with them.
 #[test]
@@ -59,7 +56,7 @@ fn what_waits_for_the_disk_when_the_power_goes_is_answered_before_the_broker_end
         .expect("new")
         .topic;
     let mut peer = RawPeer::greeted(server.address());
-    let stored = peer.ask(&publish(topic));
+    let stored = peer.ask(&one_record(topic, b"value", None));
     assert!(
         matches!(stored, Some(Message::PublishAcks(_))),
         "{stored:?}"
@@ -68,10 +65,10 @@ fn what_waits_for_the_disk_when_the_power_goes_is_answered_before_the_broker_end
         return;
     }
     let waiting = [
-        publish(topic),
-        publish(topic),
+        one_record(topic, b"value", None),
+        one_record(topic, b"value", None),
         commit(topic),
-        publish(topic),
+        one_record(topic, b"value", None),
     ];
     let mut asked: Vec<_> = waiting.iter().map(|message| peer.send(message)).collect();
     while let Some(frame) = peer.receive() {
@@ -92,19 +89,6 @@ fn what_waits_for_the_disk_when_the_power_goes_is_answered_before_the_broker_end
 
 /// A write or a sync failed while serving.
 const STORAGE_FAILED: i32 = 30;
-
-fn publish(topic: TopicId) -> Message {
-    let mut builder = BatchBuilder::new(Default::default());
-    builder
-        .push(Timestamp(1), None, Some(b"value"), &[])
-        .expect("it fits");
-    Message::Publish(Publish {
-        topic,
-        partition: PartitionIndex(0),
-        durability: None,
-        batch: builder.build(Compression::None, None),
-    })
-}
 
 fn commit(topic: TopicId) -> Message {
     Message::OffsetsCommit(OffsetsCommit {
