@@ -1,5 +1,6 @@
 //! A running `gannet serve`.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -162,17 +163,18 @@ impl Server {
             .count()
     }
 
-    /// Descriptors among them that are sockets.
+    /// The sockets among them, by what the kernel calls each.
     ///
     /// # Panics
     /// When it runs no more.
     #[must_use]
-    pub fn open_sockets(&self) -> usize {
+    pub fn open_sockets(&self) -> BTreeSet<String> {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid()))
             .expect("a running process has descriptors")
             .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
-            .filter(|target| target.to_string_lossy().starts_with("socket:"))
-            .count()
+            .map(|target| target.to_string_lossy().into_owned())
+            .filter(|target| target.starts_with("socket:"))
+            .collect()
     }
 
     /// Lowers or raises how many descriptors it may have.
