@@ -5,13 +5,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use gannet_tests::ordeal::{Cuts, Neighbours, Pauses, Soak};
+use gannet_tests::ordeal::{Cuts, Neighbours, Pauses, Soak, SoakPart};
 use gannet_wire::frame;
 
 /// The machine did not let it.
 const SKIPPED: u8 = 3;
-/// Long enough for a broker to be as fast as it gets.
-const SATURATED: Duration = Duration::from_secs(10);
+/// Long enough for a disk to have spent what it gives at once and no longer.
+const SATURATED: Duration = Duration::from_secs(120);
 
 /// Takes real brokers down under load, again and again, and checks every record that their clients sent, were told of, and were given, and after power cuts groups' offsets and topics too. Ends with the first thing that
 /// is wrong: by a panic that says what, and with which seed.
@@ -191,17 +191,37 @@ fn soak(duration: Duration, out: &mut impl Write) -> std::io::Result<ExitCode> {
         "half of {:.0} records/s, {} consumers came and went, nothing lost, doubled, reordered or changed",
         report.saturated_records_per_s, report.visits
     )?;
-    for (what, [first, last]) in [
-        ("publish", &report.publish_us),
-        ("end to end", &report.end_to_end_us),
-    ] {
+    for (part, number) in report.parts.iter().zip(1..) {
         writeln!(
             out,
-            "{what}, ms: p50 {:.2} at the start, {:.2} at the end; p99 {:.2} and {:.2}",
-            first.p50 / 1e3,
-            last.p50 / 1e3,
-            first.p99 / 1e3,
-            last.p99 / 1e3
+            "part {number}: publish p50 {:.2} ms, p99 {:.2}; end to end {:.2}, {:.2}{}",
+            part.publish_us.p50 / 1e3,
+            part.publish_us.p99 / 1e3,
+            part.end_to_end_us.p50 / 1e3,
+            part.end_to_end_us.p99 / 1e3,
+            part.disk.map_or(String::new(), |disk| format!(
+                "; the disk wrote {:.0} and read {:.0} MB/s, {:.0} % busy",
+                disk.written_bytes_per_s / 1e6,
+                disk.read_bytes_per_s / 1e6,
+                disk.busy * 1e2
+            ))
+        )?;
+    }
+    type Figure = fn(&SoakPart) -> f64;
+    let figures: [(&str, Figure); 4] = [
+        ("publish p50", |part| part.publish_us.p50),
+        ("publish p99", |part| part.publish_us.p99),
+        ("end to end p50", |part| part.end_to_end_us.p50),
+        ("end to end p99", |part| part.end_to_end_us.p99),
+    ];
+    for (what, figure) in figures {
+        let [first, last] = report.first_and_last_third(figure);
+        writeln!(
+            out,
+            "{what}, median of the parts: {:.2} ms in the first third, {:.2} in the last: {:.2} times",
+            first / 1e3,
+            last / 1e3,
+            last / first
         )?;
     }
     writeln!(

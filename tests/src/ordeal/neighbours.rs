@@ -12,6 +12,7 @@ use gannet_wire::client::ProducerConfig;
 use gannet_wire::frame::{Message, TopicSettings, encode};
 use gannet_wire::{CorrelationId, PartitionIndex, TopicId};
 
+use super::StopsWhenDropped;
 use super::measure::measure;
 use crate::contents::connect;
 use crate::network::Cable;
@@ -110,7 +111,6 @@ impl Neighbours {
         let before = self.p99(address);
         let with = std::thread::scope(|scope| {
             scope.spawn(|| kind(&stop));
-            // Also when the measurement panics: else nobody would ever hear of it.
             let _stops = StopsWhenDropped(&stop);
             self.p99(address)
         });
@@ -162,14 +162,6 @@ impl Neighbours {
             phase.publish.latency_us.p99,
             phase.end_to_end.latency_us.p99,
         )
-    }
-}
-
-struct StopsWhenDropped<'a>(&'a AtomicBool);
-
-impl Drop for StopsWhenDropped<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 

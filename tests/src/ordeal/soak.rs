@@ -13,8 +13,10 @@ use gannet_wire::ErrorCode;
 use gannet_wire::client::{ClientError, ConsumerConfig, Partitions};
 use gannet_wire::frame::{Start, TopicSettings};
 
+use super::StopsWhenDropped;
 use super::measure::measure;
 use crate::contents::connect;
+use crate::disk_activity::{DiskActivity, DiskCounters};
 use crate::program::data_dir;
 use crate::server::Server;
 
@@ -31,14 +33,15 @@ const JOURNAL_BYTES_MAX: u64 = 2 * UNFLUSHED_BYTES + 2 * JOURNAL_FILE_BYTES;
 /// looked last.
 const SEGMENTS_BYTES_MAX: u64 =
     PARTITIONS as u64 * (RETENTION_BYTES + 3 * SEGMENT_BYTES) + UNFLUSHED_BYTES;
-/// How long one measurement of latency takes.
-const PHASE: Duration = Duration::from_secs(30);
+/// How long one part of the time takes, which is measured by itself.
+const PART: Duration = Duration::from_secs(30);
 const SAMPLE: Duration = Duration::from_secs(1);
 
 /// A soak.
 #[derive(Clone, Copy, Debug)]
 pub struct Soak {
-    /// How long the broker is saturated, to know what half of it is.
+    /// How long the broker is saturated, with the same consumers coming and going; what it took in the second half counts. A disk that is throttled takes more in its
+    /// first seconds than it ever does again, so that half of a moment's rate may be all of what it bears for minutes.
     pub saturated: Duration,
     /// How long it is under load then.
     pub duration: Duration,
@@ -49,10 +52,8 @@ pub struct Soak {
 pub struct SoakReport {
     /// Records a second that saturated it; half of them were sent.
     pub saturated_records_per_s: f64,
-    /// What publishers saw in the first and in the last part.
-    pub publish_us: [LatencySummary; 2],
-    /// What consumers saw in the first and in the last part.
-    pub end_to_end_us: [LatencySummary; 2],
+    /// One part of the time after the other.
+    pub parts: Vec<SoakPart>,
     /// How the resident memory grew over the second half of the time.
     pub memory_bytes_per_minute: f64,
     /// The most resident memory.
@@ -65,16 +66,50 @@ pub struct SoakReport {
     pub visits: u64,
 }
 
-/// What the broker holds at one moment.
+/// What one part of the time came to.
+#[derive(Clone, Debug)]
+pub struct SoakPart {
+    /// What publishers saw.
+    pub publish_us: LatencySummary,
+    /// What consumers saw.
+    pub end_to_end_us: LatencySummary,
+    /// What the disk did meanwhile, for whomever. `None` where the kernel does not count it.
+    pub disk: Option<DiskActivity>,
+}
+
+/// What the broker holds at one moment, and what the disk has done until then.
 #[derive(Clone, Copy)]
 struct Sample {
     at: Duration,
     memory_bytes: u64,
     journal_bytes: u64,
     segment_bytes: u64,
+    disk: Option<DiskCounters>,
 }
 
 impl SoakReport {
+    /// The median of a figure over the parts of the first third of the time, and of the last. Single parts have a machine's moods in them.
+    #[must_use]
+    pub fn first_and_last_third(&self, figure: impl Fn(&SoakPart) -> f64) -> [f64; 2] {
+        let third = self.parts.len().div_ceil(3);
+        let last = self.parts.len() - third;
+        [0..third, last..self.parts.len()].map(|range| {
+            let mut figures: Vec<f64> = self
+                .parts
+                .get(range)
+                .unwrap_or_default()
+                .iter()
+                .map(&figure)
+                .collect();
+            figures.sort_by(f64::total_cmp);
+            let middle = |at: usize| figures.get(at).copied().unwrap_or_default();
+            f64::midpoint(
+                middle(figures.len().saturating_sub(1) / 2),
+                middle(figures.len() / 2),
+            )
+        })
+    }
+
     /// What is beyond its bound: a sentence each.
     #[must_use]
     pub fn beyond(&self) -> Vec<String> {
@@ -117,42 +152,40 @@ impl Soak {
         connect(address)
             .create_topic(TOPIC, PARTITIONS, &topic)
             .expect("new");
-        let saturated = measure(address, TOPIC, Rate::Max, &[self.saturated]);
+        let saturated = among_comers(address, || {
+            measure(address, TOPIC, Rate::Max, &[self.saturated / 2; 2])
+        });
         let saturated_records_per_s = saturated
-            .first()
+            .0
+            .last()
             .map_or(0.0, |phase| phase.publish.flow.records_per_s);
         let rate = Rate::PerSecond((saturated_records_per_s / 2.0).max(1.0) as u64);
-        let parts = (self.duration.as_secs() / PHASE.as_secs()).max(2) as u32;
-        let phases = vec![self.duration / parts; parts as usize];
+        let parts = (self.duration.as_secs() / PART.as_secs()).max(2) as u32;
+        let part = self.duration / parts;
 
         let stop = AtomicBool::new(false);
-        let (measured, samples, visits) = std::thread::scope(|scope| {
-            let stop = &stop;
-            let sampler = scope.spawn(|| samples(server.pid(), dir.path(), stop));
-            let comers: Vec<_> = (0..Self::COMERS)
-                .map(|seed| scope.spawn(move || come_and_go(address, seed, stop)))
-                .collect();
-            let measured = measure(address, TOPIC, rate, &phases);
-            stop.store(true, Ordering::Relaxed);
-            let visits = comers.into_iter().map(joined).sum();
-            (measured, joined(sampler), visits)
+        let ((measured, visits), samples) = std::thread::scope(|scope| {
+            let sampler = scope.spawn(|| samples(server.pid(), dir.path(), &stop));
+            let measured = among_comers(address, || {
+                // Else the sampler would never end.
+                let _stops = StopsWhenDropped(&stop);
+                measure(address, TOPIC, rate, &vec![part; parts as usize])
+            });
+            (measured, joined(sampler))
         });
         assert!(server.stop().success(), "it does not stop cleanly");
-        let (first, last) = measured
-            .first()
-            .zip(measured.last())
-            .expect("there are several parts");
         let most = |of: fn(&Sample) -> u64| samples.iter().map(of).max().unwrap_or_default();
         SoakReport {
             saturated_records_per_s,
-            publish_us: [
-                first.publish.latency_us.clone(),
-                last.publish.latency_us.clone(),
-            ],
-            end_to_end_us: [
-                first.end_to_end.latency_us.clone(),
-                last.end_to_end.latency_us.clone(),
-            ],
+            parts: measured
+                .into_iter()
+                .zip(0..)
+                .map(|(phase, at)| SoakPart {
+                    publish_us: phase.publish.latency_us,
+                    end_to_end_us: phase.end_to_end.latency_us,
+                    disk: disk_between(&samples, part * at, part * (at + 1)),
+                })
+                .collect(),
             memory_bytes_per_minute: slope_per_minute(
                 samples.get(samples.len() / 2..).unwrap_or_default(),
             ),
@@ -170,6 +203,35 @@ fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
+/// Does `work` while consumers come and go; returns what came of it and how many there were.
+fn among_comers<T>(address: SocketAddr, work: impl FnOnce() -> T) -> (T, u64) {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let stop = &stop;
+        let comers: Vec<_> = (0..Soak::COMERS)
+            .map(|seed| scope.spawn(move || come_and_go(address, seed, stop)))
+            .collect();
+        let done = {
+            let _stops = StopsWhenDropped(stop);
+            work()
+        };
+        (done, comers.into_iter().map(joined).sum())
+    })
+}
+
+/// What the disk did from the first to the last sample of that time.
+fn disk_between(samples: &[Sample], from: Duration, to: Duration) -> Option<DiskActivity> {
+    let mut within = samples
+        .iter()
+        .filter(|sample| (from..=to).contains(&sample.at));
+    let first = within.next()?;
+    let last = within.next_back()?;
+    Some(
+        last.disk?
+            .since(&first.disk?, last.at.saturating_sub(first.at)),
+    )
+}
+
 fn samples(pid: u32, data_dir: &Path, stop: &AtomicBool) -> Vec<Sample> {
     let began = Instant::now();
     let mut samples = Vec::new();
@@ -181,6 +243,7 @@ fn samples(pid: u32, data_dir: &Path, stop: &AtomicBool) -> Vec<Sample> {
             memory_bytes: usage.rss_bytes,
             journal_bytes: of("gnj"),
             segment_bytes: of("seg"),
+            disk: DiskCounters::of(data_dir),
         });
         std::thread::sleep(SAMPLE);
     }
@@ -267,6 +330,7 @@ mod tests {
                 memory_bytes: (100 + second) << 20,
                 journal_bytes: 0,
                 segment_bytes: 0,
+                disk: None,
             })
             .collect();
         let slope = slope_per_minute(&samples) / f64::from(1 << 20);
