@@ -20,7 +20,12 @@ type SimShard = Shard<SimDisk, SimClock, SimSpawn>;
 
 /// A shard with `batches` batches of one record in a partition.
 fn shard_with_batches(batches: usize) -> (World, Rc<SimShard>, Rc<Outgoing>) {
-    let mut world = World::new(1);
+    // What is read does not depend on whether it has been flushed.
+    let config = LogConfig {
+        tail_cache_bytes: 32 << 20,
+        ..config()
+    };
+    let mut world = World::with_config(1, config);
     for _ in 0..batches {
         world.publish(key(1, 0), BATCH_BYTES);
     }
@@ -29,9 +34,9 @@ fn shard_with_batches(batches: usize) -> (World, Rc<SimShard>, Rc<Outgoing>) {
     (world, shard, outgoing)
 }
 
-fn subscribe(subscription: u64, start: Start, credit: u64) -> ShardMessage {
+fn subscribe(from: RemoteConnection, subscription: u64, start: Start, credit: u64) -> ShardMessage {
     ShardMessage::Subscribe {
-        from: FROM,
+        from,
         correlation: CorrelationId(subscription),
         subscribe: Subscribe {
             subscription: SubscriptionId(subscription),
@@ -65,7 +70,7 @@ fn delivered_bytes(said: &[ShardMessage]) -> usize {
 #[test]
 fn credit_that_was_overdrawn_is_paid_back_before_more_is_sent() {
     let (world, shard, outgoing) = shard_with_batches(3);
-    shard.handle(subscribe(1, Start::Earliest, 1));
+    shard.handle(subscribe(FROM, 1, Start::Earliest, 1));
     let first = delivered_bytes(&said(&world, &outgoing));
     assert!((BATCH_BYTES..2 * BATCH_BYTES).contains(&first), "{first}");
     // As a client does that gives back all it took.
@@ -75,6 +80,31 @@ fn credit_that_was_overdrawn_is_paid_back_before_more_is_sent() {
     };
     assert_eq!(grant(first - 1), 0, "the credit is just spent");
     assert_eq!(grant(1), first, "all is given back: one is left");
+}
+
+#[test]
+fn a_subscriber_who_catches_up_from_memory_lets_others_have_their_turn() {
+    let (world, shard, outgoing) = shard_with_batches(200);
+    let other = RemoteConnection {
+        connection: ConnectionId(8),
+        ..FROM
+    };
+    for from in [FROM, other] {
+        shard.handle(subscribe(from, 1, Start::Earliest, u64::MAX));
+    }
+    let mut to = Vec::new();
+    for message in said(&world, &outgoing) {
+        if let ShardMessage::Deliver { connection, .. } = message {
+            to.push(connection);
+        }
+    }
+    let place = |connection| {
+        let at = |found: Option<usize>| found.expect("it gets all there is");
+        let is_to = |of: &ConnectionId| *of == connection;
+        at(to.iter().position(is_to))..at(to.iter().rposition(is_to))
+    };
+    let [one, another] = [FROM, other].map(|from| place(from.connection));
+    assert!(one.start < another.end && another.start < one.end, "{to:?}");
 }
 
 #[test]
