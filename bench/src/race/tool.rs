@@ -2,6 +2,7 @@
 //!
 //! They check nothing, and each measures in its own way; that is why they are only a check that our driver does not hold their broker back.
 
+use gannet_loadgen::driver::KAFKA_REQUESTS_MAX;
 use serde::{Deserialize, Serialize};
 
 use super::entrant::Peer;
@@ -30,8 +31,8 @@ pub(super) fn calls(peer: Peer, topic: &str, load: &Workload, records: u64) -> V
         .records_per_s
         .map_or_else(|| "-1".to_owned(), |rate| rate.to_string());
     let inflight = match peer {
-        // Requests.
-        Peer::Kafka => u64::from(load.inflight),
+        // Requests, of which it refuses more from an idempotent producer. Ours is one too.
+        Peer::Kafka => u64::from(load.inflight.min(KAFKA_REQUESTS_MAX)),
         _ => load.records_in_flight(),
     };
     let publish = [
@@ -237,6 +238,17 @@ mod tests {
         let window = |peer| calls(peer, "t", &AFTER, 5000)[1].last().cloned();
         assert_eq!(window(Peer::Kafka), Some("5".to_owned()));
         assert_eq!(window(Peer::Nats), Some((65 * 5 * 2).to_string()));
+    }
+
+    #[test]
+    fn kafkas_tool_is_told_no_more_requests_than_it_takes() {
+        let wide = Workload {
+            inflight: 62,
+            ..AFTER
+        };
+        let window = |peer| calls(peer, "t", &wide, 5000)[1].last().cloned();
+        assert_eq!(window(Peer::Kafka), Some("5".to_owned()));
+        assert_eq!(window(Peer::RabbitMq), Some((65 * 62 * 2).to_string()));
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub mod nats;
 mod runtime;
 
 /// An idempotent producer of Kafka has at most so many requests in flight on a connection.
-const KAFKA_REQUESTS_MAX: u32 = 5;
+pub const KAFKA_REQUESTS_MAX: u32 = 5;
 
 /// Which client library a run uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
