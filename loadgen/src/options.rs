@@ -132,6 +132,9 @@ pub struct Options {
     /// What may wait in each producer's client; beyond it the producer waits. Without: room for twice the batches in flight to all partitions.
     #[arg(long, value_name = "BYTES", value_parser = parse_room)]
     pub buffer_bytes: Option<NonZeroU64>,
+    /// About how much of each partition the broker keeps: what is older goes, so that a long run does not fill the disk. Nothing can be read again then. Without: everything.
+    #[arg(long, value_name = "BYTES", value_parser = parse_room)]
+    pub retention_bytes: Option<NonZeroU64>,
     /// The topic; created when there is none of that name. Without, one with a name of its own, deleted afterwards.
     #[arg(long)]
     pub topic: Option<String>,

@@ -1,5 +1,6 @@
 //! What a run will do, made of its options before anything starts.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use gannet_wire::Timestamp;
@@ -62,6 +63,8 @@ pub struct Plan {
     pub keys: u32,
     /// How many times every record is consumed, each time by all consumers.
     pub fan_out: u32,
+    /// About how much of each partition the broker keeps; everything without.
+    pub retention_bytes: Option<NonZeroU64>,
     /// What acknowledgements must mean.
     pub durability: Durability,
     /// Whether the broker is killed after the last phase.
@@ -192,6 +195,12 @@ impl Plan {
             vec![phase(name, rate, duration, options.bytes_max, &scenario)?]
         };
         let kill = options.kill || (is_default && options.server.is_none());
+        let reread = options.reread || kill || scenario.consumers == 0;
+        if scenario.retention_bytes.is_some() && reread {
+            return Err(PlanError(
+                "--retention-bytes lets records go, and so they cannot be read again: leave out --reread and --kill, and give a --duration (the default run ends with a kill)".to_owned(),
+            ));
+        }
         Ok(Self {
             phases,
             producers: scenario.producers.get(),
@@ -200,9 +209,10 @@ impl Plan {
             record_sizes: scenario.record_size,
             keys: scenario.keys,
             fan_out: scenario.fan_out.get(),
+            retention_bytes: scenario.retention_bytes,
             durability: scenario.durability,
             kill,
-            reread: options.reread || kill || scenario.consumers == 0,
+            reread,
             limits: options.limits,
         })
     }
@@ -247,6 +257,7 @@ impl Plan {
             record_bytes: self.record_bytes() as u64,
             record_size: self.record_sizes.clone(),
             keys: self.keys,
+            retention_bytes: self.retention_bytes.map(NonZeroU64::get),
             ..Settings::default()
         };
         // All phases have the same batching.
@@ -272,12 +283,25 @@ impl Plan {
             .max(self.record_sizes.max() as u64 + 1)
     }
 
-    /// Bounds what phases send as fast as they go by the room on the disk: every byte may be there twice for a while, and some must stay free.
+    /// Bounds what phases send as fast as they go by the room on the disk: every byte may be there twice for a while, and some must stay free. Where the broker keeps only so
+    /// much, that must fit.
     ///
     /// # Errors
     /// A sentence when there is not enough room for a run at all.
     pub fn fit_into(&mut self, free_bytes: u64) -> Result<(), PlanError> {
         let room = free_bytes / 3;
+        if let Some(bytes) = self.retention_bytes {
+            let kept = bytes.get().saturating_mul(self.partitions.into());
+            if kept > room {
+                return Err(PlanError(format!(
+                    "the disk has {} free, and --retention-bytes for {} partition(s) needs {}: give less, or another --data-dir",
+                    crate::units::bytes(free_bytes),
+                    self.partitions,
+                    crate::units::bytes(kept.saturating_mul(3)),
+                )));
+            }
+            return Ok(());
+        }
         let fixed: u64 = self
             .phases
             .iter()
@@ -405,6 +429,31 @@ mod tests {
     #[test]
     fn without_consumers_everything_is_read_afterwards() {
         assert!(plan(&["--rate", "max", "--consumers", "0"]).unwrap().reread);
+    }
+
+    #[test]
+    fn what_the_broker_lets_go_of_is_not_read_again() {
+        let kept = ["--retention-bytes", "1GiB", "--duration", "3s"];
+        assert!(!plan(&kept).unwrap().reread);
+        let read_again = [
+            &kept[..2],
+            &[&kept[..], &["--reread"]].concat(),
+            &[&kept[..], &["--kill"]].concat(),
+        ];
+        for arguments in read_again {
+            let sentence = plan(arguments).unwrap_err().to_string();
+            assert!(sentence.contains("read again"), "{arguments:?}: {sentence}");
+        }
+    }
+
+    #[test]
+    fn a_run_that_keeps_so_much_sends_without_bound_if_that_has_room() {
+        let kept = ["--rate", "max", "--retention-bytes", "1GiB"];
+        let mut plan = plan(&kept).unwrap();
+        plan.fit_into(6 << 30).unwrap();
+        assert_eq!(plan.phases[0].bytes_max, None);
+        let sentence = plan.fit_into((6 << 30) - 3).unwrap_err().to_string();
+        assert!(sentence.contains("--retention-bytes"), "{sentence}");
     }
 
     #[test]

@@ -131,6 +131,8 @@ pub struct Settings {
     pub inflight: Option<u32>,
     /// What may wait in each producer's client.
     pub buffer_bytes: u64,
+    /// About how much of each partition the broker was to keep; absent when everything.
+    pub retention_bytes: Option<u64>,
     /// How long the phases were to last together, warm-up included, in seconds.
     pub duration_s: f64,
     /// Most bytes of records a phase sends, when that is bounded, by option or by the disk's room; the largest of the phases' bounds.

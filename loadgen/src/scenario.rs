@@ -66,6 +66,10 @@ pub struct Scenario {
     /// What may wait in each producer's client, as a size; beyond it the producer waits. Default: room for twice the batches in flight to all partitions.
     #[serde(with = "values::room", skip_serializing_if = "Option::is_none")]
     pub buffer_bytes: Option<NonZeroU64>,
+    /// About how much of each partition the broker keeps, as a size: what is older goes, so that a run may be long and the disk does not fill up. Records that go before they are
+    /// consumed are lost, and nothing can be read again afterwards. Queues keep nothing that was consumed anyway. Default: everything.
+    #[serde(with = "values::room", skip_serializing_if = "Option::is_none")]
+    pub retention_bytes: Option<NonZeroU64>,
     /// What an acknowledgement must mean with Gannet: `"durable"` or `"accepted"`. What another broker's means is its configuration. Default: `"durable"`.
     pub durability: Durability,
     /// How long to run, warm-up included, as a time such as `"30s"` or `"500ms"`. Default: `"10s"`.
@@ -94,6 +98,7 @@ impl Default for Scenario {
             linger_us: 0,
             inflight: None,
             buffer_bytes: None,
+            retention_bytes: None,
             durability: Durability::Durable,
             duration: Duration::from_secs(10),
             warm_up: None,
@@ -205,6 +210,7 @@ impl Scenario {
             linger_us: options.linger_us.unwrap_or(self.linger_us),
             inflight: options.inflight.or(self.inflight),
             buffer_bytes: options.buffer_bytes.or(self.buffer_bytes),
+            retention_bytes: options.retention_bytes.or(self.retention_bytes),
             durability: options.durability.unwrap_or(self.durability),
             duration: options.duration.unwrap_or(self.duration),
             warm_up: options.warm_up.or(cut_short).or(self.warm_up),
@@ -277,6 +283,16 @@ impl Scenario {
                     "{} s leaves nothing of the {} s to measure: give less, or a longer duration",
                     warm_up.as_secs_f64(),
                     self.duration.as_secs_f64()
+                ),
+            );
+        }
+        if let Some(bytes) = self.retention_bytes
+            && self.consumers == 0
+        {
+            return fault(
+                "retention_bytes",
+                format!(
+                    "{bytes} lets records go that nobody has read: give at least 1 consumer, or keep everything"
                 ),
             );
         }

@@ -43,6 +43,13 @@ fn write_report(text: &mut String, report: &Report) -> std::fmt::Result {
     if settings.keys > 0 {
         write!(text, ", {} key(s)", grouped(settings.keys.into()))?;
     }
+    if let Some(bytes) = settings.retention_bytes {
+        write!(
+            text,
+            ", the last {} of each partition kept",
+            crate::units::bytes(bytes)
+        )?;
+    }
     match settings.durability {
         Some(durability) => write!(text, ", {durability} asked")?,
         None => write!(text, ", by {}", report.driver)?,

@@ -79,6 +79,26 @@ fn a_saturated_run_verifies_every_record_across_a_kill_of_its_broker() {
 }
 
 #[test]
+fn a_run_that_keeps_so_much_says_so_to_the_broker() {
+    let dir = data_dir();
+    let server = Server::start(dir.path(), 1);
+    let address = server.address().to_string();
+    let mut command = Command::new(load_generator());
+    command.args(["--server", &address, "--topic", "kept", "--rate", "1000"]);
+    command.args(["--duration", "1s", "--retention-bytes", "64MiB"]);
+    let (status, said) = ends(command);
+    assert_eq!(status.code(), Some(0), "{said}");
+    assert!(
+        said.contains("the last 64.0 MiB of each partition kept"),
+        "{said}"
+    );
+    let topic = connect(server.address())
+        .describe_topic("kept")
+        .expect("it stays");
+    assert_eq!(topic.settings.retention_bytes, Some(64 << 20));
+}
+
+#[test]
 fn a_scenario_runs_as_its_file_says_and_a_flag_counts_before_its_key() {
     let dir = data_dir();
     let file = dir.path().join("mixed-and-shared.toml");

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gannet_loadgen::broker::{BrokerSettings, OwnBroker, RemovedWhenInterrupted};
-use gannet_loadgen::driver::native::WireConnect;
+use gannet_loadgen::driver::native::{NewTopic, WireConnect};
 use gannet_loadgen::options::Rate;
 use gannet_loadgen::plan::{Batching, PhasePlan, Plan};
 use gannet_loadgen::progress::ProgressLine;
@@ -171,7 +171,7 @@ impl<'a> Workbench<'a> {
     ) -> Result<WireConnect, NumbersError> {
         let address = broker.address().to_string();
         let topic = topic.replace(|letter: char| !letter.is_ascii_alphanumeric(), "-");
-        WireConnect::open(&address, &topic, partitions, Durability::Durable)
+        WireConnect::open(&address, &topic, &NewTopic::durable(partitions))
             .map_err(NumbersError::client("making a topic"))
     }
 
@@ -218,6 +218,7 @@ impl Load {
             record_sizes: RecordSizes::Fixed(RECORD_BYTES),
             keys: 0,
             fan_out: 1,
+            retention_bytes: None,
             durability: Durability::Durable,
             kill: false,
             reread: false,

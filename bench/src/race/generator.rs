@@ -106,7 +106,7 @@ pub(super) fn arguments(
     entrant: Entrant,
     server: &str,
     load: Duration,
-    bytes_max: u64,
+    bytes_max: Option<u64>,
 ) -> Vec<String> {
     let mut arguments = vec![
         "--scenario".to_owned(),
@@ -121,9 +121,10 @@ pub(super) fn arguments(
         entrant.acknowledged().to_owned(),
         "--duration".to_owned(),
         format!("{}ms", load.as_millis()),
-        "--bytes-max".to_owned(),
-        bytes_max.to_string(),
     ];
+    if let Some(bytes_max) = bytes_max {
+        arguments.extend(["--bytes-max".to_owned(), bytes_max.to_string()]);
+    }
     if let Some(durability) = entrant.topic_durability() {
         arguments.extend(["--durability".to_owned(), durability.to_string()]);
     }
@@ -144,7 +145,7 @@ mod tests {
             entrant,
             "127.0.0.1:9",
             Duration::from_secs(2),
-            1000,
+            Some(1000),
         )
         .join(" ")
     }

@@ -440,6 +440,18 @@ impl Race<'_> {
         }
     }
 
+    /// What bounds a load where nothing that is stored goes meanwhile.
+    fn bytes_max_of(&self, peer: Peer, scenario: &Scenario) -> Option<u64> {
+        let goes = match peer {
+            Peer::Gannet | Peer::Nats => scenario.retention_bytes.is_some(),
+            // It looks for what may go every five minutes.
+            Peer::Kafka => false,
+            // A queue lets go of what was consumed, but nobody says when its files do.
+            Peer::RabbitMq => false,
+        };
+        (!goes).then_some(self.bytes_max)
+    }
+
     fn measured(
         &self,
         turn: &Turn,
@@ -451,7 +463,7 @@ impl Race<'_> {
             turn.entrant,
             &broker.address(),
             turn.load(),
-            self.bytes_max,
+            self.bytes_max_of(turn.entrant.peer, &file.scenario),
         );
         let report_path = self.results_dir.join("generator.json");
         let (report, used) = self

@@ -4,7 +4,7 @@ use crate::latency::LatencySummary;
 use crate::page::{Palette, PercentileCurve};
 use crate::report::{PhaseReport, Report, Settings};
 use crate::sweep::report::SweepReport;
-use crate::units::grouped;
+use crate::units::{self, grouped};
 
 use super::reading::{Content, Source};
 
@@ -151,6 +151,9 @@ fn workload(scenario: Option<&str>, settings: &Settings) -> String {
     );
     if settings.fan_out > 1 {
         text.push_str(&format!(" in each of {} groups", settings.fan_out));
+    }
+    if let Some(bytes) = settings.retention_bytes {
+        text.push_str(&format!(", {} of each partition kept", units::bytes(bytes)));
     }
     text
 }

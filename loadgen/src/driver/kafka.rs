@@ -7,6 +7,7 @@ mod outlet;
 mod trouble;
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -69,6 +70,7 @@ impl Driver for KafkaConnect {
             target.topic,
             plan.partitions,
             batch_bytes_max,
+            plan.retention_bytes,
         )
     }
 
@@ -90,6 +92,7 @@ impl KafkaConnect {
         topic: &str,
         partitions: u32,
         batch_bytes_max: usize,
+        retention_bytes: Option<NonZeroU64>,
     ) -> Result<Self, PortError> {
         let mut connect = Self {
             server: server.to_owned(),
@@ -99,19 +102,23 @@ impl KafkaConnect {
             admin: config(server).create().map_err(port_error)?,
         };
         match connect.led_partitions()? {
-            0 => connect.create_topic()?,
+            0 => connect.create_topic(retention_bytes)?,
             existing => connect.partitions = existing,
         }
         Ok(connect)
     }
 
-    fn create_topic(&self) -> Result<(), PortError> {
+    fn create_topic(&self, retention_bytes: Option<NonZeroU64>) -> Result<(), PortError> {
         let partitions = i32::try_from(self.partitions)
             .map_err(|_| PortError(format!("{} partitions are too many", self.partitions)))?;
         let batch_bytes = self.batch_bytes_max.to_string();
         let mut topic = NewTopic::new(&self.topic, partitions, TopicReplication::Fixed(1));
         if self.batch_bytes_max > TOPIC_BATCH_BYTES {
             topic = topic.set("max.message.bytes", &batch_bytes);
+        }
+        let retention_bytes = retention_bytes.map(|bytes| bytes.to_string());
+        if let Some(bytes) = &retention_bytes {
+            topic = topic.set("retention.bytes", bytes);
         }
         let created = wait_for(self.admin.create_topics(&[topic], &AdminOptions::new()))?;
         if let Some(Err((topic, code))) = created.map_err(port_error)?.pop() {
@@ -265,7 +272,7 @@ impl Connect for KafkaConnect {
         duration: Duration,
     ) -> Result<LatencyHistogram, PortError> {
         let topic = format!("{}-alone", self.topic);
-        let connect = Self::open(&self.server, &topic, 1, self.batch_bytes_max)?;
+        let connect = Self::open(&self.server, &topic, 1, self.batch_bytes_max, None)?;
         let outlet = connect.outlet(&alone::BATCHING, alone::BUFFER_BYTES)?;
         let latency = alone::measure(outlet, value, duration)?;
         connect.delete_topic()?;

@@ -1,6 +1,7 @@
 //! Gannet by its own protocol: the blocking flavour of `gannet-wire`, behind the workers' traits.
 
 use std::collections::HashSet;
+use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 use gannet_engine::limits::SUBSCRIPTIONS_MAX;
@@ -14,7 +15,7 @@ use gannet_wire::{ErrorCode, PartitionIndex};
 
 use super::{Driver, Target};
 use crate::latency::{LatencyHistogram, nanoseconds};
-use crate::plan::Batching;
+use crate::plan::{Batching, Plan};
 use crate::report::Durability;
 use crate::worker::port::{Answer, Connect, Delivered, Delivery, From, Inlet, Outlet, PortError};
 
@@ -37,6 +38,49 @@ pub fn consumers_min(partitions: u32) -> u32 {
     partitions.div_ceil(of_one).max(1)
 }
 
+/// A topic to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct NewTopic {
+    /// Its partitions.
+    pub partitions: u32,
+    /// What its acknowledgements mean.
+    pub durability: Durability,
+    /// About how much of each partition it keeps; everything without.
+    pub retention_bytes: Option<NonZeroU64>,
+}
+
+impl NewTopic {
+    /// The one that a run needs.
+    #[must_use]
+    pub fn of(plan: &Plan) -> Self {
+        Self {
+            partitions: plan.partitions,
+            durability: plan.durability,
+            retention_bytes: plan.retention_bytes,
+        }
+    }
+
+    /// One that keeps everything, from the disk.
+    #[must_use]
+    pub fn durable(partitions: u32) -> Self {
+        Self {
+            partitions,
+            durability: Durability::Durable,
+            retention_bytes: None,
+        }
+    }
+
+    fn settings(&self) -> TopicSettings {
+        TopicSettings {
+            durability: wire_durability(self.durability),
+            // But for what the run says, nothing may expire while it is being checked.
+            retention_ms: None,
+            retention_bytes: self.retention_bytes.map(NonZeroU64::get),
+            ..TopicSettings::default()
+        }
+    }
+}
+
 /// One topic of one broker.
 #[derive(Debug)]
 pub struct WireConnect {
@@ -49,18 +93,13 @@ pub struct WireConnect {
 }
 
 impl WireConnect {
-    /// Connects, and creates the topic unless there is one of that name.
+    /// Connects, and creates the topic unless there is one of that name, as it is then.
     ///
     /// # Errors
     /// The client's.
-    pub fn open(
-        address: &str,
-        topic: &str,
-        partitions: u32,
-        durability: Durability,
-    ) -> Result<Self, ClientError> {
+    pub fn open(address: &str, topic: &str, new: &NewTopic) -> Result<Self, ClientError> {
         let client = Client::connect(address, config())?;
-        let description = match client.create_topic(topic, partitions, &settings(durability)) {
+        let description = match client.create_topic(topic, new.partitions, &new.settings()) {
             Err(ClientError::Server(body)) if body.code == ErrorCode::TopicExists => {
                 client.describe_topic(topic)?
             }
@@ -71,7 +110,7 @@ impl WireConnect {
             topic: topic.to_owned(),
             alone_topic: format!("{topic}-alone"),
             partitions: u32::try_from(description.partitions.len()).unwrap_or(u32::MAX),
-            durability,
+            durability: new.durability,
             client,
         })
     }
@@ -95,13 +134,8 @@ impl Driver for WireConnect {
             Client::connect(target.server, config()).map_err(|error| port_error(&error))?;
         plan.check_records(client.hello().batch_bytes_max)
             .map_err(|error| PortError(error.to_string()))?;
-        Self::open(
-            target.server,
-            target.topic,
-            plan.partitions,
-            plan.durability,
-        )
-        .map_err(|error| port_error(&error))
+        Self::open(target.server, target.topic, &NewTopic::of(plan))
+            .map_err(|error| port_error(&error))
     }
 
     fn delete_topic(&self) -> Result<(), PortError> {
@@ -224,8 +258,16 @@ impl WireConnect {
         value: &[u8],
         duration: Duration,
     ) -> Result<LatencyHistogram, ClientError> {
-        self.client
-            .create_topic(&self.alone_topic, 1, &settings(self.durability))?;
+        self.client.create_topic(
+            &self.alone_topic,
+            1,
+            &NewTopic {
+                partitions: 1,
+                durability: self.durability,
+                retention_bytes: None,
+            }
+            .settings(),
+        )?;
         let config = ProducerConfig {
             delivery_timeout: DELIVERY_TIMEOUT,
             ..ProducerConfig::default()
@@ -348,16 +390,6 @@ fn config() -> ClientConfig {
         reconnect: RECONNECT,
         request_timeout: REQUEST_TIMEOUT,
         ..ClientConfig::default()
-    }
-}
-
-fn settings(durability: Durability) -> TopicSettings {
-    TopicSettings {
-        durability: wire_durability(durability),
-        // Nothing may expire while it is being checked.
-        retention_ms: None,
-        retention_bytes: None,
-        ..TopicSettings::default()
     }
 }
 

@@ -6,6 +6,7 @@
 //! acknowledge nothing: they read a log.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,7 +75,7 @@ impl Driver for NatsConnect {
             record_bytes: plan.record_bytes(),
             context,
         };
-        connect.create_streams()?;
+        connect.create_streams(plan.retention_bytes)?;
         Ok(connect)
     }
 
@@ -92,7 +93,10 @@ impl Driver for NatsConnect {
 
 impl NatsConnect {
     /// Makes the streams that there are not.
-    fn create_streams(&self) -> Result<(), PortError> {
+    fn create_streams(&self, retention_bytes: Option<NonZeroU64>) -> Result<(), PortError> {
+        // It knows no bound by -1, and discards the oldest messages at one.
+        let max_bytes =
+            retention_bytes.map_or(-1, |bytes| i64::try_from(bytes.get()).unwrap_or(-1));
         self.runtime.block_on(async {
             for partition in 0..self.partitions {
                 let subject = subject(&self.topic, partition);
@@ -102,6 +106,7 @@ impl NatsConnect {
                     subjects: vec![format!("{subject}.*"), subject],
                     storage: StorageType::File,
                     num_replicas: 1,
+                    max_bytes,
                     ..stream::Config::default()
                 };
                 let created = self.context.get_or_create_stream(config).await;
@@ -215,7 +220,7 @@ impl Connect for NatsConnect {
             record_bytes: value.len(),
             context: self.context.clone(),
         };
-        connect.create_streams()?;
+        connect.create_streams(None)?;
         let outlet = connect.outlet(&alone::BATCHING, alone::BUFFER_BYTES)?;
         let latency = alone::measure(outlet, value, duration)?;
         connect.delete_topic()?;

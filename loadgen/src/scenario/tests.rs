@@ -43,6 +43,7 @@ fn every_key_is_read() {
         linger_us = 9
         inflight = 10
         buffer_bytes = "11MiB"
+        retention_bytes = "14GiB"
         durability = "accepted"
         duration = "12s"
         warm_up = "500ms"
@@ -63,6 +64,7 @@ fn every_key_is_read() {
         linger_us: 9,
         inflight: Some(10.try_into().unwrap()),
         buffer_bytes: Some((11 << 20).try_into().unwrap()),
+        retention_bytes: Some((14 << 30).try_into().unwrap()),
         durability: Durability::Accepted,
         duration: Duration::from_secs(12),
         warm_up: Some(Duration::from_millis(500)),
@@ -147,6 +149,11 @@ fn a_value_that_its_key_cannot_take_is_refused_with_the_key_and_what_it_takes() 
         ("batch_bytes = \"12 furlongs\"", ["batch_bytes", "KiB"]),
         ("batch_bytes = 0", ["`batch_bytes` 0", "128KiB"]),
         ("buffer_bytes = 0", ["buffer_bytes = 0", "room"]),
+        ("retention_bytes = 0", ["retention_bytes = 0", "room"]),
+        (
+            "retention_bytes = 9\nconsumers = 0",
+            ["`retention_bytes` 9", "at least 1 consumer"],
+        ),
         ("durability = \"perhaps\"", ["perhaps", "`durable`"]),
         ("duration = \"10 d\"", ["duration", "use ms, s, m or h"]),
         ("duration = \"10ms\"", ["`duration`", "at least 100ms"]),
@@ -257,6 +264,7 @@ fn scenarios() -> impl Strategy<Value = Scenario> {
             prop::option::of(count()),
             0..i64::MAX as u64,
             prop::option::of(count()),
+            prop::option::of(room.clone()),
             prop::option::of(room),
         ),
         (durability, times, 1..100_u32),
@@ -264,7 +272,7 @@ fn scenarios() -> impl Strategy<Value = Scenario> {
         .prop_map(|(who, what, how, when)| {
             let (name, producers, consumers, partitions, record_size) = who;
             let (keys, rate, batch_bytes) = what;
-            let (batch_records, linger_us, inflight, buffer_bytes) = how;
+            let (batch_records, linger_us, inflight, buffer_bytes, retention_bytes) = how;
             let (durability, (duration, warm_up), fan_out) = when;
             Scenario {
                 name,
@@ -279,6 +287,7 @@ fn scenarios() -> impl Strategy<Value = Scenario> {
                 linger_us,
                 inflight,
                 buffer_bytes,
+                retention_bytes,
                 durability,
                 duration,
                 warm_up,

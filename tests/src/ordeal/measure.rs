@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use clap::Parser as _;
-use gannet_loadgen::driver::native::WireConnect;
+use gannet_loadgen::driver::native::{NewTopic, WireConnect};
 use gannet_loadgen::options::{CommandLine, Rate};
 use gannet_loadgen::plan::{PhasePlan, Plan};
 use gannet_loadgen::progress::ProgressLine;
@@ -52,13 +52,8 @@ pub(super) fn measure(
         limits: false,
         ..defaults
     };
-    let connect = WireConnect::open(
-        &server.to_string(),
-        topic,
-        plan.partitions,
-        Durability::Durable,
-    )
-    .expect("the broker serves");
+    let connect = WireConnect::open(&server.to_string(), topic, &NewTopic::of(&plan))
+        .expect("the broker serves");
     static RUNS: AtomicU32 = AtomicU32::new(1);
     // Several runs share a topic, and tell their records apart by it.
     let run = RUNS.fetch_add(1, Ordering::Relaxed);

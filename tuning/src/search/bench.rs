@@ -8,7 +8,7 @@ use clap::Parser;
 use gannet_engine::control::Config;
 use gannet_loadgen::broker::{BrokerSettings, Interrupted, OwnBroker, RemovedWhenInterrupted};
 use gannet_loadgen::driver::Driver;
-use gannet_loadgen::driver::native::WireConnect;
+use gannet_loadgen::driver::native::{NewTopic, WireConnect};
 use gannet_loadgen::filesystem::Filesystem;
 use gannet_loadgen::options::CommandLine;
 use gannet_loadgen::plan::Plan;
@@ -296,8 +296,7 @@ impl Bench {
         let connect = WireConnect::open(
             &broker.address().to_string(),
             &format!("tune-{}", self.runs),
-            plan.partitions,
-            plan.durability,
+            &NewTopic::of(&plan),
         )
         .map_err(RunError::failed)?;
         let mut ended_early = false;
