@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use gannet_engine::control::machine::raise_descriptor_limit;
+use gannet_engine::control::machine::{raise_descriptor_limit, refuse_huge_pages};
 use gannet_loadgen::broker;
 use gannet_loadgen::comparison::compare;
 use gannet_loadgen::options::{Command, CommandLine};
@@ -37,6 +37,8 @@ fn main() -> ExitCode {
     let line = CommandLine::parse();
     // Each producer and each consumer takes some.
     raise_descriptor_limit();
+    // What holds a producer up is late.
+    refuse_huge_pages();
     let done = match &line.command {
         Some(Command::HostBroker(options)) => broker::host(options)
             .map(|()| true)

@@ -338,6 +338,19 @@ fn reading_goes_on_behind_damage_when_asked_to_and_nothing_comes_twice() {
     }
 }
 
+#[test]
+fn a_broker_has_its_memory_in_small_pages() {
+    let dir = data_dir();
+    let server = Server::start(dir.path(), 1);
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("it runs");
+    // Kernels before 5.0 do not say.
+    let said = status
+        .lines()
+        .find_map(|line| line.strip_prefix("THP_enabled:"));
+    assert_eq!(said.map(str::trim).unwrap_or("0"), "0", "{status}");
+}
+
 /// The file below a directory that holds these bytes.
 fn segment_with(dir: &Path, bytes: &[u8]) -> PathBuf {
     let mut directories = vec![dir.join("topics")];

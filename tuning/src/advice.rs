@@ -37,7 +37,6 @@ pub fn limits(facts: &Facts) -> Vec<String> {
     sentences.extend(nodes(facts));
     sentences.extend(interrupts(facts));
     sentences.extend(completions(facts));
-    sentences.extend(huge_pages(facts));
     sentences.extend(descriptors(facts));
     sentences.extend(governor(facts));
     sentences
@@ -259,14 +258,6 @@ fn interrupts(facts: &Facts) -> Option<String> {
 fn completions(facts: &Facts) -> Option<String> {
     (facts.ring_features.deferred == Some(false)).then(|| {
         "This kernel interrupts a thread for its completions; since Linux 6.1 they wait until it asks, which costs less CPU.".to_owned()
-    })
-}
-
-fn huge_pages(facts: &Facts) -> Option<String> {
-    (facts.huge_pages.as_deref() == Some("never")).then(|| {
-        "The kernel gives no huge pages, with which the broker's buffers reach the disk in fewer pieces. Only root can set it: echo madvise > \
-         /sys/kernel/mm/transparent_hugepage/enabled."
-            .to_owned()
     })
 }
 

@@ -15,7 +15,7 @@ use rustix::process::{Resource, getrlimit};
 use crate::interrupts::Interrupts;
 use crate::ring::{Ring, RingFeatures};
 use crate::steadiness::Steadiness;
-use crate::storage::{Mount, Queue, chosen};
+use crate::storage::{Mount, Queue};
 
 /// A file of this size is written twice to measure the bandwidth; less when the disk has less room.
 const BANDWIDTH_FILE_BYTES: u64 = 1 << 30;
@@ -55,8 +55,6 @@ pub struct Facts {
     pub ring: Ring,
     /// What it can do.
     pub ring_features: RingFeatures,
-    /// When the kernel gives memory in huge pages. `None`: unknown.
-    pub huge_pages: Option<String>,
     /// Where the data would go.
     pub data_dir: PathBuf,
     /// The filesystem there.
@@ -140,9 +138,6 @@ impl Facts {
             descriptors_hard: getrlimit(Resource::Nofile).maximum,
             ring: Ring::probe(),
             ring_features: RingFeatures::probe(),
-            huge_pages: read_line(Path::new("/sys/kernel/mm/transparent_hugepage/enabled"))
-                .as_deref()
-                .and_then(chosen),
             mount: Mount::of(data_dir),
             queue: Queue::of(data_dir),
             data_dir: data_dir.to_owned(),

@@ -49,11 +49,6 @@ fn write_table(text: &mut String, facts: &Facts) -> std::fmt::Result {
     write_steadiness(text, &facts.steadiness)?;
     write_interrupts(text, facts.interrupts.as_ref())?;
     line(text, "memory", &bytes(facts.machine.memory_bytes))?;
-    line(
-        text,
-        "huge pages",
-        facts.huge_pages.as_deref().unwrap_or("unknown"),
-    )?;
     line(text, "locked memory", &memlock)?;
     let hard = facts
         .descriptors_hard

@@ -13,8 +13,8 @@ pub(super) fn memory(bench: &mut Workbench<'_>) -> Result<Vec<Row>, NumbersError
     bench.progress.step("idle memory");
     let broker = bench.start("idle")?;
     let nothing = settled_rss(bench, &broker)?;
-    // Connections and the first topic are not the many partitions' cost. Nor are the huge pages that the heap is made of: each size of
-    // allocations begins its own, 18 MiB in all, whether there are a thousand partitions or ten thousand.
+    // Connections and the first topic are not the many partitions' cost. Nor are the pages that each size of
+    // allocations begins as its own.
     let partitions = bench.scale.partitions;
     let mut topics = vec![bench.connect(&broker, "first", partitions)?];
     let before = settled_rss(bench, &broker)?;

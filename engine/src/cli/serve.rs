@@ -13,7 +13,7 @@ use super::exit::{ExitStatus, Failure};
 use super::signals::StopSignals;
 use crate::control::Config;
 use crate::control::config::{FlagSetting, example_toml, help_text};
-use crate::control::machine::raise_descriptor_limit;
+use crate::control::machine::{raise_descriptor_limit, refuse_huge_pages};
 use crate::{Engine, Stopper};
 
 /// Runs the broker in the foreground until SIGTERM or SIGINT.
@@ -128,6 +128,7 @@ fn serve(config: Config) -> Result<ExitStatus, Failure> {
             )
         })?;
     let data_dir = config.data_dir.clone();
+    refuse_huge_pages();
     let engine = Engine::start(config)?;
     // It is empty: only this sets it.
     let _ = stopper.set(engine.stopper());

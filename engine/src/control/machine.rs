@@ -71,6 +71,15 @@ impl Machine {
     }
 }
 
+/// Has the kernel give this process memory in small pages only, for as long as it lives. A shard that meets a huge page that is not there yet stands still while two MiB are
+/// zeroed, milliseconds on a virtual machine whose host makes them up as well, and all its clients with it. It concerns the whole process: programs call it, a library does not.
+/// A kernel that knows nothing of it leaves everything as it is.
+pub fn refuse_huge_pages() {
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "huge pages are left as they are");
+    }
+}
+
 /// Raises this process's limit of open descriptors to what it may have without anybody's permission. The usual 1,024 exist for
 /// programs that use `select`; this one does not.
 pub fn raise_descriptor_limit() {

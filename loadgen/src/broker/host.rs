@@ -5,7 +5,7 @@ use std::thread;
 
 use gannet_engine::control::Config;
 use gannet_engine::control::config::ConfigError;
-use gannet_engine::control::machine::raise_descriptor_limit;
+use gannet_engine::control::machine::{raise_descriptor_limit, refuse_huge_pages};
 use gannet_engine::{Engine, EngineError, StartError};
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use tracing_subscriber::EnvFilter;
@@ -58,6 +58,7 @@ pub fn host(options: &HostOptions) -> Result<(), HostError> {
     log_to_stderr();
     // As a broker by itself does.
     raise_descriptor_limit();
+    refuse_huge_pages();
     let settings = BrokerSettings {
         shards: options.shards.map(Into::into),
         config: options.config.clone(),

@@ -69,7 +69,6 @@ pub(crate) fn facts() -> Facts {
             deferred: Some(true),
             zero_copy_send: Some(true),
         },
-        huge_pages: Some("madvise".to_owned()),
         mount: Some(Mount {
             point: "/data".to_owned(),
             kind: "ext4".to_owned(),
@@ -263,14 +262,12 @@ fn what_only_root_can_change_is_said_with_the_command() {
     if let Some(interrupts) = &mut facts.interrupts {
         interrupts.interrupts[0].counts = vec![0, 0, 999, 1];
     }
-    facts.huge_pages = Some("never".to_owned());
     for word in [
         "/sys/block/nvme0n1/queue/scheduler",
         "must flush",
         "remount,nodiscard /data",
         "Core 2 has handled 100 %",
         "/proc/irq/36/smp_affinity_list",
-        "echo madvise",
     ] {
         assert!(said(&facts, word), "{word}");
     }
@@ -305,7 +302,6 @@ fn nothing_is_said_about_what_is_not_known() {
     let facts = Facts {
         nodes: None,
         interrupts: None,
-        huge_pages: None,
         mount: None,
         queue: None,
         ring_features: RingFeatures::default(),

@@ -35,7 +35,6 @@ fn what_cannot_be_read_is_said_to_be_unknown() {
     let facts = Facts {
         nodes: None,
         interrupts: None,
-        huge_pages: None,
         mount: None,
         queue: None,
         governor: None,
@@ -48,7 +47,6 @@ fn what_cannot_be_read_is_said_to_be_unknown() {
         "NUMA nodes",
         "stolen",
         "interrupts",
-        "huge pages",
         "mount",
         "device",
         "frequency",

@@ -193,7 +193,7 @@ fn idle(report: &ScaleReport) -> Section {
     if measured.iter().all(|(_, figures)| figures.is_empty()) {
         return section;
     }
-    let mut section = section.text("Resident memory of a broker that does nothing else. The heap grows by huge pages, so the last column divides what was added since nothing was there.");
+    let mut section = section.text("Resident memory of a broker that does nothing else. The heap grows in steps, so the last column divides what was added since nothing was there.");
     for (what, figures) in measured {
         if figures.is_empty() {
             continue;
