@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use gannet_tests::{Server, connect, data_dir, ends, load_generator};
+use gannet_tests::{Server, connect, data_dir, ends, load_generator, prints};
 
 fn report_of(arguments: &[&str]) -> serde_json::Value {
     let dir = data_dir();
@@ -86,11 +86,12 @@ fn a_run_that_keeps_so_much_says_so_to_the_broker() {
     let mut command = Command::new(load_generator());
     command.args(["--server", &address, "--topic", "kept", "--rate", "1000"]);
     command.args(["--duration", "1s", "--retention-bytes", "64MiB"]);
-    let (status, said) = ends(command);
-    assert_eq!(status.code(), Some(0), "{said}");
+    let output = prints(command);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let table = String::from_utf8_lossy(&output.stdout);
     assert!(
-        said.contains("the last 64.0 MiB of each partition kept"),
-        "{said}"
+        table.contains("the last 64.0 MiB of each partition kept"),
+        "{table}"
     );
     let topic = connect(server.address())
         .describe_topic("kept")

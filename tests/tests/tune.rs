@@ -187,7 +187,7 @@ fn a_default_that_cannot_be_measured_is_no_result() {
 }
 
 /// Each line of the table that a probe prints.
-const PROBED: [&str; 21] = [
+const PROBED: [&str; 20] = [
     "kernel ",
     "cores ",
     "siblings ",
@@ -197,7 +197,6 @@ const PROBED: [&str; 21] = [
     "CPU quota ",
     "interrupts ",
     "memory ",
-    "huge pages ",
     "locked memory ",
     "descriptors ",
     "io_uring ",

@@ -13,7 +13,6 @@ fn the_table_has_every_measurement() {
         "may go to 0-3",
         "16.0 GiB",
         "unlimited",
-        "madvise",
         "available; completions on demand yes",
         "/dev/nvme0n1 at /data, rw,noatime",
         "scheduler none, cache write through",
