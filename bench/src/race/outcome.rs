@@ -109,6 +109,16 @@ impl Results {
         fs::rename(written, path)
     }
 
+    /// Those of a scenario are of no use any more.
+    pub(super) fn forget(&self, scenario: &str) -> io::Result<()> {
+        for result in self.all()? {
+            if result.turn.scenario == scenario {
+                fs::remove_file(self.path(&result.turn))?;
+            }
+        }
+        Ok(())
+    }
+
     /// All of them, whatever order they were made in.
     pub(super) fn all(&self) -> io::Result<Vec<TurnResult>> {
         let mut results = BTreeMap::new();
@@ -185,6 +195,22 @@ pub(super) mod tests {
         assert!(again.of(&longer).is_none());
         let anew = Results::open(directory.path(), false).unwrap();
         assert!(anew.of(&result.turn).is_none());
+    }
+
+    #[test]
+    fn what_is_forgotten_of_a_scenario_leaves_the_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let results = Results::open(directory.path(), false).unwrap();
+        for (scenario, round) in [("old", 1), ("old", 2), ("kept", 1)] {
+            results
+                .keep(&measured(scenario, GANNET_DURABLE, round, |_| {}))
+                .unwrap();
+        }
+        results.forget("old").unwrap();
+        let left: Vec<String> = (results.all().unwrap().into_iter())
+            .map(|result| result.turn.scenario)
+            .collect();
+        assert_eq!(left, ["kept"]);
     }
 
     #[test]

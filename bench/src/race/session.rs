@@ -98,6 +98,31 @@ pub struct Setting {
     pub brokers: Vec<BrokerSetting>,
 }
 
+impl Setting {
+    /// Scenarios whose files say something else than they did: what was measured is another load's.
+    fn changed_since<'a>(&'a self, earlier: &'a Self) -> impl Iterator<Item = &'a str> {
+        self.scenarios.iter().filter_map(|(name, text)| {
+            let before = earlier.scenarios.get(name)?;
+            (before != text).then_some(name.as_str())
+        })
+    }
+
+    /// The whole of a race that is made in parts: what took part earlier and does not now is still of it.
+    fn going_on_from(mut self, earlier: Self) -> Self {
+        for (name, text) in earlier.scenarios {
+            self.scenarios.entry(name).or_insert(text);
+        }
+        for broker in earlier.brokers {
+            let is_known = |known: &BrokerSetting| known.entrant == broker.entrant;
+            if !self.brokers.iter().any(is_known) {
+                self.brokers.push(broker);
+            }
+        }
+        self.rounds = self.rounds.max(earlier.rounds);
+        self
+    }
+}
+
 /// A broker as it was run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BrokerSetting {
@@ -134,6 +159,11 @@ pub fn session(options: &Options) -> Result<Vec<TurnResult>, RaceError> {
     let scripts = scripts(options, &removed);
     let brokers = brokers(options, &entrants, &scripts, &mut progress);
     progress.step("loopback and disk");
+    let rounds = if options.tiny {
+        1
+    } else {
+        options.rounds.get()
+    };
     let setting = Setting {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         machine: MachineInfo::of(directory.path(), filesystem),
@@ -142,13 +172,25 @@ pub fn session(options: &Options) -> Result<Vec<TurnResult>, RaceError> {
             .iter()
             .map(|course| (course.scenario.name.clone(), course.text.clone()))
             .collect(),
-        rounds: if options.tiny {
-            1
-        } else {
-            options.rounds.get()
-        },
+        rounds,
         tiny: options.tiny,
         brokers,
+    };
+    let earlier = if options.resume {
+        read_setting(&results_dir)?
+    } else {
+        None
+    };
+    let setting = match earlier {
+        Some(earlier) => {
+            for scenario in setting.changed_since(&earlier) {
+                results
+                    .forget(scenario)
+                    .map_err(io_error("forgetting results of another scenario"))?;
+            }
+            setting.going_on_from(earlier)
+        }
+        None => setting,
     };
     keep_setting(&results_dir, &setting)?;
 
@@ -161,7 +203,7 @@ pub fn session(options: &Options) -> Result<Vec<TurnResult>, RaceError> {
         bytes_max: filesystem.free_bytes / DISK_SHARE,
         removed: removed.clone(),
     };
-    let turns = planned(options, &scenarios, &entrants, setting.rounds);
+    let turns = planned(options, &scenarios, &entrants, rounds);
     let mut done = Vec::with_capacity(turns.len());
     for (index, turn) in turns.iter().enumerate() {
         progress.step(format!(

@@ -1,6 +1,7 @@
 use gannet_loadgen::latency::LatencySummary;
 use serde_json::{Value, json};
 
+use super::super::entrant::{GANNET_DURABLE, KAFKA_UNSYNCED};
 use super::*;
 use crate::numbers::ToolRun;
 
@@ -85,4 +86,28 @@ fn a_race_of_before_synced_writes_were_measured_is_rendered() {
         text.contains("5 MB/s writing, 6 MB/s reading; synced: not measured"),
         "{text}"
     );
+}
+
+#[test]
+fn a_race_in_parts_is_one_and_a_scenario_that_changed_is_named() {
+    let of = |scenarios: &[(&str, &str)], rounds, entrant| Setting {
+        scenarios: (scenarios.iter())
+            .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
+            .collect(),
+        rounds,
+        brokers: vec![BrokerSetting {
+            entrant,
+            version: Ok("1".to_owned()),
+            settings: Vec::new(),
+        }],
+        ..setting(1.0, None)
+    };
+    let earlier = of(&[("paced", "a"), ("large", "b")], 2, GANNET_DURABLE);
+    let later = of(&[("large", "c"), ("single", "d")], 1, KAFKA_UNSYNCED);
+    let changed: Vec<&str> = later.changed_since(&earlier).collect();
+    assert_eq!(changed, ["large"]);
+    let whole = later.going_on_from(earlier);
+    let texts: Vec<&str> = whole.scenarios.values().map(String::as_str).collect();
+    assert_eq!(texts, ["c", "a", "d"], "{:?}", whole.scenarios);
+    assert_eq!((whole.rounds, whole.brokers.len()), (2, 2));
 }
