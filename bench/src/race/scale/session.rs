@@ -197,6 +197,10 @@ impl Scale<'_> {
             .args(["--bytes-max", &bytes_max.to_string()])
             .arg("--report")
             .arg(&report_path);
+        if self.options.tiny && !arguments.iter().any(|argument| argument == "--warm-up") {
+            // What is fast has sent all its bytes before a warm-up is over.
+            command.args(["--warm-up", "0ms"]);
+        }
         let duration_max = load * PATIENCE_PER_LOAD + PATIENCE;
         let ran = command::run(command, duration_max, &self.removed, || {})?;
         let report = read_report(&report_path);
