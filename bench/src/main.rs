@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use gannet_bench::numbers::{Command, CommandLine, render, session};
+use gannet_engine::control::machine::refuse_huge_pages;
 use gannet_loadgen::broker;
 
 /// Everything was measured, and something was wrong with what came out.
@@ -24,6 +25,8 @@ fn main() -> ExitCode {
             Err(error) => complain(&error),
         };
     }
+    // Loads are made in this process, and what holds a producer up is late.
+    refuse_huge_pages();
     match session(&line.options) {
         Ok(report) => {
             // A reader that is gone does not change what was measured.

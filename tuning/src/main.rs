@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use gannet_engine::control::machine::refuse_huge_pages;
 use gannet_loadgen::broker;
 use gannet_loadgen::options::HostOptions;
 use gannet_tuning::facts::Facts;
@@ -85,6 +86,8 @@ fn run(command: Command) -> Result<(String, ExitCode), Box<dyn std::error::Error
             Ok((text, ExitCode::SUCCESS))
         }
         Command::Search(options) => {
+            // Loads are made in this process, and what holds a producer up is late.
+            refuse_huge_pages();
             let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
             let found = search(&options, now.to_string())?;
             let status = if found.failures.is_empty() {

@@ -85,7 +85,7 @@ impl Queue {
 }
 
 /// Of several words the one in brackets.
-pub(crate) fn chosen(words: &str) -> Option<String> {
+fn chosen(words: &str) -> Option<String> {
     let (_, rest) = words.split_once('[')?;
     Some(rest.split_once(']')?.0.to_owned())
 }

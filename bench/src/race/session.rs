@@ -419,6 +419,12 @@ fn read_setting(results_dir: &Path) -> Result<Option<Setting>, RaceError> {
         .map_err(io_error(format!("reading {}", path.display())))
 }
 
+/// Whether what is stored does not grow while the load lasts, so that no bytes need to bound it. Kafka looks for what may go every five minutes, and of RabbitMQ's files nobody
+/// says when they go.
+fn keeps_its_size(peer: Peer, scenario: &Scenario) -> bool {
+    scenario.retention_bytes.is_some() && matches!(peer, Peer::Gannet | Peer::Nats)
+}
+
 /// What all turns have in common.
 struct Race<'a> {
     options: &'a Options,
@@ -482,18 +488,6 @@ impl Race<'_> {
         }
     }
 
-    /// What bounds a load where nothing that is stored goes meanwhile.
-    fn bytes_max_of(&self, peer: Peer, scenario: &Scenario) -> Option<u64> {
-        let goes = match peer {
-            Peer::Gannet | Peer::Nats => scenario.retention_bytes.is_some(),
-            // It looks for what may go every five minutes.
-            Peer::Kafka => false,
-            // A queue lets go of what was consumed, but nobody says when its files do.
-            Peer::RabbitMq => false,
-        };
-        (!goes).then_some(self.bytes_max)
-    }
-
     fn measured(
         &self,
         turn: &Turn,
@@ -505,7 +499,7 @@ impl Race<'_> {
             turn.entrant,
             &broker.address(),
             turn.load(),
-            self.bytes_max_of(turn.entrant.peer, &file.scenario),
+            (!keeps_its_size(turn.entrant.peer, &file.scenario)).then_some(self.bytes_max),
         );
         let report_path = self.results_dir.join("generator.json");
         let (report, used) = self

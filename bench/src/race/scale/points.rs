@@ -111,8 +111,6 @@ fn saturated_turns(partitions: u64) -> PlannedPoint {
             ("batch-bytes", TURN_BATCH_BYTES.to_string()),
             ("inflight", TURN_INFLIGHT.to_string()),
             ("buffer-bytes", TURN_BUFFER_BYTES.to_string()),
-            // It ends with its bytes, be it before a warm-up is over.
-            ("warm-up", "0ms".to_owned()),
         ]),
         needs: Needs::of_partitions(partitions),
         same_bytes: true,

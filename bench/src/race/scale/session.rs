@@ -148,6 +148,15 @@ impl Scale<'_> {
         }
     }
 
+    /// What a load is told that ends with its bytes, be it before a warm-up is over: on a fast disk a tiny one does.
+    fn warm_up(&self, ends_with_its_bytes: bool) -> Vec<String> {
+        if ends_with_its_bytes || self.options.tiny {
+            ["--warm-up", "0ms"].map(str::to_owned).to_vec()
+        } else {
+            Vec::new()
+        }
+    }
+
     fn own_broker(
         &self,
         planned: &PlannedPoint,
@@ -165,6 +174,7 @@ impl Scale<'_> {
         if let Some(shards) = self.options.shards {
             arguments.extend(["--shards".to_owned(), shards.to_string()]);
         }
+        arguments.extend(self.warm_up(planned.same_bytes));
         let report = self.generate(&arguments, load, bytes_max, "point.json");
         // A generator that was killed has left its broker's data, and the next point needs the room. What cannot go yet goes before that.
         let _ = fs::remove_dir_all(&place);
@@ -197,10 +207,6 @@ impl Scale<'_> {
             .args(["--bytes-max", &bytes_max.to_string()])
             .arg("--report")
             .arg(&report_path);
-        if self.options.tiny && !arguments.iter().any(|argument| argument == "--warm-up") {
-            // What is fast has sent all its bytes before a warm-up is over.
-            command.args(["--warm-up", "0ms"]);
-        }
         let duration_max = load * PATIENCE_PER_LOAD + PATIENCE;
         let ran = command::run(command, duration_max, &self.removed, || {})?;
         let report = read_report(&report_path);
@@ -300,7 +306,8 @@ impl Scale<'_> {
     fn neighbour(&self, greedy: bool) -> Result<Report, String> {
         let broker = self.broker("neighbours", Needs::default())?;
         let server = ["--server".to_owned(), broker.address()];
-        let told = |arguments: Vec<String>| [arguments, server.to_vec()].concat();
+        let told =
+            |arguments: Vec<String>| [arguments, server.to_vec(), self.warm_up(false)].concat();
         let paced = || {
             self.generate(
                 &told(paced_neighbour()),

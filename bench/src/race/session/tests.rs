@@ -111,3 +111,15 @@ fn a_race_in_parts_is_one_and_a_scenario_that_changed_is_named() {
     assert_eq!(texts, ["c", "a", "d"], "{:?}", whole.scenarios);
     assert_eq!((whole.rounds, whole.brokers.len()), (2, 2));
 }
+
+#[test]
+fn only_who_lets_go_of_it_in_time_is_not_bounded_by_bytes() {
+    let mut scenario = Scenario::default();
+    let unbounded = |scenario: &Scenario| {
+        [Peer::Gannet, Peer::Kafka, Peer::RabbitMq, Peer::Nats]
+            .map(|peer| keeps_its_size(peer, scenario))
+    };
+    assert_eq!(unbounded(&scenario), [false; 4]);
+    scenario.retention_bytes = std::num::NonZeroU64::new(1 << 30);
+    assert_eq!(unbounded(&scenario), [true, false, false, true]);
+}
