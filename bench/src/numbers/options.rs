@@ -126,6 +126,16 @@ impl Scale {
         Duration::from_millis(self.row_ms)
     }
 
+    /// How much of a load is not measured: nothing where a load has so few bytes that a fast disk takes them before that is over.
+    #[must_use]
+    pub fn warm_up(&self) -> Duration {
+        if self.bytes_max <= Self::TINY.bytes_max {
+            Duration::ZERO
+        } else {
+            (self.row() / 4).min(WARM_UP_MAX)
+        }
+    }
+
     const TINY: Self = Self {
         row_ms: 400,
         stored_bytes: 16 << 20,
@@ -134,6 +144,7 @@ impl Scale {
     };
 }
 
+const WARM_UP_MAX: Duration = Duration::from_secs(1);
 /// Below this a load is over before it has begun.
 const ROW_MS_MIN: u64 = 100;
 
@@ -144,6 +155,15 @@ mod tests {
     fn scale(arguments: &[&str], free_bytes: u64) -> Scale {
         let line = CommandLine::try_parse_from([&["gannet-numbers"], arguments].concat()).unwrap();
         Scale::new(&line.options, free_bytes)
+    }
+
+    #[test]
+    fn a_load_of_few_bytes_has_no_warm_up_in_which_they_could_all_go() {
+        assert_eq!(scale(&["--tiny"], u64::MAX).warm_up(), Duration::ZERO);
+        let quarter = scale(&["--seconds", "2s"], u64::MAX).warm_up();
+        assert_eq!(quarter, Duration::from_millis(500));
+        let most = scale(&["--seconds", "1m"], u64::MAX).warm_up();
+        assert_eq!(most, WARM_UP_MAX);
     }
 
     #[test]

@@ -19,7 +19,6 @@ use super::{RECORD_BYTES, RECORD_OVERHEAD_BYTES};
 
 /// What fills the records: the same in each run.
 const SEED: u64 = 7;
-const WARM_UP_MAX: Duration = Duration::from_secs(1);
 /// Lines of a broker's log that are repeated.
 const LOGGED_ERRORS_MAX: usize = 3;
 
@@ -184,7 +183,7 @@ impl<'a> Workbench<'a> {
             consumers: 0,
             rate: Rate::Max,
             duration: self.scale.row(),
-            warm_up: (self.scale.row() / 4).min(WARM_UP_MAX),
+            warm_up: self.scale.warm_up(),
             bytes_max: self.scale.bytes_max,
             batching: whole_batches(batch_bytes),
         }
