@@ -205,7 +205,7 @@ impl Default for JournalConfig {
             file_bytes: 64 * MIB,
             commit_bytes_max: MIB,
             commits_in_flight_max: 4,
-            commit_interval_us: 1000,
+            commit_interval_us: 500,
             mark_interval_ms: 10,
         }
     }

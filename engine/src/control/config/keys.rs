@@ -169,9 +169,9 @@ static KEYS: [ConfigKey; 41] = [
     },
     ConfigKey {
         name: "journal.commit_interval_us",
-        default: "1000",
+        default: "500",
         unit: MICROSECONDS,
-        trades: "While publishes keep coming, a small commit waits until so long after the last one began, or until a pause of a seventh of it; a quarter of it where some client waits for its ack before it sends more. Longer gathers more in each: fewer writes, system calls and wake-ups of clients, which makes the slowest publishes faster and the usual ones slower. A publish that finds the device idle and nothing else waiting is written at once, whatever this says, and so is a quarter of commit_bytes_max.",
+        trades: "While publishes keep coming, a small commit waits until so long after the last one began, or until a pause of a seventh of it; a quarter of it where some client waits for its ack before it sends more. Longer gathers more in each: fewer writes, system calls and wake-ups of clients, at the price of the latency of usual publishes. A publish that finds the device idle and nothing else waiting is written at once, whatever this says, and so is a quarter of commit_bytes_max.",
         bounds: "Latency: a publish waits so long at most for company.",
         range: range(0, most::COMMIT_INTERVAL_US_MAX),
     },

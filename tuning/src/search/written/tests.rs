@@ -149,8 +149,8 @@ fn every_value_says_what_was_measured_for_it_and_for_the_others() {
     let text = found(1, planted).to_toml();
     let joined = text.replace("\n# ", " ");
     for words in [
-        "0 instead of 1000: ",
-        "500: 1.50 ms, the defaults beside it 1.50 ms (",
+        "0 instead of 500: ",
+        "250: 1.50 ms, the defaults beside it 1.50 ms (",
         "client.linger_us = 0",
         "100: hopeless, beyond 3.00 ms or so",
         "1000: refused (the disk is full)",
