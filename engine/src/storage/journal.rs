@@ -484,4 +484,6 @@ fn zeros<D: Disk>(disk: &D, bytes: usize) -> DiskBuffer {
 }
 
 #[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
 mod tests;
