@@ -484,6 +484,9 @@ impl DiskFile for SimFile {
                     state.note_damage(&path, inode, position..position + bytes, &buffer);
                     if let Some(FaultKind::MisdirectedWrite { to_position }) = fault {
                         state.note_damage(&path, inode, to_position..to_position + bytes, &[]);
+                        if let Some(damage) = state.damages.last_mut() {
+                            damage.strayed = true;
+                        }
                     }
                 }
                 let State { medium, random, .. } = state;
@@ -711,6 +714,7 @@ impl State {
             path: path.to_owned(),
             bytes,
             meant,
+            strayed: false,
         });
     }
 

@@ -62,6 +62,8 @@ pub struct Damage {
     pub bytes: Range<u64>,
     /// What all of the file should have held in that moment.
     pub meant: Vec<u8>,
+    /// Whether a write is here that should have gone elsewhere: to the stretch of the damage right before this one.
+    pub strayed: bool,
 }
 
 /// How many operations of each kind completed, failed ones included.

@@ -359,13 +359,52 @@ fn no_block_that_was_written_for_another_place_costs_more_than_the_batches_in_it
 }
 
 #[test]
+fn what_a_damaged_batch_holds_in_its_last_block_never_passes_for_the_one_that_follows() {
+    let values = [300, 9_000, 300, 300];
+    let batches = (0u64..)
+        .zip(values)
+        .map(|(number, value)| (stamped(2, value, 2 * number).to_vec(), true))
+        .collect();
+    let world = World::of(batches);
+    let (at, batch) = world.batches[1].clone();
+    let last_block = (at + batch.len() as u64) / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
+    assert!(
+        last_block > at,
+        "it ends in a block that it does not begin in"
+    );
+    // With whatever base offset, and nothing behind it.
+    for base_offset in [2, 4, 6] {
+        let mut held = stamped(2, 40, base_offset).to_vec();
+        held.resize(BLOCK_BYTES, 0);
+        world.disk.overwrite(&path(), last_block, &held);
+        assert_eq!(world.read_from(0), (vec![0, 4, 6], vec![fence(2, 4)]));
+    }
+}
+
+#[test]
 fn a_write_that_went_astray_costs_what_it_covers_and_no_more() {
     // Each batch is a write of its own, but for the last three, which are one.
     let values = [300, 5_000, 300, 9_000, 300, 2_000, 7_000, 300, 40, 40, 40];
-    let batches: Vec<_> = (0u64..)
+    let single = (0u64..)
         .zip(values)
         .map(|(number, value)| (stamped(2, value, 2 * number).to_vec(), number < 8))
         .collect();
+    costs_what_it_covers(single);
+}
+
+#[test]
+fn a_write_of_several_batches_that_went_astray_costs_what_lies_between_and_no_more() {
+    // The last one of each is so long that the next write may cut it off wherever it stands.
+    let values = [300, 300, 9_000, 300, 40, 7_000, 5_000, 40, 40, 12_000];
+    let several = (0u64..)
+        .zip(values)
+        .map(|(number, value)| (stamped(2, value, 2 * number).to_vec(), value > 5_000))
+        .collect();
+    costs_what_it_covers(several);
+}
+
+/// Batches, and whether a write ends behind each. Every write goes to every other place.
+fn costs_what_it_covers(batches: Vec<(Vec<u8>, bool)>) {
     for world in [World::of(batches.clone()), World::of(batches).with_index()] {
         let whole = world.disk.read_file(&path()).unwrap();
         let file_bytes = whole.len() as u64;
@@ -400,9 +439,13 @@ fn a_write_that_went_astray_costs_what_it_covers_and_no_more() {
                 world
                     .disk
                     .overwrite(&path(), *next, &whole[*next as usize..]);
-                let covered = if to < *write { covered } else { 0..0 };
                 let what = format!("{what}, and what is behind it came later");
-                world.assert_lost(&covered, &(*write..*next), &what);
+                if to < *write {
+                    world.assert_lost(&covered, &(*write..*next), &what);
+                } else {
+                    // What it still covers may be cut off by what came later, and is believed as to its length.
+                    world.assert_lost(&(0..0), &(*write..covered.end.max(*next)), &what);
+                }
                 world.disk.overwrite(&path(), 0, &whole);
             }
         }

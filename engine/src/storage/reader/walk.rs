@@ -131,7 +131,9 @@ impl<'a, D: Disk> Walk<'a, D> {
         };
         // A damaged batch may hold anything, bytes that look like a batch as well: whoever sent it could have seen some. And a whole write may have gone
         // astray, with batches that belong further behind. Offsets that go back behind it give either away, unless they keep to those of the damaged one. Where what was lost here lies further behind,
-        // over batches that were whole, those before it are given up: nothing tells the two apart.
+        // over batches that were whole, those before it are given up.
+        // IMPORTANT: nothing tells the two apart that whoever sent a batch could not have put into it. What is due here and stands further behind is no sign of a
+        // write that went astray, nor is a batch that begins inside a damaged one and reaches over its end.
         while let Some((end, next)) = self.end_of_chain(&found).await? {
             match self.candidate(end, reached, points).await? {
                 Some(behind) if behind.offsets.start < next => found = behind,
@@ -234,12 +236,16 @@ impl<'a, D: Disk> Walk<'a, D> {
         }))
     }
 
-    /// `bytes` of the file from `position` on; nothing where they are not all there. Copied only where they lie in several chunks.
+    /// `bytes` of the run from `position` on; nothing where they are not all there. Copied only where they lie in several chunks.
     async fn bytes_at(
         &mut self,
         position: u64,
         bytes: usize,
     ) -> Result<Option<Slice>, StorageError> {
+        // A damaged batch says what it likes of where the next one is.
+        if position + bytes as u64 > self.run.end {
+            return Ok(None);
+        }
         let chunk_bytes = self.reader.chunks.chunk_bytes();
         let at = offset_in(self.reader.chunks.start_of(position), position);
         if at + bytes <= chunk_bytes {
