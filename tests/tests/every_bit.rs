@@ -127,6 +127,7 @@ fn a_bit_costs_no_more_when_the_start_moves_the_data_to_other_shards() {
     for moment in [Moment::Marked, Moment::Stopped] {
         let report = sweep(moment, strides, 2, THREADS);
         tell(moment, &report);
+        assert!(report.damages() > 100, "{} damages", report.damages());
         assert!(report.findings.is_empty(), "{:#?}", report.findings);
     }
 }

@@ -1,7 +1,7 @@
 //! What version 1 left on the disk when it was killed, frozen: every version of the broker starts on it and has all of it.
 //!
-//! `fixtures/data-v1` is that data directory, each file compressed by zstd and otherwise where it lay; it is never changed. The program of version 1 wrote
-//! it with `TESTS_WRITE_FIXTURES=1 cargo test -p gannet-tests --test old_data`, which is for a version that has no such directory yet (a broker would take `GANNET_...` for its configuration). What is in a single
+//! `fixtures/data-v1` is such a data directory, each file compressed by zstd and otherwise where it lay; it is never changed. `fixtures/data-v1-named` is one of
+//! since files say which one they are. The programs of their times wrote them with `TESTS_WRITE_FIXTURES=1 cargo test -p gannet-tests --test old_data`, which is for a version that has no such directory yet (a broker would take `GANNET_...` for its configuration). What is in a single
 //! file, `engine/tests/format_v1.rs` asks.
 
 use std::collections::BTreeMap;
@@ -31,9 +31,17 @@ const UNFLUSHED: Range<u64> = 60..80;
 /// What the group had committed: one flushed, the other not.
 const COMMITTED: [Option<Offset>; 2] = [Some(Offset(7)), Some(Offset(70))];
 const SHARDS: u16 = 2;
-/// What `gannet check` says of it.
-const CHECKED: &str =
-    "2 partitions, 122 batches in segments (181.5 KiB), 57 commits to replay: clean";
+/// Data directories, and what `gannet check` says of each.
+const FIXTURES: [(&str, &str); 2] = [
+    (
+        "data-v1",
+        "2 partitions, 122 batches in segments (181.5 KiB), 57 commits to replay: clean",
+    ),
+    (
+        "data-v1-named",
+        "2 partitions, 122 batches in segments (181.5 KiB), 41 commits to replay: clean",
+    ),
+];
 
 fn settings() -> TopicSettings {
     TopicSettings {
@@ -72,9 +80,11 @@ fn stored(partition: PartitionIndex, offset: u64) -> Stored {
     }
 }
 
-/// The directory of version 1 as a broker finds it. Where there is no fixture yet, it is written if that is asked for.
-fn data_of_version_1() -> tempfile::TempDir {
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/data-v1");
+/// A directory of version 1 as a broker finds it. Where there is no such fixture yet, it is written if that is asked for.
+fn data_of_version_1(fixture: &str) -> tempfile::TempDir {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(fixture);
     if !fixture.exists() && std::env::var_os("TESTS_WRITE_FIXTURES").is_some() {
         write_fixture(&fixture);
     }
@@ -262,59 +272,65 @@ fn checked(dir: &Path) -> Vec<String> {
 
 #[test]
 fn a_broker_has_everything_that_version_1_left_when_it_was_killed() {
-    let dir = data_of_version_1();
-    assert_eq!(checked(dir.path()), [CHECKED]);
-    let server = Server::start(dir.path(), SHARDS);
-    assert_has_everything(server.address());
-    assert!(server.stop().success());
-    assert_eq!(checked(dir.path()).len(), 1);
+    for (fixture, said) in FIXTURES {
+        let dir = data_of_version_1(fixture);
+        assert_eq!(checked(dir.path()), [said], "{fixture}");
+        let server = Server::start(dir.path(), SHARDS);
+        assert_has_everything(server.address());
+        assert!(server.stop().success());
+        assert_eq!(checked(dir.path()).len(), 1, "{fixture}");
 
-    let server = Server::start(dir.path(), SHARDS);
-    assert_has_everything(server.address());
-    // Topics and records go on behind what there was.
-    let client = connect(server.address());
-    publish(&client, TOPIC, UNFLUSHED.end..UNFLUSHED.end + 1);
-    let topic = client.describe_topic(TOPIC).expect("it exists");
-    assert_eq!(topic.partitions[0].next_offset, Offset(UNFLUSHED.end + 1));
-    let made = client
-        .create_topic(DELETED, 2, &settings())
-        .expect("its name is free");
-    assert_eq!(made.topic, TopicId(3));
-    assert_eq!(made.partitions[0].next_offset, Offset(0));
-    assert!(server.stop().success());
+        let server = Server::start(dir.path(), SHARDS);
+        assert_has_everything(server.address());
+        // Topics and records go on behind what there was.
+        let client = connect(server.address());
+        publish(&client, TOPIC, UNFLUSHED.end..UNFLUSHED.end + 1);
+        let topic = client.describe_topic(TOPIC).expect("it exists");
+        assert_eq!(topic.partitions[0].next_offset, Offset(UNFLUSHED.end + 1));
+        let made = client
+            .create_topic(DELETED, 2, &settings())
+            .expect("its name is free");
+        assert_eq!(made.topic, TopicId(3));
+        assert_eq!(made.partitions[0].next_offset, Offset(0));
+        assert!(server.stop().success());
+    }
 }
 
 #[test]
 fn a_broker_with_another_number_of_shards_has_everything_that_version_1_left() {
-    let dir = data_of_version_1();
-    let server = Server::start(dir.path(), 1);
-    assert_has_everything(server.address());
-    assert!(server.stop().success());
-    assert_eq!(checked(dir.path()).len(), 1);
+    for (fixture, _) in FIXTURES {
+        let dir = data_of_version_1(fixture);
+        let server = Server::start(dir.path(), 1);
+        assert_has_everything(server.address());
+        assert!(server.stop().success());
+        assert_eq!(checked(dir.path()).len(), 1, "{fixture}");
+    }
 }
 
 /// A broker makes an index again that it does not find, so that nothing else would tell.
 #[test]
 fn the_indexes_of_version_1_lie_where_they_are_looked_for() {
-    let dir = data_of_version_1();
-    let data = DataDir::new(dir.path());
-    let mut indexes = 0;
-    for path in files(dir.path()) {
-        let Some(stem) = path.to_str().and_then(|path| path.strip_suffix(".idx")) else {
-            continue;
-        };
-        let name = path.file_name().and_then(|name| name.to_str());
-        let id = name.and_then(DataDir::segment_of_name).expect("an id");
-        let owner = PARTITIONS
-            .map(|partition| PartitionKey {
-                topic: TopicId(1),
-                partition,
-            })
-            .into_iter()
-            .find(|key| path.starts_with(data.partition(*key)));
-        assert_eq!(data.index(owner, id), path);
-        assert!(Path::new(&format!("{stem}.seg")).exists(), "{stem}");
-        indexes += 1;
+    for (fixture, _) in FIXTURES {
+        let dir = data_of_version_1(fixture);
+        let data = DataDir::new(dir.path());
+        let mut indexes = 0;
+        for path in files(dir.path()) {
+            let Some(stem) = path.to_str().and_then(|path| path.strip_suffix(".idx")) else {
+                continue;
+            };
+            let name = path.file_name().and_then(|name| name.to_str());
+            let id = name.and_then(DataDir::segment_of_name).expect("an id");
+            let owner = PARTITIONS
+                .map(|partition| PartitionKey {
+                    topic: TopicId(1),
+                    partition,
+                })
+                .into_iter()
+                .find(|key| path.starts_with(data.partition(*key)));
+            assert_eq!(data.index(owner, id), path);
+            assert!(Path::new(&format!("{stem}.seg")).exists(), "{stem}");
+            indexes += 1;
+        }
+        assert_eq!(indexes, 4, "{fixture}");
     }
-    assert_eq!(indexes, 4);
 }

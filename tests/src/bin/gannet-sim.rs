@@ -8,7 +8,7 @@ use gannet_tests::bits::{Moment, Strides, sweep, sweep_sectors, sweep_twins};
 use gannet_tests::commit;
 use gannet_tests::world::{Canary, Faults, Run, Summary};
 
-const USAGE: &str = "gannet-sim [--from SEED] [--seeds N | --minutes M] [--faults none|errors|full|rot|lies] [--canary ack|segment|names|retry] [--keep-going]
+const USAGE: &str = "gannet-sim [--from SEED] [--seeds N | --minutes M] [--faults none|errors|full|rot|lies] [--canary ack|segment|names|retry|start] [--keep-going]
 
 Runs one seed after the other. The first that shows a bug ends it, with the steps that lead there; the same seed and commit show it again.
 Without --faults each kind has its turn; --canary switches a bug on that has to be found. In the end it tells how often each kind of fault struck.
@@ -212,6 +212,7 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options, Strin
                     "segment" => Canary::CheckpointBeforeSegmentSync,
                     "names" => Canary::NoDirectorySync,
                     "retry" => Canary::SegmentSyncRetried,
+                    "start" => Canary::JournalNotSyncedAtStart,
                     _ => return Err(format!("there is no canary called {value}")),
                 });
             }

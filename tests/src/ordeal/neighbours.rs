@@ -22,7 +22,7 @@ use crate::server::{Server, serve};
 
 /// What the neighbours send: far from what a broker can take.
 const RECORDS_PER_S: u64 = 2_000;
-/// Clients that never read.
+/// Clients that never read, or a byte a second.
 const DEAF: usize = 16;
 /// Clients that send a byte a second.
 const SLOW: usize = 64;
@@ -80,11 +80,21 @@ impl Neighbours {
         let server = Server::run(command);
         let address = server.address();
         let wide = near(&cable, || fill_wide(address));
-        let kinds: [(&str, &Kind<'_>); 2] = [
+        let kinds: [(&str, &Kind<'_>); 3] = [
             ("16 subscribers that never read", &|stop| {
                 let peers: Vec<RawPeer> = (0..DEAF).map(|_| subscriber(address, wide)).collect();
                 until(stop);
                 drop(peers);
+            }),
+            ("16 subscribers that read a byte a second", &|stop| {
+                let mut peers: Vec<RawPeer> =
+                    (0..DEAF).map(|_| subscriber(address, wide)).collect();
+                while !stop.load(Ordering::Relaxed) {
+                    for peer in &mut peers {
+                        peer.take_byte();
+                    }
+                    wait_a_second(stop);
+                }
             }),
             ("64 publishers of a byte a second", &|stop| {
                 send_slowly(address, stop);
@@ -216,12 +226,19 @@ fn send_slowly(address: SocketAddr, stop: &AtomicBool) {
         for peer in &mut peers {
             peer.send_bytes(&[*byte]);
         }
-        for _ in 0..20 {
-            if stop.load(Ordering::Relaxed) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(50));
+        wait_a_second(stop);
+        if stop.load(Ordering::Relaxed) {
+            return;
         }
+    }
+}
+
+fn wait_a_second(stop: &AtomicBool) {
+    for _ in 0..20 {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 

@@ -236,8 +236,8 @@ fn fails(
     }
 }
 
-fn add(to: &Cell<u64>, files: u64) {
-    to.set(to.get() + files);
+pub(super) fn add(to: &Cell<u64>, more: u64) {
+    to.set(to.get() + more);
 }
 
 const BROKER_ID: u64 = 7;

@@ -134,6 +134,10 @@ impl Client {
 
     pub(super) async fn publish_plain(&mut self, key: PartitionKey) {
         self.admitted(key).await;
+        if self.shared.quiet.get() {
+            // It was told to be while it waited: a mark is to prove what was sent before.
+            return;
+        }
         let durability = match self.random.below(3) {
             0 => Durability::Accepted,
             _ => Durability::Durable,
@@ -145,6 +149,9 @@ impl Client {
 
     async fn publish_idempotent(&mut self, key: PartitionKey) {
         self.admitted(key).await;
+        if self.shared.quiet.get() {
+            return;
+        }
         let index = self.producer_of(key);
         enum Step {
             New,
@@ -358,6 +365,11 @@ impl Client {
             return;
         }
         let first = model.first_at_time(key, log_start, timestamp.0);
+        if at >= log_start && at < first.unwrap_or(known_end) {
+            model.violate(format!(
+                "looking for {timestamp} in {key} gave offset {at}, although nothing before {first:?} is as late"
+            ));
+        }
         if let Some(first) = first
             && first < known_end
             && at > first
@@ -437,28 +449,34 @@ impl Client {
     async fn commit_offsets(mut self, pause_us_max: u64) {
         while !self.ends() {
             self.pause(pause_us_max * 4 + 100).await;
-            let Some(key) = self.draw_key() else { continue };
-            let Some((log, slot)) = self.broker.slot(key) else {
-                continue;
-            };
-            let group = pick(&mut self.random, &["g", "another group"]);
-            self.check_group(key, group);
-            let offset = self
-                .random
-                .below(slot.state.borrow().durable_offset().0 + 1);
-            let number = self
-                .shared
-                .model
-                .borrow_mut()
-                .commit_sent(key, group, offset);
-            let completion = self.shared.commit_completion(key, group, number);
-            let commit = CommittedOffset {
-                group: group.to_owned(),
-                offset: Offset(offset),
-                metadata: number.to_string(),
-            };
-            log.commit_offset(&slot, commit, completion);
+            if let Some(key) = self.draw_key() {
+                self.commit_offset(key);
+            }
         }
+    }
+
+    /// A group commits how far it has come, wherever that is.
+    pub(super) fn commit_offset(&mut self, key: PartitionKey) {
+        let Some((log, slot)) = self.broker.slot(key) else {
+            return;
+        };
+        let group = pick(&mut self.random, &["g", "another group"]);
+        self.check_group(key, group);
+        let offset = self
+            .random
+            .below(slot.state.borrow().durable_offset().0 + 1);
+        let number = self
+            .shared
+            .model
+            .borrow_mut()
+            .commit_sent(key, group, offset);
+        let completion = self.shared.commit_completion(key, group, number);
+        let commit = CommittedOffset {
+            group: group.to_owned(),
+            offset: Offset(offset),
+            metadata: number.to_string(),
+        };
+        log.commit_offset(&slot, commit, completion);
     }
 
     /// What a group finds committed is what it committed last, or later.

@@ -23,13 +23,26 @@ pub(super) struct Hit {
     pub(super) groups: Vec<(PartitionKey, String, usize)>,
 }
 
+/// A batch in a segment.
+struct Stored {
+    bytes: Range<u64>,
+    key: PartitionKey,
+    offsets: Range<u64>,
+}
+
 fn overlap(this: &Range<u64>, other: &Range<u64>) -> bool {
     this.start < other.end && other.start < this.end
 }
 
 impl Hit {
-    /// Adds what a damage hits. `now`: what the file holds now, if it is there. `keys`: all partitions that may have something in it.
-    pub(super) fn add(&mut self, damage: &Damage, now: Option<&[u8]>, keys: &[PartitionKey]) {
+    /// Adds what a damage hits. `before`: the one before it. `now`: what the file holds now, if it is there. `keys`: all partitions that may have something in it.
+    pub(super) fn add(
+        &mut self,
+        damage: &Damage,
+        before: Option<&Damage>,
+        now: Option<&[u8]>,
+        keys: &[PartitionKey],
+    ) {
         let name = damage.path.to_string_lossy();
         if name.ends_with(JOURNAL_SUFFIX) {
             // It may have been used again since.
@@ -38,6 +51,9 @@ impl Hit {
             self.add_batches(damage, keys);
             // Several writes of it may have been in flight, and what began in one of them goes on in another.
             self.extend_by(damage, now, keys);
+            if let (true, Some(lost)) = (damage.strayed, before) {
+                self.add_given_up(lost, damage, now, keys);
+            }
         }
         // An index is made again, and catalogue and checkpoint have a second copy.
     }
@@ -60,6 +76,30 @@ impl Hit {
             ..damage.clone()
         };
         self.add_batches(&damage, keys);
+    }
+
+    /// A write of a segment that went further behind gives up what lies between its two places: nothing tells it from a publisher's trick. So does its last batch with what begins
+    /// before its end, which the next write may have cut off.
+    fn add_given_up(
+        &mut self,
+        lost: &Damage,
+        strayed: &Damage,
+        now: Option<&[u8]>,
+        keys: &[PartitionKey],
+    ) {
+        let (Some(now), true) = (now, lost.bytes.start < strayed.bytes.start) else {
+            return;
+        };
+        let last = batches(&lost.meant, lost.bytes.end, keys).pop();
+        let more = last.map_or(0, |last| last.bytes.end.saturating_sub(lost.bytes.end));
+        let given_up = lost.bytes.start..strayed.bytes.end + more;
+        // Within one that was cut off others begin.
+        for position in (FIRST_BATCH_POSITION..given_up.end).step_by(BATCH_ALIGNMENT) {
+            let batch = batch_at(now, position, keys);
+            if let Some(batch) = batch.filter(|batch| overlap(&given_up, &batch.bytes)) {
+                self.records.push((batch.key, batch.offsets));
+            }
+        }
     }
 
     /// The entries of commits that are hit themselves; all of them where both directories are.
@@ -108,33 +148,47 @@ impl Hit {
         }
     }
 
-    /// The batches of a segment that are hit. Of one that is still being written the header says how long it will be.
+    /// The batches of a segment that are hit.
     fn add_batches(&mut self, damage: &Damage, keys: &[PartitionKey]) {
-        let mut position = FIRST_BATCH_POSITION;
-        while position < damage.bytes.end {
-            let Some(rest) = bytes_from(&damage.meant, position) else {
-                break;
-            };
-            let (Framed::Batch(length) | Framed::Partial(length)) = frame_at(rest) else {
-                position += BATCH_ALIGNMENT as u64;
-                continue;
-            };
-            let owner = rest.get(..BATCH_HEADER_BYTES).and_then(|header| {
-                keys.iter()
-                    .find(|key| verify_stamp_only(header, key.topic, key.partition).is_ok())
-            });
-            let (Some(owner), Some(header)) = (owner, header_at(rest)) else {
-                position += BATCH_ALIGNMENT as u64;
-                continue;
-            };
-            let end = position + length as u64;
-            if overlap(&damage.bytes, &(position..end)) {
-                let offsets = header.base_offset().0..header.next_offset().0;
-                self.records.push((*owner, offsets));
+        for batch in batches(&damage.meant, damage.bytes.end, keys) {
+            if overlap(&damage.bytes, &batch.bytes) {
+                self.records.push((batch.key, batch.offsets));
             }
-            position = end.next_multiple_of(BATCH_ALIGNMENT as u64);
         }
     }
+}
+
+/// The batches of a segment that begin before `until`, one behind the other.
+fn batches(segment: &[u8], until: u64, keys: &[PartitionKey]) -> Vec<Stored> {
+    let mut found = Vec::new();
+    let mut position = FIRST_BATCH_POSITION;
+    while position < until {
+        match batch_at(segment, position, keys) {
+            Some(batch) => {
+                position = batch.bytes.end.next_multiple_of(BATCH_ALIGNMENT as u64);
+                found.push(batch);
+            }
+            None => position += BATCH_ALIGNMENT as u64,
+        }
+    }
+    found
+}
+
+/// The batch that begins at `position` of a segment. Of one that is still being written, or was written over, the header says how long it is.
+fn batch_at(segment: &[u8], position: u64, keys: &[PartitionKey]) -> Option<Stored> {
+    let rest = bytes_from(segment, position)?;
+    let (Framed::Batch(length) | Framed::Partial(length)) = frame_at(rest) else {
+        return None;
+    };
+    let stamp = rest.get(..BATCH_HEADER_BYTES)?;
+    let is_of = |key: &&PartitionKey| verify_stamp_only(stamp, key.topic, key.partition).is_ok();
+    let key = *keys.iter().find(is_of)?;
+    let header = header_at(rest)?;
+    Some(Stored {
+        bytes: position..position + length as u64,
+        key,
+        offsets: header.base_offset().0..header.next_offset().0,
+    })
 }
 
 /// The bytes at either end of a commit without which its entries cannot be told.

@@ -1,7 +1,10 @@
 //! The disk of the simulated world: a [`SimDisk`], and in front of it, for the canaries, one that forgets a step it was asked for.
 
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use gannet_engine::io::sim::{SimDisk, SimFile};
 use gannet_engine::io::{DirEntry, Disk, DiskBuffer, DiskBufferMut, DiskFile, OpenMode};
@@ -17,6 +20,8 @@ pub enum Canary {
     NoDirectorySync,
     /// A sync of a segment that failed is tried again and believed: the file system may call it a success although what it lost is not there.
     SegmentSyncRetried,
+    /// A start believes what it reads of the journal without syncing it first: a process that was killed may have left it in a cache.
+    JournalNotSyncedAtStart,
 }
 
 /// See the module's text.
@@ -24,6 +29,14 @@ pub enum Canary {
 pub(crate) struct WorldDisk {
     pub(crate) sim: SimDisk,
     canary: Option<Canary>,
+    journal_files: Rc<JournalFiles>,
+}
+
+/// Which journal files were put to use, and how often one was again.
+#[derive(Default)]
+struct JournalFiles {
+    used: RefCell<HashSet<PathBuf>>,
+    reused: Cell<u64>,
 }
 
 pub(crate) struct WorldFile {
@@ -34,7 +47,16 @@ pub(crate) struct WorldFile {
 
 impl WorldDisk {
     pub(crate) fn new(sim: SimDisk, canary: Option<Canary>) -> Self {
-        Self { sim, canary }
+        Self {
+            sim,
+            canary,
+            journal_files: Rc::default(),
+        }
+    }
+
+    /// Times that a journal file was opened for commits which had been before.
+    pub(crate) fn reused_journal_files(&self) -> u64 {
+        self.journal_files.reused.get()
     }
 }
 
@@ -50,10 +72,27 @@ impl Disk for WorldDisk {
             (Some(Canary::AckBeforeDurable), OpenMode::WriteDurable) => OpenMode::Write,
             _ => mode,
         };
-        let is_segment = path.extension().is_some_and(|extension| extension == "seg");
+        let is = |suffix| {
+            path.extension()
+                .is_some_and(|extension| extension == suffix)
+        };
+        let (is_segment, is_journal) = (is("seg"), is("gnj"));
+        if is_journal && mode == OpenMode::CreateNew {
+            self.journal_files.used.borrow_mut().remove(path);
+        }
+        if is_journal && mode == OpenMode::WriteDurable {
+            let is_new = self.journal_files.used.borrow_mut().insert(path.to_owned());
+            let reused = &self.journal_files.reused;
+            reused.set(reused.get() + u64::from(!is_new));
+        }
+        let skips_sync = match self.canary {
+            Some(Canary::CheckpointBeforeSegmentSync) => is_segment,
+            Some(Canary::JournalNotSyncedAtStart) => is_journal && mode == OpenMode::Read,
+            _ => false,
+        };
         Ok(WorldFile {
             sim: self.sim.open(path, mode).await?,
-            skips_sync: is_segment && self.canary == Some(Canary::CheckpointBeforeSegmentSync),
+            skips_sync,
             retries_sync: is_segment && self.canary == Some(Canary::SegmentSyncRetried),
         })
     }

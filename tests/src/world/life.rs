@@ -11,7 +11,7 @@ use gannet_engine::io::sim::{CrashPolicy, Random, SimDisk, SimExecutor};
 use gannet_engine::storage::layout::DataDir;
 use gannet_wire::frame::Durability;
 
-use super::broker::{Broker, Home};
+use super::broker::{Broker, Home, add};
 use super::clients::{Client, Load};
 use super::disk::WorldDisk;
 use super::limits::{draw_limits, pick};
@@ -27,7 +27,12 @@ pub(super) struct World {
     pub(super) shared: Rc<Shared>,
     pub(super) random: RefCell<Random>,
     pub(super) shards: Cell<u16>,
+    /// Of the last start that came to its end: another number moves everything.
+    served_shards: Cell<Option<u16>>,
     lives: Cell<u64>,
+    cut_starts: Cell<u64>,
+    moves: Cell<u64>,
+    cut_moves: Cell<u64>,
     /// The disk has no room.
     pub(super) is_full: Cell<bool>,
     stopped_cleanly: Cell<bool>,
@@ -66,7 +71,11 @@ impl World {
             shared,
             random: RefCell::new(random),
             shards: Cell::new(shards),
+            served_shards: Cell::new(None),
             lives: Cell::new(0),
+            cut_starts: Cell::new(0),
+            moves: Cell::new(0),
+            cut_moves: Cell::new(0),
             is_full: Cell::new(false),
             stopped_cleanly: Cell::new(false),
         }
@@ -100,6 +109,11 @@ impl World {
         let model = self.shared.model.borrow();
         Summary {
             lives: self.lives.get(),
+            cut_starts: self.cut_starts.get(),
+            moves: self.moves.get(),
+            cut_moves: self.cut_moves.get(),
+            reused_journal_files: self.home.disk.reused_journal_files(),
+            commits: self.shared.commits.get(),
             steps: self.executor.steps(),
             acked_batches: model.acked_batches,
             delivered_batches: model.delivered_batches,
@@ -154,6 +168,8 @@ impl World {
             let (began_ms, struck) = (self.shared.now_ms(), self.disk.faults_struck());
             let start = Broker::start(&self.home, shards);
             let steps_max = cut_after.unwrap_or(START_STEPS_MAX);
+            let served_shards = self.served_shards.get();
+            let moves = served_shards.is_some_and(|served| served != shards);
             match self.executor.block_on_steps(start, steps_max) {
                 Ok(Ok(broker)) => {
                     let now_ms = self.shared.now_ms();
@@ -165,6 +181,8 @@ impl World {
                     let clean = self.stopped_cleanly.replace(false);
                     check::check_start(&broker, &self.shared, clean);
                     self.verdict()?;
+                    self.served_shards.set(Some(shards));
+                    add(&self.moves, moves.into());
                     return Ok(broker);
                 }
                 Ok(Err(error)) => {
@@ -178,7 +196,10 @@ impl World {
                         "a start did not end within {START_STEPS_MAX} steps: {stopped:?}"
                     ));
                 }
-                Err(_) => {}
+                Err(_) => {
+                    add(&self.cut_starts, 1);
+                    add(&self.cut_moves, moves.into());
+                }
             }
             self.cut();
             if self.dice(|random| random.chance(1, 4)) {
@@ -292,11 +313,12 @@ impl World {
                 late.create_topic().await;
             }
         })?;
-        let refused = self.shared.refused_plain.get();
+        let refused = self.refused();
         self.within(SERVE_MAX, "publishing everywhere", async {
             let keys = client.shared.model.borrow().live_keys();
             for key in keys {
                 client.publish_last(key).await;
+                client.commit_offset(key);
             }
         })?;
         let answered = async {
@@ -308,8 +330,11 @@ impl World {
         if let Some(error) = broker.failure() {
             self.failed(&broker, &error)?;
         }
-        if self.shared.refused_plain.get() > refused {
-            return Err("a batch is refused although there is no fault any more".to_owned());
+        if self.refused() > refused {
+            return Err(
+                "a batch or a group's commit is refused although there is no fault any more"
+                    .to_owned(),
+            );
         }
         self.check_unacked()?;
         self.check_everything(&broker)?;
@@ -323,6 +348,11 @@ impl World {
         self.executor.crash();
         drop(broker);
         Ok(())
+    }
+
+    /// What was refused so far of what can always be taken, but for faults.
+    fn refused(&self) -> u64 {
+        self.shared.refused_plain.get() + self.shared.refused_commits.get()
     }
 
     /// Of topics that are gone no file stays for longer than the next start's sweep takes.

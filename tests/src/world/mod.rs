@@ -5,8 +5,10 @@
 //! leaves. The same seed and the same program give the same run.
 //!
 //! **What it cannot produce:** anything of connections, frames and credit (the clients call the log), threads and mail between shards (all
-//! shards run on one thread and are told of topics directly), clocks that run at another speed, and whatever the simulated disk cannot
-//! ([`gannet_engine::io::sim`]).
+//! shards run on one thread and are told of topics directly), clocks that run at another speed, wall clocks that are off for longer than an hour,
+//! time enough for producers to expire or for a segment to be sealed by its age, batches with keys, headers or compression, two kinds of
+//! faults in one run, writes that go astray into another file or into a journal behind its header (every sector, in
+//! [`bits`](crate::bits), has those), and whatever the simulated disk cannot ([`gannet_engine::io::sim`]).
 
 mod append_clock;
 pub(crate) mod batches;

@@ -277,8 +277,11 @@ impl Model {
         let keys: Vec<PartitionKey> = self.partitions.keys().copied().collect();
         let mut all = Hit::default();
         if let Some(disk) = &self.disk {
-            for damage in disk.damages() {
-                all.add(&damage, disk.read_file(&damage.path).as_deref(), &keys);
+            let damages = disk.damages();
+            let mut before = None;
+            for damage in &damages {
+                let now = disk.read_file(&damage.path);
+                all.add(damage, before.replace(damage), now.as_deref(), &keys);
             }
         }
         all
@@ -318,8 +321,13 @@ impl Model {
                 fenced.into_iter().find(|(base, _)| !is_hit(*base))
             });
         if let Some((base, next)) = spared {
+            let damages = self.disk.as_ref().map_or(vec![], SimDisk::damages);
+            let damages: Vec<_> = damages
+                .iter()
+                .map(|damage| (&damage.path, &damage.bytes))
+                .collect();
             self.violate(format!(
-                "offsets {from} to {to} of {key} are fenced, and nothing of the batch at {base}..{next} was changed on the disk"
+                "offsets {from} to {to} of {key} are fenced, and nothing of the batch at {base}..{next} was changed on the disk: {damages:?}"
             ));
         }
         if !self.rot {
@@ -374,7 +382,10 @@ impl Model {
         let by_time = settings
             .retention_ms
             .is_some_and(|ms| i128::from(age_ms_max) >= i128::from(ms));
-        if !by_size && !by_time && !self.rot {
+        // Rot may take what would have shown that it was time, but nothing of a topic that keeps everything.
+        let expires = settings.retention_bytes.is_some() || settings.retention_ms.is_some();
+        let by_rot = self.rot && expires;
+        if !by_size && !by_time && !by_rot {
             self.violate(format!(
                 "{key} was expired up to {log_start} too early: {kept_bytes} bytes are left, the newest one gone is {age_ms_max} ms old at the most, and its retention is {settings:?}"
             ));

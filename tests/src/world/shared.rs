@@ -84,6 +84,10 @@ pub(super) struct Shared {
     /// Batches without a producer that were refused, for whatever reason.
     pub(super) refused_plain: Cell<u64>,
     pub(super) duplicates: Cell<u64>,
+    /// Commits of groups that were acknowledged.
+    pub(super) commits: Cell<u64>,
+    /// Commits of groups that were refused, for whatever reason.
+    pub(super) refused_commits: Cell<u64>,
     /// What happened, when someone wants to know.
     steps: Option<RefCell<Vec<String>>>,
 }
@@ -100,6 +104,8 @@ impl Shared {
             refused_full: Cell::new(0),
             refused_plain: Cell::new(0),
             duplicates: Cell::new(0),
+            commits: Cell::new(0),
+            refused_commits: Cell::new(0),
             steps: traced.then(RefCell::default),
         })
     }
@@ -217,13 +223,7 @@ impl Shared {
                     self.refused_plain.set(self.refused_plain.get() + 1);
                     return;
                 };
-                let outage = matches!(
-                    error.code,
-                    ErrorCode::DiskFull
-                        | ErrorCode::ServerStopping
-                        | ErrorCode::StorageFailed
-                        | ErrorCode::TopicDeleted
-                );
+                let outage = is_outage(error.code);
                 let gap = matches!(
                     error.code,
                     ErrorCode::SequenceGap | ErrorCode::ProducerUnknown
@@ -263,9 +263,17 @@ impl CompletionSink for Shared {
             }) => self.published(attempt, producer, first, &outcome),
             Some(Waiting::Commit { key, group, number }) => match outcome {
                 Outcome::Committed => {
+                    self.commits.set(self.commits.get() + 1);
                     self.model.borrow_mut().commit_acked(key, &group, number);
                 }
-                Outcome::Failed(_) => {}
+                Outcome::Failed(error) => {
+                    self.refused_commits.set(self.refused_commits.get() + 1);
+                    if !is_outage(error.code) {
+                        self.model.borrow_mut().violate(format!(
+                            "commit {number} of {group} in {key} was refused without a reason: {error}"
+                        ));
+                    }
+                }
                 Outcome::Published { .. } => self
                     .model
                     .borrow_mut()
@@ -277,4 +285,15 @@ impl CompletionSink for Shared {
                 .violate(format!("request {token} was answered twice: {outcome:?}")),
         }
     }
+}
+
+/// Whether a broker may refuse anything for it, while there are faults.
+fn is_outage(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::DiskFull
+            | ErrorCode::ServerStopping
+            | ErrorCode::StorageFailed
+            | ErrorCode::TopicDeleted
+    )
 }

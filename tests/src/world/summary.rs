@@ -10,6 +10,16 @@ use gannet_engine::io::sim::FaultCounts;
 pub struct Summary {
     /// Lives of the broker, those that ended during their start included.
     pub lives: u64,
+    /// Starts that a crash cut short.
+    pub cut_starts: u64,
+    /// Starts with another number of shards than the one before.
+    pub moves: u64,
+    /// Of those, the ones that a crash cut short.
+    pub cut_moves: u64,
+    /// Times that a journal file was put to use again.
+    pub reused_journal_files: u64,
+    /// Acknowledgements of groups' commits.
+    pub commits: u64,
     /// Steps of the executor.
     pub steps: u64,
     /// Acknowledgements of durable batches.
@@ -36,6 +46,11 @@ impl AddAssign for Summary {
     fn add_assign(&mut self, other: Self) {
         let Self {
             lives,
+            cut_starts,
+            moves,
+            cut_moves,
+            reused_journal_files,
+            commits,
             steps,
             acked_batches,
             delivered_batches,
@@ -48,6 +63,11 @@ impl AddAssign for Summary {
             faults,
         } = other;
         self.lives += lives;
+        self.cut_starts += cut_starts;
+        self.moves += moves;
+        self.cut_moves += cut_moves;
+        self.reused_journal_files += reused_journal_files;
+        self.commits += commits;
         self.steps += steps;
         self.acked_batches += acked_batches;
         self.delivered_batches += delivered_batches;
@@ -80,11 +100,17 @@ impl fmt::Display for Summary {
         } = self.faults;
         writeln!(
             f,
-            "{} lives, {} acknowledgements, {} deliveries, {} duplicates, {} expiries, {} files swept, {} files of deleted topics, {} steps",
+            "{} lives, {} starts cut short, {} to other shards and {} of those cut short; {} acknowledgements, {} deliveries, {} duplicates, {} commits of groups, \
+             {} journal files used again, {} expiries, {} files swept, {} files of deleted topics, {} steps",
             self.lives,
+            self.cut_starts,
+            self.moves,
+            self.cut_moves,
             self.acked_batches,
             self.delivered_batches,
             self.duplicates,
+            self.commits,
+            self.reused_journal_files,
             self.expiries,
             self.swept_files,
             self.topic_files,
