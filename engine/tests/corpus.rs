@@ -141,6 +141,7 @@ fn segment(bytes: &[u8]) -> bool {
                 place,
                 offset: place.offset,
                 in_sequence: false,
+                behind: &[],
             };
             match reader.read(KEY, &run, from, 1).await {
                 Ok(read) => place = read.next,

@@ -163,6 +163,7 @@ fn a_newer_segment_is_refused_when_it_is_read() {
         place: Place::start_of(&run),
         offset: run.base_offset,
         in_sequence: false,
+        behind: &[],
     };
     let read = executor.block_on(reader.read(KEY, &run, from, 1));
     let read = read.map_err(|fault| match fault {

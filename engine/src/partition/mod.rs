@@ -197,6 +197,15 @@ impl Partition {
         &self.runs
     }
 
+    /// At most `max` runs behind this one, in the order of offsets.
+    #[must_use]
+    pub fn runs_behind(&self, run: &Run, max: usize) -> Vec<Run> {
+        let at = self
+            .runs
+            .partition_point(|other| other.base_offset <= run.base_offset);
+        self.runs.range(at..).take(max).copied().collect()
+    }
+
     /// Bytes in segments and in the tail that is not there yet.
     #[must_use]
     pub fn stored_bytes(&self) -> u64 {

@@ -321,6 +321,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                     place,
                     offset: place.offset,
                     in_sequence: true,
+                    behind: &[],
                 };
                 let read = self
                     .reader

@@ -151,6 +151,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         let known = cursor.place.filter(|(known, _)| {
             known.segment == run.segment && known.base_offset == run.base_offset
         });
+        let behind = slot.state.borrow().runs_behind(&run, RUNS_AHEAD);
         let read = async {
             let place = match known {
                 Some((_, place)) => place,
@@ -162,7 +163,9 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
             let from = ReadFrom {
                 place,
                 offset: cursor.offset,
-                in_sequence: known.is_some(),
+                // The end of one run and the beginning of the next are one sequence.
+                in_sequence: cursor.place.is_some(),
+                behind: &behind,
             };
             self.reader.read(key, &run, from, bytes_max).await
         };
@@ -343,6 +346,7 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
                 place,
                 offset,
                 in_sequence: true,
+                behind: &[],
             };
             match reader.read(key, run, from, LOOKUP_BYTES).await {
                 Ok(read) => {
@@ -364,6 +368,8 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
     }
 }
 
+/// So many runs behind the present one are looked at: a few chunks of two segments that alternate.
+const RUNS_AHEAD: usize = 8;
 /// Bytes that a look-up by time takes at once.
 const LOOKUP_BYTES: usize = 1 << 20;
 

@@ -2,6 +2,7 @@
 
 mod cache;
 mod chunks;
+mod course;
 mod indexes;
 mod turns;
 mod walk;
@@ -13,6 +14,7 @@ use gannet_wire::{Offset, Timestamp};
 
 use self::cache::Cache;
 use self::chunks::{Chunk, Chunks};
+use self::course::Course;
 use self::indexes::{Indexes, RunPoints};
 use self::turns::Turns;
 use self::walk::{Step, Walk};
@@ -64,13 +66,15 @@ pub struct Place {
 
 /// What is to be read of a run.
 #[derive(Clone, Copy, Debug)]
-pub struct ReadFrom {
+pub struct ReadFrom<'a> {
     /// Where to begin: at the batch with the first record that is wanted, or before it.
     pub place: Place,
     /// The first record that is wanted.
     pub offset: Offset,
     /// Whether the reader came here by reading on, and so will probably go on.
     pub in_sequence: bool,
+    /// The partition's next runs, in the order of offsets: what is read ahead when the end of this one is near. A few are enough.
+    pub behind: &'a [Run],
 }
 
 /// See the module's text. Belongs to one shard.
@@ -186,6 +190,7 @@ impl<D: Disk> SegmentReader<D> {
                 place: point,
                 offset: point.offset,
                 in_sequence: false,
+                behind: &[],
             };
             let is_older = match self.read(key, run, from, 1).await {
                 Ok(read) => read
@@ -216,18 +221,19 @@ impl<D: Disk> SegmentReader<D> {
         &self,
         key: PartitionKey,
         run: &Run,
-        from: ReadFrom,
+        from: ReadFrom<'_>,
         bytes_max: usize,
     ) -> Result<SegmentRead, ReadFault> {
         let ReadFrom {
             place,
             offset,
             in_sequence,
+            behind,
         } = from;
         let (mut position, mut reached) = (place.position, place.offset);
         let mut batches: Vec<SegmentBatch> = Vec::new();
         let mut bytes = 0;
-        let mut walk = Walk::new(self, key, run, in_sequence);
+        let mut walk = Walk::new(self, key, Course { run, behind }, in_sequence);
         while position < run.end {
             let batch = match walk.step(position, reached).await {
                 Ok(Step::Filler(end)) => {
@@ -323,14 +329,14 @@ impl<D: Disk> SegmentReader<D> {
     async fn chunk(
         &self,
         key: PartitionKey,
-        run: &Run,
+        course: Course<'_>,
         start: u64,
         ahead: bool,
     ) -> Result<Rc<Chunk>, StorageError> {
-        let segment = run.segment;
-        if let Some(reading) = self.chunks.known(segment, start, self.until(run, start)) {
+        let segment = course.run.segment;
+        if let Some(reading) = self.chunks.known(segment, start, self.until(course, start)) {
             if ahead {
-                self.read_ahead(run, start);
+                self.read_ahead(course, start);
             }
             match reading.clone().await {
                 Ok(chunk) => return Ok(chunk),
@@ -340,10 +346,10 @@ impl<D: Disk> SegmentReader<D> {
         }
         let file = self.file(key, segment).await?;
         let _turn = self.turns.take().await;
-        let until = self.until(run, start);
+        let until = self.until(course, start);
         let reading = self.chunks.begin(segment, file, start, until);
         if ahead {
-            self.read_ahead(run, start);
+            self.read_ahead(course, start);
         }
         reading.clone().await.map_err(|error| {
             self.chunks.fail(segment, &reading, start);
@@ -352,31 +358,31 @@ impl<D: Disk> SegmentReader<D> {
         })
     }
 
-    fn read_ahead(&self, run: &Run, start: u64) {
+    /// Begins to read the chunks that come behind the one at `start` of the first run.
+    fn read_ahead(&self, course: Course<'_>, start: u64) {
         if !self.turns.may_read_ahead() {
             return;
         }
-        let Some(file) = self.files.borrow_mut().get(&run.segment) else {
-            return;
-        };
         let chunk_bytes = self.chunks.chunk_bytes() as u64;
-        for next in 1..=READ_AHEAD_CHUNKS {
-            let start = start + next * chunk_bytes;
-            if start >= run.end {
-                break;
-            }
-            let until = self.until(run, start);
-            let file = file.file.clone();
-            self.chunks.begin_ahead(run.segment, file, start, until);
+        let chunks = course.chunks_behind(start, chunk_bytes);
+        for (course, start) in chunks.take(READ_AHEAD_CHUNKS) {
+            // What is not open yet is opened by who comes to it.
+            let segment = course.run.segment;
+            let Some(file) = self.files.borrow_mut().get(&segment) else {
+                return;
+            };
+            let until = self.until(course, start);
+            self.chunks.begin_ahead(segment, file.file, start, until);
         }
     }
 
     /// How much of the chunk at `start` is there to be read: what is known to be durable.
-    fn until(&self, run: &Run, start: u64) -> u64 {
+    fn until(&self, course: Course<'_>, start: u64) -> u64 {
+        let run = course.run;
         // One read of a shared segment serves all its runs. IMPORTANT: behind what is durable there is room that was made for the next round, and
         // whoever takes the zeros there for good finds no batches later.
         let end = match self.open_shared.get() {
-            _ if !run.segment.shared => run.end,
+            _ if !run.segment.shared => course.joined_end(),
             Some((segment, end)) if segment == run.segment => end,
             _ => {
                 let known = self.files.borrow_mut().get(&run.segment);
@@ -472,7 +478,7 @@ fn copy_of(error: &std::io::Error) -> std::io::Error {
 }
 
 /// Chunks that are read ahead of a reader that goes on and on: with the present one enough to keep a disk busy.
-const READ_AHEAD_CHUNKS: u64 = 3;
+const READ_AHEAD_CHUNKS: usize = 3;
 /// A read keeps memory of at most so many times what it returns, but for what little the parts of two chunks are.
 const PINNED_PARTS_MAX: usize = 4;
 

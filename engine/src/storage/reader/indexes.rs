@@ -161,6 +161,7 @@ impl<D: Disk> SegmentReader<D> {
                 place,
                 offset,
                 in_sequence: true,
+                behind: &[],
             };
             match self.read(key, run, from, self.chunks.chunk_bytes()).await {
                 Ok(read) => {

@@ -103,11 +103,12 @@ impl World {
         SegmentReader::new(self.disk.clone(), data, chunk_bytes, cache_bytes, 4)
     }
 
-    fn start(&self) -> ReadFrom {
+    fn start(&self) -> ReadFrom<'static> {
         ReadFrom {
             place: Place::start_of(&self.run),
             offset: self.run.base_offset,
             in_sequence: false,
+            behind: &[],
         }
     }
 
@@ -138,6 +139,7 @@ impl World {
                         place: read.next,
                         offset: read.next.offset,
                         in_sequence: true,
+                        behind: &[],
                     };
                 }
                 Err(ReadFault::Damaged(fence)) => {
@@ -665,6 +667,89 @@ fn small_reads_take_each_chunk_from_the_disk_once() {
 }
 
 #[test]
+fn runs_that_follow_one_another_in_a_segment_take_each_chunk_from_the_disk_once() {
+    let world = World::new(&[1_000; 200]);
+    let runs: Vec<Run> = (0..10)
+        .map(|number| {
+            let (first, behind) = (20 * number, 20 * number + 20);
+            let end = world.batches.get(behind).map(|(position, _)| *position);
+            Run {
+                base_offset: Offset(2 * first as u64),
+                next_offset: Offset(2 * behind as u64),
+                position: world.batches[first].0,
+                end: end.unwrap_or(world.run.end),
+                ..world.run
+            }
+        })
+        .collect();
+    let reader = world.reader();
+    let mut bases = Vec::new();
+    for (number, run) in runs.iter().enumerate() {
+        let mut place = Place::start_of(run);
+        while place.offset < run.next_offset {
+            let from = ReadFrom {
+                place,
+                offset: place.offset,
+                in_sequence: number > 0,
+                behind: &runs[number + 1..],
+            };
+            let read = reader.read(KEY, run, from, 8_000);
+            let read = world.executor.block_on(read).unwrap();
+            bases.extend(read.batches.iter().map(|batch| batch.position));
+            place = read.next;
+        }
+    }
+    assert!(
+        bases
+            .iter()
+            .eq(world.batches.iter().map(|(position, _)| position))
+    );
+    let chunks = world.run.end.div_ceil(64 << 10);
+    let header = 1;
+    assert_eq!(world.disk.counts().reads, chunks + header);
+}
+
+#[test]
+fn a_reader_that_goes_on_finds_the_beginning_of_the_next_run_read() {
+    let world = World::new(&[20_000; 20]);
+    let reader = world.reader();
+    let middle = world.batches[10].0;
+    let first = Run {
+        next_offset: Offset(20),
+        end: middle,
+        ..world.run
+    };
+    let second = Run {
+        base_offset: Offset(20),
+        position: middle,
+        ..world.run
+    };
+    let from = ReadFrom {
+        place: Place {
+            offset: Offset(18),
+            position: world.batches[9].0,
+        },
+        offset: Offset(18),
+        in_sequence: true,
+        behind: &[second],
+    };
+    let read = reader.read(KEY, &first, from, 1);
+    world.executor.block_on(read).unwrap();
+    world.executor.run_until_idle();
+    let reads = world.disk.counts().reads;
+    let from = ReadFrom {
+        place: Place::start_of(&second),
+        offset: Offset(20),
+        in_sequence: true,
+        behind: &[],
+    };
+    reader.set_writes_wait(true);
+    let read = reader.read(KEY, &second, from, 1);
+    world.executor.block_on(read).unwrap();
+    assert_eq!(world.disk.counts().reads, reads, "it is in memory");
+}
+
+#[test]
 fn readers_who_want_the_same_chunk_at_once_share_one_read() {
     let world = World::new(&[1_000; 20]);
     let reader = world.reader();
@@ -690,6 +775,7 @@ fn a_reader_that_goes_on_finds_the_next_chunks_read() {
         place: first.next,
         offset: first.next.offset,
         in_sequence: true,
+        behind: &[],
     };
     let second = reader.read(KEY, &world.run, from, 1);
     world.executor.block_on(second).unwrap();
@@ -731,8 +817,8 @@ fn while_writes_wait_nothing_is_read_ahead() {
     };
     let header_and_chunk = 2;
     assert_eq!(reads(true), header_and_chunk);
-    let ahead = READ_AHEAD_CHUNKS as usize;
-    assert_eq!(reads(false) as usize, ahead, "the chunk itself is known");
+    let ahead = READ_AHEAD_CHUNKS;
+    assert_eq!(reads(false), ahead as u64, "the chunk itself is known");
 }
 
 #[test]

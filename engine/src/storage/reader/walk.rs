@@ -8,6 +8,7 @@ use gannet_wire::batch::{BATCH_HEADER_BYTES, verify_stamp_only, verify_stamped};
 
 use super::SegmentReader;
 use super::chunks::Chunk;
+use super::course::Course;
 use crate::io::local::yield_once;
 use crate::io::{BLOCK_BYTES, Disk};
 use crate::storage::index::RunIndex;
@@ -20,6 +21,8 @@ pub(super) struct Walk<'a, D: Disk> {
     reader: &'a SegmentReader<D>,
     key: PartitionKey,
     run: &'a Run,
+    /// The runs behind it.
+    behind: &'a [Run],
     /// Whether the chunks behind the present one will be wanted soon.
     ahead: bool,
     chunk: Option<Rc<Chunk>>,
@@ -53,13 +56,14 @@ impl<'a, D: Disk> Walk<'a, D> {
     pub(super) fn new(
         reader: &'a SegmentReader<D>,
         key: PartitionKey,
-        run: &'a Run,
+        course: Course<'a>,
         ahead: bool,
     ) -> Self {
         Self {
             reader,
             key,
-            run,
+            run: course.run,
+            behind: course.behind,
             ahead,
             chunk: None,
         }
@@ -274,9 +278,13 @@ impl<'a, D: Disk> Walk<'a, D> {
         if let Some(chunk) = self.chunk.as_ref().filter(|chunk| chunk.start() == start) {
             return Ok(chunk.clone());
         }
+        let course = Course {
+            run: self.run,
+            behind: self.behind,
+        };
         let chunk = self
             .reader
-            .chunk(self.key, self.run, start, self.ahead)
+            .chunk(self.key, course, start, self.ahead)
             .await?;
         self.chunk = Some(chunk.clone());
         Ok(chunk)
