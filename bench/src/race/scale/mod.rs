@@ -75,7 +75,7 @@ pub struct Point {
 }
 
 /// What is measured at a point.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PointFigures {
     /// Records acknowledged a second.
@@ -96,6 +96,8 @@ pub struct PointFigures {
     pub broker_rss_bytes: u64,
     /// Bytes acknowledged in all, warm-up included.
     pub acked_bytes: u64,
+    /// Why the figures may be the generator's more than the broker's: a sentence. `None` when nothing says so, and in results of before it was kept.
+    pub limited_by_generator: Option<String>,
 }
 
 /// A broker with so many idle things.
