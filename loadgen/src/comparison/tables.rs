@@ -6,6 +6,7 @@ use super::reading::{Content, Source};
 use crate::latency::LatencySummary;
 use crate::page::{Cell, Section, Table};
 use crate::report::{Machine, Report, Settings};
+use crate::run::reread_limited_by_generator;
 use crate::units::{bytes, grouped, micros};
 
 /// Every phase of every run.
@@ -134,6 +135,14 @@ fn others(report: &Report) -> Vec<(&'static str, String)> {
             "all read again from the start",
             format!("{:.0} MB/s", reread.flow.mb_per_s),
         ));
+        others.extend(reread.generator_cpu_cores.map(|cpu_cores| {
+            let of = format!("{cpu_cores:.2} cores for {} consumer(s)", reread.consumers);
+            ("generator meanwhile", of)
+        }));
+        others.extend(
+            reread_limited_by_generator(reread)
+                .map(|reason| ("that was limited by the generator", reason)),
+        );
     }
     if let Some(kill) = &report.kill {
         others.push(("stored when it was killed", bytes(kill.stored_bytes)));

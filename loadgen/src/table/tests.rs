@@ -90,6 +90,27 @@ fn report() -> Report {
 }
 
 #[test]
+fn what_reading_again_cost_the_generator_stands_below_it() {
+    let mut report = report();
+    report.reread = Some(RereadReport {
+        consumers: 2,
+        consumers_waiting: Some(0.02),
+        generator_cpu_cores: Some(1.75),
+        machine_busy: Some(0.9),
+        ..RereadReport::default()
+    });
+    let table = render(&report);
+    assert!(
+        table.contains("1.75 cores, 2 consumer(s) waiting 2 % of the time; machine 90 % busy"),
+        "{table}"
+    );
+    assert!(
+        table.contains("limited by the generator: its 2 consumer(s) waited only 2 %"),
+        "{table}"
+    );
+}
+
+#[test]
 fn the_table_has_every_part_of_the_report() {
     let table = render(&report());
     for word in [
