@@ -149,6 +149,12 @@ pub struct Machine {
     pub kernel: String,
     /// The filesystem of the data directory; absent for a broker that was not started by this run.
     pub filesystem: Option<String>,
+    /// Whether that is an ext4 with a journal, or one without; absent for others, and where the kernel does not tell.
+    pub journal: Option<bool>,
+    /// The user that it ran as; absent in reports of before it was kept.
+    pub uid: Option<u32>,
+    /// How much memory that user may lock at most; absent where it is unlimited.
+    pub memlock_bytes: Option<u64>,
 }
 
 /// One phase.

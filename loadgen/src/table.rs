@@ -55,15 +55,7 @@ fn write_report(text: &mut String, report: &Report) -> std::fmt::Result {
         Some(durability) => write!(text, ", {durability} asked")?,
         None => write!(text, ", by {}", report.driver)?,
     }
-    write!(
-        text,
-        "; {} core(s), {}",
-        report.machine.cores, report.machine.kernel
-    )?;
-    if let Some(filesystem) = &report.machine.filesystem {
-        write!(text, ", {filesystem}")?;
-    }
-    writeln!(text)?;
+    writeln!(text, "; {}", report.machine)?;
     for phase in &report.phases {
         write_phase(text, phase, settings)?;
     }

@@ -211,11 +211,6 @@ fn connect(
     WireConnect::open(&address, &topic, new_topic).map_err(NumbersError::client("making a topic"))
 }
 
-/// Cores that this process may use.
-pub(super) fn cores() -> u32 {
-    std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32)
-}
-
 impl Load {
     /// The same, of which the broker keeps all: it ends with so many bytes too.
     pub(super) fn kept_up_to(self, bytes_max: u64) -> Self {

@@ -180,6 +180,8 @@ pub(super) fn conditions(sources: &[Source]) -> Section {
         "kernel",
         "cores",
         "filesystem",
+        "user",
+        "locked memory",
         "server",
         "partitions",
         "producers",
@@ -237,13 +239,26 @@ fn conditions_row(
     let or_default = |count: Option<u32>| {
         Cell::Figure(count.map_or_else(|| "default".to_owned(), |count| grouped(count.into())))
     };
+    let known = |text: String| {
+        Cell::Text(if text.is_empty() {
+            "-".to_owned()
+        } else {
+            text
+        })
+    };
     let own = || "of its own".to_owned();
     vec![
         Cell::Text(file.to_owned()),
         Cell::Text(version.to_owned()),
         Cell::Text(machine.kernel.clone()),
         count(machine.cores),
-        Cell::Text(machine.filesystem.clone().unwrap_or_else(|| "-".to_owned())),
+        known(machine.disk()),
+        Cell::Figure(
+            machine
+                .uid
+                .map_or_else(|| "-".to_owned(), |uid| uid.to_string()),
+        ),
+        known(machine.memlock()),
         Cell::Text(if settings.own_broker {
             own()
         } else {

@@ -66,6 +66,8 @@ fn report() -> Report {
             cores: 2,
             kernel: "6.18".to_owned(),
             filesystem: Some("ext4".to_owned()),
+            journal: Some(true),
+            ..Machine::default()
         },
         last: phase(None),
         phases: vec![phase(Some(10_000)), phase(None)],
@@ -114,7 +116,7 @@ fn what_reading_again_cost_the_generator_stands_below_it() {
 fn the_table_has_every_part_of_the_report() {
     let table = render(&report());
     for word in [
-        "ext4",
+        "ext4 with a journal",
         "10,000 records/s",
         "as fast as it goes",
         "250 us",
