@@ -51,6 +51,13 @@ impl Axis {
     ];
 }
 
+/// The paced producer without a neighbour, in [`Point::at`].
+pub const ALONE: f64 = 0.0;
+/// Beside the greedy one.
+pub const BESIDE: f64 = 1.0;
+/// Without one once more: what differs between both times alone is the machine's doing.
+pub const ALONE_AGAIN: f64 = 2.0;
+
 /// How a point's load is paced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -68,7 +75,7 @@ pub struct Point {
     pub axis: Axis,
     /// How it is paced.
     pub pace: Pace,
-    /// How much of it; of neighbours 0 or 1.
+    /// How much of it; of neighbours [`ALONE`], [`BESIDE`] and [`ALONE_AGAIN`].
     pub at: f64,
     /// What was measured; the reason when nothing was.
     pub outcome: Result<PointFigures, String>,

@@ -5,7 +5,10 @@ use gannet_loadgen::units::{bytes, grouped};
 use crate::race::document::{Block, LinesOver, Section, SpreadBars};
 use crate::race::spread::{Spread, figure};
 
-use super::{Axis, IdleFigure, IdleMemory, Pace, Point, PointFigures, ScaleReport};
+use super::{
+    ALONE, ALONE_AGAIN, Axis, BESIDE, IdleFigure, IdleMemory, Pace, Point, PointFigures,
+    ScaleReport,
+};
 
 /// A figure of a point: its name, and where it is.
 type Column = (&'static str, fn(&PointFigures) -> f64);
@@ -318,23 +321,27 @@ fn neighbours(report: &ScaleReport) -> Section {
             .iter()
             .filter_map(|column| neighbour_bars(&points, *column)),
     );
-    match points.as_slice() {
-        [alone, beside] => match (&alone.outcome, &beside.outcome) {
-            (Ok(alone), Ok(beside)) => section.text(format!(
-                "Its p99 beside the other is {} times its p99 alone.",
-                figure(beside.publish_p99_us / alone.publish_p99_us)
-            )),
-            _ => section,
-        },
-        _ => section,
-    }
+    let p99_us = |at| {
+        let figures = report.measured(Axis::Neighbours, Pace::Paced, at)?;
+        Some(figures.publish_p99_us)
+    };
+    let (Some(alone), Some(beside)) = (p99_us(ALONE), p99_us(BESIDE)) else {
+        return section;
+    };
+    let again = p99_us(ALONE_AGAIN).map_or_else(String::new, |again| {
+        format!(", and {} times its p99 alone again", figure(beside / again))
+    });
+    section.text(format!(
+        "Its p99 beside the other is {} times its p99 alone{again}.",
+        figure(beside / alone)
+    ))
 }
 
 fn beside(point: &Point) -> &'static str {
-    if point.at > 0.0 {
-        "beside one as fast as it goes"
-    } else {
-        "alone"
+    match point.at {
+        BESIDE => "beside one as fast as it goes",
+        ALONE_AGAIN => "alone again",
+        _ => "alone",
     }
 }
 
@@ -522,7 +529,17 @@ mod tests {
             ],
             ..ScaleReport::default()
         };
-        assert!(text(&report).contains("is 2.50 times its p99 alone"));
+        assert!(text(&report).contains("is 2.50 times its p99 alone."));
+        let mut again = report;
+        again
+            .points
+            .push(point(Axis::Neighbours, 2.0, waited(2000.0)));
+        let text = text(&again);
+        assert!(
+            text.contains("2.50 times its p99 alone, and 1.25 times its p99 alone again."),
+            "{text}"
+        );
+        assert!(text.contains("| alone again |"), "{text}");
     }
 
     #[test]

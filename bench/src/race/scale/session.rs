@@ -21,7 +21,10 @@ use super::limits::Needs;
 use super::points::{
     PlannedPoint, greedy_neighbour, paced_neighbour, points, retention, same_bytes_max,
 };
-use super::{Axis, IdleFigure, IdleMemory, Pace, Point, PointFigures, ScaleReport, idle, keep};
+use super::{
+    ALONE, ALONE_AGAIN, Axis, BESIDE, IdleFigure, IdleMemory, Pace, Point, PointFigures,
+    ScaleReport, idle, keep,
+};
 
 /// A tiny point: longer than a disk that is shared stands still, or nothing is acknowledged in the measured part.
 const TINY: Duration = Duration::from_secs(1);
@@ -309,11 +312,11 @@ impl Scale<'_> {
         keep(&self.results_dir, &self.report)
     }
 
-    /// A producer at a fixed rate: alone, then beside one that sends as fast as it goes.
+    /// A producer at a fixed rate: alone, then beside one that sends as fast as it goes, and alone again.
     fn neighbours(&mut self) -> Result<(), RaceError> {
         let (axis, pace) = (Axis::Neighbours, Pace::Paced);
-        for greedy in [false, true] {
-            let at = f64::from(u8::from(greedy));
+        for at in [ALONE, BESIDE, ALONE_AGAIN] {
+            let greedy = at.total_cmp(&BESIDE).is_eq();
             if self.report.measured(axis, pace, at).is_some() {
                 continue;
             }
