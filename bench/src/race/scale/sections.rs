@@ -146,7 +146,8 @@ fn runs(
         })
         .collect();
     let mut section = section.text(text).table(&head, rows);
-    section.blocks.extend(limits(varied, &points));
+    let name = |point: &Point| format!("{} {varied}", grouped(point.at as u64));
+    section.blocks.extend(limits(&points, name));
     section.blocks.extend(
         plotted
             .iter()
@@ -180,15 +181,15 @@ fn lines(title: &str, varied: &str, points: &[&Point], columns: &[Column]) -> Op
     }))
 }
 
-/// Why figures are marked, as points below their table. `None` where none is.
-fn limits(varied: &str, points: &[&Point]) -> Option<Block> {
+/// Why figures are marked, as points below their table, each with its point's name. `None` where none is.
+fn limits(points: &[&Point], name: impl Fn(&Point) -> String) -> Option<Block> {
     let reasons: Vec<_> = points
         .iter()
         .filter_map(|point| {
             let reason = limited(point)?;
             Some(format!(
-                "{LIMITED} {} {varied}: limited by the generator: {reason}",
-                grouped(point.at as u64)
+                "{LIMITED} {}: limited by the generator: {reason}",
+                name(point)
             ))
         })
         .collect();
@@ -315,7 +316,9 @@ fn neighbours(report: &ScaleReport) -> Section {
     let mut section = section
         .text("A producer of 1,000 records/s with its consumer, and another producer with its own topic and consumer on the same broker and the same cores, generator and all; the other one is at it before the first begins, and still when it ends.")
         .table(&["1,000 records/s", columns[0].0, columns[1].0, columns[2].0], rows);
-    section.blocks.extend(limits("greedy neighbours", &points));
+    section
+        .blocks
+        .extend(limits(&points, |point| beside(point).to_owned()));
     section.blocks.extend(
         [ACK_P99, DELIVERED_P99]
             .iter()
@@ -531,6 +534,9 @@ mod tests {
         };
         assert!(text(&report).contains("is 2.50 times its p99 alone."));
         let mut again = report;
+        if let Ok(figures) = &mut again.points[1].outcome {
+            figures.limited_by_generator = Some("no core was left".to_owned());
+        }
         again
             .points
             .push(point(Axis::Neighbours, 2.0, waited(2000.0)));
@@ -540,6 +546,10 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("| alone again |"), "{text}");
+        assert!(
+            text.contains("‡ beside one as fast as it goes: limited by the generator: no core"),
+            "{text}"
+        );
     }
 
     #[test]
