@@ -1,7 +1,9 @@
 //! Which filesystem a directory is on, and whether that is a real disk.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// What `statfs` says of a directory.
@@ -12,9 +14,11 @@ pub struct Filesystem {
     pub free_bytes: u64,
 }
 
+const EXT4: u64 = 0xEF53;
+
 /// The filesystems with a name in the kernel's `linux/magic.h`, and whether what is written there stays in memory.
 const KNOWN: [(u64, &str, bool); 14] = [
-    (0xEF53, "ext4", false),
+    (EXT4, "ext4", false),
     (0x5846_5342, "xfs", false),
     (0x9123_683E, "btrfs", false),
     (0x2FC1_2FC1, "zfs", false),
@@ -50,12 +54,34 @@ impl Filesystem {
         self.known().is_some_and(|(_, memory)| memory)
     }
 
+    /// Whether it, in which that directory lies, is an ext4 with a journal inside, or one without. `None` for others, and where the kernel does not tell.
+    #[must_use]
+    pub fn has_journal(&self, directory: &Path) -> Option<bool> {
+        if self.magic != EXT4 {
+            return None;
+        }
+        let device = std::fs::metadata(directory).ok()?.dev();
+        let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+        let link = std::fs::read_link(format!("/sys/dev/block/{major}:{minor}")).ok()?;
+        let journals = std::fs::read_dir("/proc/fs/jbd2").ok()?;
+        let journals = journals.flatten().map(|entry| entry.file_name());
+        Some(is_among(link.file_name()?.to_str()?, journals))
+    }
+
     fn known(&self) -> Option<(&'static str, bool)> {
         KNOWN
             .iter()
             .find(|(magic, ..)| *magic == self.magic)
             .map(|&(_, name, memory)| (name, memory))
     }
+}
+
+/// Whether one of the journals, each named DEVICE-INODE, is that device's.
+fn is_among(device: &str, journals: impl IntoIterator<Item = OsString>) -> bool {
+    journals.into_iter().any(|journal| {
+        let journal = journal.to_str().and_then(|name| name.rsplit_once('-'));
+        journal.is_some_and(|(of, _)| of == device)
+    })
 }
 
 impl fmt::Display for Filesystem {
@@ -178,6 +204,26 @@ mod tests {
             "{error}"
         );
         assert!(!missing.exists());
+    }
+
+    #[test]
+    fn a_journal_is_that_of_its_own_device() {
+        let journals = || ["vda1-8", "dm-0-8", "loop12-8"].map(OsString::from);
+        for device in ["vda1", "dm-0", "loop12"] {
+            assert!(is_among(device, journals()), "{device}");
+        }
+        for device in ["vda", "dm-1", "loop1", "dm"] {
+            assert!(!is_among(device, journals()), "{device}");
+        }
+    }
+
+    #[test]
+    fn only_an_ext4_is_said_to_have_a_journal_or_none() {
+        let other = Filesystem {
+            magic: 0x5846_5342,
+            free_bytes: 0,
+        };
+        assert_eq!(other.has_journal(Path::new("/")), None);
     }
 
     #[test]

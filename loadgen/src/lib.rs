@@ -19,6 +19,7 @@ pub mod driver;
 pub mod filesystem;
 pub mod latency;
 pub mod ledger;
+mod machine;
 pub mod measure;
 pub mod options;
 pub mod page;

@@ -149,6 +149,12 @@ pub struct Machine {
     pub kernel: String,
     /// The filesystem of the data directory; absent for a broker that was not started by this run.
     pub filesystem: Option<String>,
+    /// Whether that is an ext4 with a journal, or one without; absent for others, and where the kernel does not tell.
+    pub journal: Option<bool>,
+    /// The user that it ran as; absent in reports of before it was kept.
+    pub uid: Option<u32>,
+    /// How much memory that user may lock at most; absent where it is unlimited.
+    pub memlock_bytes: Option<u64>,
 }
 
 /// One phase.
@@ -280,6 +286,14 @@ pub struct RereadReport {
     pub flow: FlowReport,
     /// How long it took.
     pub seconds: f64,
+    /// How many consumers read it, each with a thread of its own.
+    pub consumers: u32,
+    /// The share of their time (0 to 1) in which they had nothing to do but wait for the broker or the client. Near 0 the generator was the limit. Absent where the kernel does not count it.
+    pub consumers_waiting: Option<f64>,
+    /// Cores' worth of the generator's CPU meanwhile; absent where it could not be read, and in reports of before it was.
+    pub generator_cpu_cores: Option<f64>,
+    /// The busy share (0 to 1) of all the machine's cores meanwhile, whoever used them; absent likewise.
+    pub machine_busy: Option<f64>,
 }
 
 /// The broker killed (`kill -9`) under load, started again on the same directory.

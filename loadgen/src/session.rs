@@ -226,16 +226,9 @@ impl<'a> Session<'a> {
             ..plan.settings(ran.partitions)
         };
         let place = self.place.as_ref().filter(|_| own_broker);
-        let filesystem = place.map(|place| place.filesystem.to_string());
+        let machine = Machine::here(place.map(|place| (place.path(), &place.filesystem)));
         let limits = self.limits.clone();
-        let mut report = report(
-            options,
-            ran.outcome,
-            settings,
-            filesystem,
-            self.seed,
-            limits,
-        );
+        let mut report = report(options, ran.outcome, settings, machine, self.seed, limits);
         report
             .notes
             .extend(options.driver.notes(&plan, options.amqp_queue));
@@ -407,18 +400,10 @@ fn report(
     options: &Options,
     outcome: Outcome,
     settings: Settings,
-    filesystem: Option<String>,
+    machine: Machine,
     seed: u64,
     limits: Option<LimitsReport>,
 ) -> Report {
-    let machine = Machine {
-        cores: std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32),
-        kernel: rustix::system::uname()
-            .release()
-            .to_string_lossy()
-            .into_owned(),
-        filesystem,
-    };
     let durability = settings.durability;
     // Of a broker that cannot be asked for one, any is enough.
     let failures = failures(&outcome, durability.unwrap_or(Durability::Accepted));

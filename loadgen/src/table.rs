@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use crate::latency::LatencySummary;
 use crate::report::{LimitsReport, PhaseReport, Report, Settings};
+use crate::run::reread_limited_by_generator;
 use crate::sizes::RecordSizes;
 use crate::units::{bytes, grouped, micros};
 
@@ -54,15 +55,7 @@ fn write_report(text: &mut String, report: &Report) -> std::fmt::Result {
         Some(durability) => write!(text, ", {durability} asked")?,
         None => write!(text, ", by {}", report.driver)?,
     }
-    write!(
-        text,
-        "; {} core(s), {}",
-        report.machine.cores, report.machine.kernel
-    )?;
-    if let Some(filesystem) = &report.machine.filesystem {
-        write!(text, ", {filesystem}")?;
-    }
-    writeln!(text)?;
+    writeln!(text, "; {}", report.machine)?;
     for phase in &report.phases {
         write_phase(text, phase, settings)?;
     }
@@ -85,6 +78,24 @@ fn write_report(text: &mut String, report: &Report) -> std::fmt::Result {
             grouped(reread.flow.records_per_s as u64),
             reread.flow.mb_per_s,
         )?;
+        if let Some(cpu_cores) = reread.generator_cpu_cores {
+            let share = |share: Option<f64>| {
+                share.map_or_else(
+                    || "for an unknown share".to_owned(),
+                    |share| format!("{:.0} %", share * 100.0),
+                )
+            };
+            writeln!(
+                text,
+                "  generator   {cpu_cores:.2} cores, {} consumer(s) waiting {} of the time; machine {} busy",
+                reread.consumers,
+                share(reread.consumers_waiting),
+                share(reread.machine_busy)
+            )?;
+        }
+        if let Some(reason) = reread_limited_by_generator(reread) {
+            writeln!(text, "  limited by the generator: {reason}")?;
+        }
     }
     if let Some(limits) = &report.limits {
         write_limits(text, limits)?;

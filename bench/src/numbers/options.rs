@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU64};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -51,9 +51,13 @@ pub struct Options {
     /// Producers of the saturated loads, each with a thread and a connection of its own.
     #[arg(long, default_value_t = 1)]
     pub producers: u32,
-    /// Most bytes of records in any one row, so that the disk does not fill up. Never more than a quarter of what is free.
+    /// Most bytes of records in a row that keeps them all, and most that is kept in any other, so that the disk does not fill up. Never more than a quarter of what is free.
     #[arg(long, value_name = "BYTES", default_value = "8GiB", value_parser = parse_bytes)]
     pub bytes_max: u64,
+    /// About how much of each partition is kept in the saturated rows and at the tail, so that they end with their time and retention is at work, however long that is. 0: everything. Rows that send
+    /// the same bytes to few and to many partitions, and what is stored for a start and for reading from the disk, keep all anyway.
+    #[arg(long, value_name = "BYTES", default_value = "512MiB", value_parser = parse_bytes)]
+    pub retention_bytes: u64,
     /// Shards (cores) of the broker; its own default without.
     #[arg(long)]
     pub shards: Option<NonZeroU16>,
@@ -63,7 +67,7 @@ pub struct Options {
     /// Write the report to this file as JSON.
     #[arg(long, value_name = "FILE.json")]
     pub report: Option<PathBuf>,
-    /// Everything in a few seconds, to see that it works: the figures mean nothing. Overrides --seconds, --stored, --partitions and --bytes-max.
+    /// Everything in a few seconds, to see that it works: the figures mean nothing. Overrides --seconds, --stored, --partitions, --bytes-max and --retention-bytes.
     #[arg(long)]
     pub tiny: bool,
 }
@@ -77,8 +81,10 @@ pub struct Scale {
     pub stored_bytes: u64,
     /// How many partitions stand for many.
     pub partitions: u32,
-    /// Most bytes of records in a row.
+    /// Most bytes of records in a row that keeps them all, and most that is kept in any other.
     pub bytes_max: u64,
+    /// About how much of each partition is kept where retention is at work; 0: nowhere.
+    pub retention_bytes: u64,
 }
 
 impl Scale {
@@ -95,6 +101,7 @@ impl Scale {
                 stored_bytes: options.stored.iter().copied().max().unwrap_or(0),
                 partitions: options.partitions.max(1),
                 bytes_max: options.bytes_max,
+                retention_bytes: options.retention_bytes,
             }
         };
         // Every byte may lie in the journal and in a segment for a while.
@@ -120,6 +127,13 @@ impl Scale {
         steps
     }
 
+    /// About how much of each of so many partitions is kept where retention is at work. `None`: everything, up to [`Scale::bytes_max`].
+    #[must_use]
+    pub fn kept_of(&self, partitions: u32) -> Option<NonZeroU64> {
+        let room = self.bytes_max / u64::from(partitions.max(1));
+        NonZeroU64::new(self.retention_bytes.min(room))
+    }
+
     /// How long a figure is measured.
     #[must_use]
     pub fn row(&self) -> Duration {
@@ -141,6 +155,7 @@ impl Scale {
         stored_bytes: 16 << 20,
         partitions: 200,
         bytes_max: 64 << 20,
+        retention_bytes: 0,
     };
 }
 
@@ -192,6 +207,19 @@ mod tests {
     fn a_nearly_full_disk_bounds_every_row() {
         assert_eq!(scale(&[], 4 << 30).bytes_max, 1 << 30);
         assert_eq!(scale(&[], u64::MAX).bytes_max, 8 << 30);
+    }
+
+    #[test]
+    fn what_is_kept_of_all_partitions_has_room() {
+        let kept = |arguments: &[&str], free_bytes, partitions| {
+            let kept = scale(arguments, free_bytes).kept_of(partitions);
+            kept.map(NonZeroU64::get)
+        };
+        assert_eq!(kept(&[], u64::MAX, 2), Some(512 << 20));
+        // 7.5 GiB over 16.
+        assert_eq!(kept(&[], 30 << 30, 16), Some(480 << 20));
+        assert_eq!(kept(&["--retention-bytes", "0"], u64::MAX, 2), None);
+        assert_eq!(kept(&["--tiny"], u64::MAX, 2), None);
     }
 
     #[test]

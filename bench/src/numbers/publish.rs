@@ -9,6 +9,7 @@ use gannet_loadgen::worker::port::Connect;
 use super::limits::MachineLimits;
 use super::row::{Bar, Row};
 use super::session::NumbersError;
+use super::tools::{Fio, ToolRun};
 use super::workbench::{Load, Workbench};
 use super::{RECORD_BYTES, RECORD_OVERHEAD_BYTES};
 use crate::subject::value;
@@ -91,6 +92,7 @@ pub(super) fn saturated(
             [("synced_write_mb_per_s", synced_mb_per_s)],
         )?);
     }
+    rows.extend(beside_fio(mb_per_s, &limits.fio)?);
     rows.push(Row::new(
         "broker's CPU for each of these records",
         (used.cpu_us_per_record, "us"),
@@ -98,6 +100,28 @@ pub(super) fn saturated(
         [("cpu_cores", used.cpu_cores)],
     )?);
     Ok(Saturated { phase, rows })
+}
+
+/// The same against what fio wrote, which writes for as long as the load lasts; nothing where there is no fio.
+fn beside_fio(mb_per_s: f64, fio: &ToolRun<Fio>) -> Result<Vec<Row>, NumbersError> {
+    let ToolRun::Measured(fio) = fio else {
+        return Ok(Vec::new());
+    };
+    let mut rows = vec![Row::new(
+        "the same / fio's writes, 1 MiB, eight at once",
+        (mb_per_s / fio.write_mb_per_s, "x"),
+        Bar::Reported,
+        [("fio_write_mb_per_s", fio.write_mb_per_s)],
+    )?];
+    if let Some(synced_mb_per_s) = fio.synced_write_mb_per_s {
+        rows.push(Row::new(
+            "the same / fio's synced writes, 512 KiB, four at once",
+            (mb_per_s / synced_mb_per_s, "x"),
+            Bar::Reported,
+            [("fio_synced_write_mb_per_s", synced_mb_per_s)],
+        )?);
+    }
+    Ok(rows)
 }
 
 /// As many records in flight as batches.
@@ -148,9 +172,9 @@ pub(super) fn many_partitions(bench: &mut Workbench<'_>) -> Result<Row, NumbersE
     let partitions = bench.scale.partitions;
     let many = Load {
         duration: bench.scale.row() * TURN_PATIENCE,
-        bytes_max: few.acked_bytes.max(RECORD_BYTES as u64),
         ..turns(bench, "in turn to many partitions", partitions)
     };
+    let many = many.kept_up_to(few.acked_bytes.max(RECORD_BYTES as u64));
     let mut broker = bench.start("many")?;
     let many = bench.measure(&mut broker, &many)?;
     bench.clear("many", broker)?;
@@ -172,6 +196,8 @@ pub(super) fn many_partitions(bench: &mut Workbench<'_>) -> Result<Row, NumbersE
 
 fn turns(bench: &Workbench<'_>, name: &'static str, partitions: u32) -> Load {
     let load = bench.saturated(name, partitions, TURN_BATCH_BYTES);
+    // Both keep what they are sent: what is kept of each of many partitions would be less than a segment.
+    let load = load.kept_up_to(bench.scale.bytes_max);
     Load {
         producers: 1,
         // The second one ends with its bytes, be it before a warm-up is over.
@@ -198,4 +224,31 @@ fn flow(phase: &PhaseReport) -> [(&'static str, f64); 6] {
         ),
         ("machine_busy", phase.generator.machine_busy),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn saturation_stands_beside_fio_where_there_is_fio() {
+        let fio = Fio {
+            write_mb_per_s: 2_000.0,
+            read_mb_per_s: 3_000.0,
+            synced_write_mb_per_s: Some(1_000.0),
+            sync_write_p50_us: 50.0,
+        };
+        let ratios = |fio| -> Vec<f64> {
+            let rows = beside_fio(500.0, &fio).unwrap();
+            rows.iter().map(|row| row.measured).collect()
+        };
+        assert_eq!(ratios(ToolRun::Measured(fio)), [0.25, 0.5]);
+        let without = Fio {
+            synced_write_mb_per_s: None,
+            ..fio
+        };
+        assert_eq!(ratios(ToolRun::Measured(without)), [0.25]);
+        assert_eq!(ratios(ToolRun::Absent), [0.0; 0]);
+        assert_eq!(ratios(ToolRun::Failed("no room".to_owned())), [0.0; 0]);
+    }
 }

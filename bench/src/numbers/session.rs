@@ -18,7 +18,7 @@ use super::limits::MachineLimits;
 use super::options::{Options, Scale};
 use super::report::Report;
 use super::row::{NoFigure, Row};
-use super::workbench::{Workbench, cores};
+use super::workbench::Workbench;
 use super::{consume, idle, publish, start};
 
 /// The file the disk's bandwidth is measured with is so large, or as large as a row may be.
@@ -136,14 +136,7 @@ fn measure(
     bench.progress.finish();
     Ok(Report {
         version: env!("CARGO_PKG_VERSION"),
-        machine: Machine {
-            cores: cores(),
-            kernel: rustix::system::uname()
-                .release()
-                .to_string_lossy()
-                .into_owned(),
-            filesystem: Some(filesystem.to_string()),
-        },
+        machine: Machine::here(Some((directory, &filesystem))),
         scale,
         limits,
         rows,

@@ -76,9 +76,9 @@ fn store(
         producers: 1,
         duration: STORING_MAX,
         warm_up: Duration::ZERO,
-        bytes_max: bytes,
         ..bench.saturated(STORED, STORED_PARTITIONS, bench.options.batch_bytes)
     };
+    let load = load.kept_up_to(bytes);
     Ok(bench.load(broker, &load)?.acked_bytes)
 }
 

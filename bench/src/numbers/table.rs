@@ -17,12 +17,8 @@ pub fn render(report: &Report) -> String {
 }
 
 fn write_report(text: &mut String, report: &Report) -> fmt::Result {
-    let machine = &report.machine;
-    write!(text, "\n{} core(s), {}", machine.cores, machine.kernel)?;
-    if let Some(filesystem) = &machine.filesystem {
-        write!(text, ", {filesystem}")?;
-    }
-    writeln!(text, "; {:.1} s a figure", report.scale.row().as_secs_f64())?;
+    let seconds = report.scale.row().as_secs_f64();
+    writeln!(text, "\n{}; {seconds:.1} s a figure", report.machine)?;
     write_limits(text, report)?;
     let width = report
         .rows

@@ -1,5 +1,6 @@
 //! Brokers to measure, each on a directory of its own, and loads to put on them.
 
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -34,7 +35,10 @@ pub(super) struct Load {
     /// Warm-up included.
     pub(super) duration: Duration,
     pub(super) warm_up: Duration,
-    pub(super) bytes_max: u64,
+    /// Most bytes of records; `None` where what is kept is bounded instead.
+    pub(super) bytes_max: Option<u64>,
+    /// About how much of each partition the broker keeps; everything without.
+    pub(super) retention_bytes: Option<NonZeroU64>,
     pub(super) batching: Batching,
 }
 
@@ -132,7 +136,11 @@ impl<'a> Workbench<'a> {
         broker: &mut OwnBroker,
         load: &Load,
     ) -> Result<Loaded, NumbersError> {
-        let connect = self.connect(broker, load.name, load.partitions)?;
+        let topic = NewTopic {
+            retention_bytes: load.retention_bytes,
+            ..NewTopic::durable(load.partitions)
+        };
+        let connect = connect(broker, load.name, &topic)?;
         let plan = load.plan();
         self.runs += 1;
         let run = Run::new(
@@ -168,14 +176,12 @@ impl<'a> Workbench<'a> {
         topic: &str,
         partitions: u32,
     ) -> Result<WireConnect, NumbersError> {
-        let address = broker.address().to_string();
-        let topic = topic.replace(|letter: char| !letter.is_ascii_alphanumeric(), "-");
-        WireConnect::open(&address, &topic, &NewTopic::durable(partitions))
-            .map_err(NumbersError::client("making a topic"))
+        connect(broker, topic, &NewTopic::durable(partitions))
     }
 
-    /// As fast as it goes, in batches of about `batch_bytes`.
+    /// As fast as it goes, in batches of about `batch_bytes`, with retention at work; so it ends with its time, unless retention is at work nowhere.
     pub(super) fn saturated(&self, name: &'static str, partitions: u32, batch_bytes: u64) -> Load {
+        let retention_bytes = self.scale.kept_of(partitions);
         Load {
             name,
             partitions,
@@ -184,7 +190,8 @@ impl<'a> Workbench<'a> {
             rate: Rate::Max,
             duration: self.scale.row(),
             warm_up: self.scale.warm_up(),
-            bytes_max: self.scale.bytes_max,
+            bytes_max: retention_bytes.is_none().then_some(self.scale.bytes_max),
+            retention_bytes,
             batching: whole_batches(batch_bytes),
         }
     }
@@ -194,12 +201,26 @@ impl<'a> Workbench<'a> {
     }
 }
 
-/// Cores that this process may use.
-pub(super) fn cores() -> u32 {
-    std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32)
+fn connect(
+    broker: &OwnBroker,
+    topic: &str,
+    new_topic: &NewTopic,
+) -> Result<WireConnect, NumbersError> {
+    let address = broker.address().to_string();
+    let topic = topic.replace(|letter: char| !letter.is_ascii_alphanumeric(), "-");
+    WireConnect::open(&address, &topic, new_topic).map_err(NumbersError::client("making a topic"))
 }
 
 impl Load {
+    /// The same, of which the broker keeps all: it ends with so many bytes too.
+    pub(super) fn kept_up_to(self, bytes_max: u64) -> Self {
+        Self {
+            bytes_max: Some(bytes_max),
+            retention_bytes: None,
+            ..self
+        }
+    }
+
     fn plan(&self) -> Plan {
         Plan {
             phases: vec![PhasePlan {
@@ -207,7 +228,7 @@ impl Load {
                 rate: self.rate,
                 duration: self.duration,
                 warm_up: self.warm_up,
-                bytes_max: Some(self.bytes_max),
+                bytes_max: self.bytes_max,
                 overrun_max: None,
                 batching: self.batching,
             }],
@@ -217,7 +238,7 @@ impl Load {
             record_sizes: RecordSizes::Fixed(RECORD_BYTES),
             keys: 0,
             fan_out: 1,
-            retention_bytes: None,
+            retention_bytes: self.retention_bytes,
             durability: Durability::Durable,
             kill: false,
             reread: false,
@@ -240,9 +261,35 @@ fn whole_batches(batch_bytes: u64) -> Batching {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::numbers::CommandLine;
     use crate::subject::batch_of;
     use gannet_wire::batch::Compression;
+
+    fn saturated(arguments: &[&str]) -> Load {
+        let line = CommandLine::try_parse_from([&["gannet-numbers"], arguments].concat()).unwrap();
+        let scale = Scale::new(&line.options, 100 << 30);
+        let removed = RemovedWhenInterrupted::default();
+        let bench = Workbench::new(&line.options, scale, Path::new("/nowhere"), removed);
+        bench.saturated("saturated", 2, 64 << 10)
+    }
+
+    #[test]
+    fn a_saturated_load_ends_with_its_time_where_retention_is_at_work_and_else_with_its_bytes() {
+        let plan = saturated(&[]).plan();
+        assert_eq!(plan.retention_bytes, NonZeroU64::new(512 << 20));
+        assert_eq!(plan.phases[0].bytes_max, None);
+        for all_kept in [
+            saturated(&["--retention-bytes", "0"]),
+            saturated(&[]).kept_up_to(8 << 30),
+        ] {
+            let plan = all_kept.plan();
+            assert_eq!(plan.retention_bytes, None);
+            assert_eq!(plan.phases[0].bytes_max, Some(8 << 30));
+        }
+    }
 
     #[test]
     fn a_whole_batch_of_records_fits_its_bytes() {

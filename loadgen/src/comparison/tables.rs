@@ -6,6 +6,7 @@ use super::reading::{Content, Source};
 use crate::latency::LatencySummary;
 use crate::page::{Cell, Section, Table};
 use crate::report::{Machine, Report, Settings};
+use crate::run::reread_limited_by_generator;
 use crate::units::{bytes, grouped, micros};
 
 /// Every phase of every run.
@@ -134,6 +135,14 @@ fn others(report: &Report) -> Vec<(&'static str, String)> {
             "all read again from the start",
             format!("{:.0} MB/s", reread.flow.mb_per_s),
         ));
+        others.extend(reread.generator_cpu_cores.map(|cpu_cores| {
+            let of = format!("{cpu_cores:.2} cores for {} consumer(s)", reread.consumers);
+            ("generator meanwhile", of)
+        }));
+        others.extend(
+            reread_limited_by_generator(reread)
+                .map(|reason| ("that was limited by the generator", reason)),
+        );
     }
     if let Some(kill) = &report.kill {
         others.push(("stored when it was killed", bytes(kill.stored_bytes)));
@@ -171,6 +180,8 @@ pub(super) fn conditions(sources: &[Source]) -> Section {
         "kernel",
         "cores",
         "filesystem",
+        "user",
+        "locked memory",
         "server",
         "partitions",
         "producers",
@@ -228,13 +239,26 @@ fn conditions_row(
     let or_default = |count: Option<u32>| {
         Cell::Figure(count.map_or_else(|| "default".to_owned(), |count| grouped(count.into())))
     };
+    let known = |text: String| {
+        Cell::Text(if text.is_empty() {
+            "-".to_owned()
+        } else {
+            text
+        })
+    };
     let own = || "of its own".to_owned();
     vec![
         Cell::Text(file.to_owned()),
         Cell::Text(version.to_owned()),
         Cell::Text(machine.kernel.clone()),
         count(machine.cores),
-        Cell::Text(machine.filesystem.clone().unwrap_or_else(|| "-".to_owned())),
+        known(machine.disk()),
+        Cell::Figure(
+            machine
+                .uid
+                .map_or_else(|| "-".to_owned(), |uid| uid.to_string()),
+        ),
+        known(machine.memlock()),
         Cell::Text(if settings.own_broker {
             own()
         } else {

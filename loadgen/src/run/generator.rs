@@ -1,6 +1,6 @@
 //! Whether a phase's figures are the generator's more than the broker's.
 
-use crate::report::PhaseReport;
+use crate::report::{PhaseReport, RereadReport};
 use crate::units::micros;
 
 /// Producers that wait less than this share of the time are the limit themselves.
@@ -36,6 +36,32 @@ pub fn limited_by_generator(phase: &PhaseReport) -> Option<String> {
         reasons.push(format!(
             "every core of the machine was busy, and it used {:.2} of them, which a broker on a machine of its own would have had",
             generator.cpu_cores
+        ));
+    }
+    (!reasons.is_empty()).then(|| reasons.join("; "))
+}
+
+/// Likewise of reading everything again, where nobody publishes: whether its consumers had time to spare.
+#[must_use]
+pub fn reread_limited_by_generator(reread: &RereadReport) -> Option<String> {
+    let mut reasons = Vec::new();
+    let cpu_cores = reread.generator_cpu_cores;
+    if let Some(waiting) = reread.consumers_waiting
+        && waiting < WAITING_MIN
+    {
+        reasons.push(format!(
+            "its {} consumer(s) waited only {:.0} % of the time, so more of them (--consumers) may read more",
+            reread.consumers,
+            waiting * 100.0
+        ));
+    }
+    if let Some(busy) = reread.machine_busy
+        && busy > BUSY
+    {
+        let used =
+            cpu_cores.map_or_else(|| "some".to_owned(), |cpu_cores| format!("{cpu_cores:.2}"));
+        reasons.push(format!(
+            "every core of the machine was busy, and it used {used} of them, which a broker on a machine of its own would have had"
         ));
     }
     (!reasons.is_empty()).then(|| reasons.join("; "))
@@ -90,6 +116,33 @@ mod tests {
         phase.generator.cpu_cores = 0.75;
         let reason = limited_by_generator(&phase).unwrap();
         assert!(reason.contains("0.75"), "{reason}");
+    }
+
+    #[test]
+    fn consumers_that_never_wait_limit_what_is_read_again() {
+        let mut reread = RereadReport {
+            consumers: 2,
+            consumers_waiting: Some(0.3),
+            generator_cpu_cores: Some(1.2),
+            machine_busy: Some(0.9),
+            ..RereadReport::default()
+        };
+        assert_eq!(reread_limited_by_generator(&reread), None);
+        reread.consumers_waiting = Some(0.01);
+        let reason = reread_limited_by_generator(&reread).unwrap();
+        assert!(reason.contains("--consumers"), "{reason}");
+        reread.consumers_waiting = None;
+        reread.machine_busy = Some(0.99);
+        let reason = reread_limited_by_generator(&reread).unwrap();
+        assert!(reason.contains("used 1.20 of them"), "{reason}");
+    }
+
+    #[test]
+    fn a_report_of_before_reading_again_was_judged_says_nothing_of_it() {
+        let old = r#"{"records": 5, "records_per_s": 5.0, "mb_per_s": 1.0, "seconds": 1.0}"#;
+        let reread: RereadReport = serde_json::from_str(old).unwrap();
+        assert_eq!(reread.flow.records, 5);
+        assert_eq!(reread_limited_by_generator(&reread), None);
     }
 
     #[test]

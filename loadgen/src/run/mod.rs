@@ -21,7 +21,7 @@ use crate::verify::{Filler, Findings, RecordShape, Verifier};
 use crate::worker::port::{Connect, From, PortError};
 use crate::worker::{ConsumerWorker, ProducerWorker};
 
-pub use generator::limited_by_generator;
+pub use generator::{limited_by_generator, reread_limited_by_generator};
 pub use referee::{Referee, Seen};
 pub use verdict::{failures, notes};
 

@@ -231,7 +231,10 @@ fn a_paced_run_sends_what_its_rate_says_and_all_comes_out() {
         Vec::<String>::new()
     );
     assert_eq!(outcome.sent, 1000);
-    assert_eq!(outcome.reread.unwrap().flow.records, 1000);
+    let reread = outcome.reread.unwrap();
+    assert_eq!((reread.flow.records, reread.consumers), (1000, 2));
+    assert!(reread.generator_cpu_cores.is_some_and(f64::is_finite));
+    assert!(reread.machine_busy.is_some());
     let phase = &outcome.phases[0];
     // A quarter is the warm-up.
     assert_eq!(phase.publish.latency_us.count, 750);

@@ -66,6 +66,8 @@ fn report() -> Report {
             cores: 2,
             kernel: "6.18".to_owned(),
             filesystem: Some("ext4".to_owned()),
+            journal: Some(true),
+            ..Machine::default()
         },
         last: phase(None),
         phases: vec![phase(Some(10_000)), phase(None)],
@@ -90,10 +92,31 @@ fn report() -> Report {
 }
 
 #[test]
+fn what_reading_again_cost_the_generator_stands_below_it() {
+    let mut report = report();
+    report.reread = Some(RereadReport {
+        consumers: 2,
+        consumers_waiting: Some(0.02),
+        generator_cpu_cores: Some(1.75),
+        machine_busy: Some(0.9),
+        ..RereadReport::default()
+    });
+    let table = render(&report);
+    assert!(
+        table.contains("1.75 cores, 2 consumer(s) waiting 2 % of the time; machine 90 % busy"),
+        "{table}"
+    );
+    assert!(
+        table.contains("limited by the generator: its 2 consumer(s) waited only 2 %"),
+        "{table}"
+    );
+}
+
+#[test]
 fn the_table_has_every_part_of_the_report() {
     let table = render(&report());
     for word in [
-        "ext4",
+        "ext4 with a journal",
         "10,000 records/s",
         "as fast as it goes",
         "250 us",

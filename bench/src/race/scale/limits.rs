@@ -84,7 +84,7 @@ mod tests {
     use gannet_loadgen::options::CommandLine;
     use gannet_loadgen::plan::Plan;
 
-    use super::super::points::{greedy_neighbour, paced_neighbour, points};
+    use super::super::points::{greedy_neighbour, paced_neighbour, points, retention};
     use super::super::{Axis, idle};
     use super::*;
 
@@ -133,7 +133,11 @@ mod tests {
         for tiny in [false, true] {
             for axis in Axis::ALL {
                 for point in points(axis, tiny) {
-                    assert_taken(&planned(&point.arguments), &configured(point.needs));
+                    let mut arguments = point.arguments;
+                    if let Some(partitions) = point.retained_partitions {
+                        arguments.extend(retention(partitions, 1 << 30));
+                    }
+                    assert_taken(&planned(&arguments), &configured(point.needs));
                 }
             }
         }
@@ -141,7 +145,7 @@ mod tests {
 
     #[test]
     fn the_neighbours_are_taken_by_a_broker_as_it_is_by_default() {
-        for arguments in [paced_neighbour(), greedy_neighbour()] {
+        for arguments in [paced_neighbour(), greedy_neighbour(1 << 30)] {
             assert_taken(&planned(&arguments), &Config::default());
         }
     }

@@ -51,6 +51,13 @@ impl Axis {
     ];
 }
 
+/// The paced producer without a neighbour, in [`Point::at`].
+pub const ALONE: f64 = 0.0;
+/// Beside the greedy one.
+pub const BESIDE: f64 = 1.0;
+/// Without one once more: what differs between both times alone is the machine's doing.
+pub const ALONE_AGAIN: f64 = 2.0;
+
 /// How a point's load is paced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -68,14 +75,14 @@ pub struct Point {
     pub axis: Axis,
     /// How it is paced.
     pub pace: Pace,
-    /// How much of it; of neighbours 0 or 1.
+    /// How much of it; of neighbours [`ALONE`], [`BESIDE`] and [`ALONE_AGAIN`].
     pub at: f64,
     /// What was measured; the reason when nothing was.
     pub outcome: Result<PointFigures, String>,
 }
 
 /// What is measured at a point.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PointFigures {
     /// Records acknowledged a second.
@@ -96,6 +103,8 @@ pub struct PointFigures {
     pub broker_rss_bytes: u64,
     /// Bytes acknowledged in all, warm-up included.
     pub acked_bytes: u64,
+    /// Why the figures may be the generator's more than the broker's: a sentence. `None` when nothing says so, and in results of before it was kept.
+    pub limited_by_generator: Option<String>,
 }
 
 /// A broker with so many idle things.

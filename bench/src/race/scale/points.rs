@@ -20,6 +20,8 @@ pub(super) struct PlannedPoint {
     pub(super) needs: Needs,
     /// Whether it sends as many bytes as the first saturated point of its axis did, however long that takes.
     pub(super) same_bytes: bool,
+    /// Over how many partitions the broker keeps only so much, whatever is sent; `None` where all is kept: it is read again, or it is little.
+    pub(super) retained_partitions: Option<u32>,
 }
 
 /// No strain for any point: the latency is the broker's, not a queue's.
@@ -36,6 +38,8 @@ const TURN_INFLIGHT: u32 = 64;
 const TURN_BUFFER_BYTES: u64 = 4 << 20;
 /// Enough partitions that producers do not wait for each other's.
 const PRODUCER_PARTITIONS: u32 = 16;
+/// Partitions of what does not depend on their number.
+const FEW_PARTITIONS: u32 = 2;
 
 /// All points of an axis. Idle things and neighbours are no runs like these.
 pub(super) fn points(axis: Axis, tiny: bool) -> Vec<PlannedPoint> {
@@ -83,13 +87,21 @@ pub(super) fn paced_neighbour() -> Vec<String> {
     ])
 }
 
-/// What the greedy one is told.
-pub(super) fn greedy_neighbour() -> Vec<String> {
-    told(&[
+/// What the greedy one is told, by a broker that keeps so many bytes of it: it ends with its time, not with the disk.
+pub(super) fn greedy_neighbour(kept_bytes: u64) -> Vec<String> {
+    let mut arguments = told(&[
         ("rate", "max".to_owned()),
-        ("partitions", 2.to_string()),
+        ("partitions", FEW_PARTITIONS.to_string()),
         ("batch-bytes", BATCH_BYTES.to_string()),
-    ])
+    ]);
+    arguments.extend(retention(FEW_PARTITIONS, kept_bytes));
+    arguments
+}
+
+/// What the generator is told so that the broker keeps about so many bytes over all partitions.
+pub(super) fn retention(partitions: u32, kept_bytes: u64) -> Vec<String> {
+    let each = (kept_bytes / u64::from(partitions.max(1))).max(1);
+    told(&[("retention-bytes", each.to_string())])
 }
 
 /// How long a point may take that is to send as many bytes as another.
@@ -114,6 +126,7 @@ fn saturated_turns(partitions: u64) -> PlannedPoint {
         ]),
         needs: Needs::of_partitions(partitions),
         same_bytes: true,
+        retained_partitions: None,
     }
 }
 
@@ -129,6 +142,7 @@ fn paced_turns(partitions: u64) -> PlannedPoint {
         ]),
         needs: Needs::of_partitions(partitions),
         same_bytes: false,
+        retained_partitions: None,
     }
 }
 
@@ -144,6 +158,7 @@ fn fan_out(times: u64) -> PlannedPoint {
         ]),
         needs: Needs::default(),
         same_bytes: false,
+        retained_partitions: None,
     }
 }
 
@@ -155,7 +170,7 @@ fn record_size(record_bytes: u64) -> PlannedPoint {
         at: record_bytes as f64,
         arguments: told(&[
             ("rate", "max".to_owned()),
-            ("partitions", 2.to_string()),
+            ("partitions", FEW_PARTITIONS.to_string()),
             ("record-size", record_bytes.to_string()),
             ("batch-bytes", batch_bytes.to_string()),
         ]),
@@ -164,6 +179,7 @@ fn record_size(record_bytes: u64) -> PlannedPoint {
             ..Needs::default()
         },
         same_bytes: false,
+        retained_partitions: Some(FEW_PARTITIONS),
     }
 }
 
@@ -179,6 +195,7 @@ fn producers(count: u64) -> PlannedPoint {
         ]),
         needs: Needs::default(),
         same_bytes: false,
+        retained_partitions: Some(PRODUCER_PARTITIONS),
     }
 }
 
@@ -233,6 +250,31 @@ mod tests {
         };
         assert_eq!(value("--record-size"), 1 << 20);
         assert!(value("--batch-bytes") > 1 << 20);
+    }
+
+    #[test]
+    fn what_is_sent_as_fast_as_it_goes_is_kept_in_part_unless_it_is_read_again() {
+        for axis in Axis::ALL {
+            for point in points(axis, false) {
+                let fills_the_disk = point.pace == Pace::Saturated && !point.same_bytes;
+                assert_eq!(
+                    point.retained_partitions.is_some(),
+                    fills_the_disk,
+                    "{point:?}"
+                );
+                let Some(partitions) = point.retained_partitions else {
+                    continue;
+                };
+                let told = ["--partitions".to_owned(), partitions.to_string()];
+                assert!(point.arguments.windows(2).any(|pair| pair == told));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_shared_by_the_partitions() {
+        assert_eq!(retention(16, 6 << 30), ["--retention-bytes", "402653184"]);
+        assert_eq!(retention(16, 0), ["--retention-bytes", "1"]);
     }
 
     #[test]

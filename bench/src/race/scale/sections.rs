@@ -2,10 +2,13 @@
 
 use gannet_loadgen::units::{bytes, grouped};
 
-use crate::race::document::{Block, LinesOver, Section};
-use crate::race::spread::figure;
+use crate::race::document::{Block, LinesOver, Section, SpreadBars};
+use crate::race::spread::{Spread, figure};
 
-use super::{Axis, IdleFigure, IdleMemory, Pace, Point, PointFigures, ScaleReport};
+use super::{
+    ALONE, ALONE_AGAIN, Axis, BESIDE, IdleFigure, IdleMemory, Pace, Point, PointFigures,
+    ScaleReport,
+};
 
 /// A figure of a point: its name, and where it is.
 type Column = (&'static str, fn(&PointFigures) -> f64);
@@ -25,6 +28,8 @@ const MEMORY: Column = ("memory, MiB", |figures| {
     figures.broker_rss_bytes as f64 / MIB
 });
 const MIB: f64 = (1 << 20) as f64;
+/// Stands beside a figure that may be the generator's more than the broker's.
+const LIMITED: &str = "‡";
 
 /// All of them; those of axes that were not measured are left out.
 #[must_use]
@@ -38,7 +43,7 @@ pub fn sections(report: &ScaleReport) -> Vec<Section> {
             ("Scale: partitions, saturated", "partitions"),
             "1 KB records, one producer, partitions in turn, batches of at most 16 KiB, durable; the same bytes at each number, all read again afterwards.",
             &[PUBLISHED, ACK_P99, CPU, MEMORY],
-            &[PUBLISHED],
+            &[&[PUBLISHED]],
         ),
         runs(
             report,
@@ -47,7 +52,7 @@ pub fn sections(report: &ScaleReport) -> Vec<Section> {
             ("Scale: partitions, 10,000 records/s", "partitions"),
             "Likewise at a fixed rate, consumed meanwhile.",
             &[ACK_P50, ACK_P99, DELIVERED_P99, CPU, MEMORY],
-            &[ACK_P99, DELIVERED_P99],
+            &[&[ACK_P99, DELIVERED_P99]],
         ),
     ];
     sections.push(idle(report));
@@ -60,25 +65,25 @@ pub fn sections(report: &ScaleReport) -> Vec<Section> {
             ("Scale: fan-out", "subscribers of each record"),
             "500 records/s of 1 KB, each delivered to every subscriber.",
             &[CONSUMED, DELIVERED_P99, CPU, MEMORY],
-            &[DELIVERED_P99],
+            &[&[CONSUMED], &[DELIVERED_P99]],
         ),
         runs(
             report,
             Axis::RecordSize,
             Pace::Saturated,
             ("Scale: record size", "bytes of a record"),
-            "As fast as it goes, batches of 128 KiB or of one record.",
+            "As fast as it goes, batches of 128 KiB or of one record, consumed meanwhile; the broker keeps the last gigabytes.",
             &[RECORDS, PUBLISHED, ACK_P99, CPU, MEMORY],
-            &[PUBLISHED],
+            &[&[PUBLISHED], &[ACK_P99]],
         ),
         runs(
             report,
             Axis::Producers,
             Pace::Saturated,
             ("Scale: producers", "producers"),
-            "As fast as they go, 1 KB records to 16 partitions; each producer is a thread and a connection of the generator, on the same cores.",
+            "As fast as they go, 1 KB records to 16 partitions, consumed meanwhile; the broker keeps the last gigabytes. Each producer is a thread and a connection of the generator, on the same cores.",
             &[RECORDS, PUBLISHED, ACK_P99, CPU, MEMORY],
-            &[PUBLISHED],
+            &[&[PUBLISHED], &[ACK_P99]],
         ),
     ]);
     sections.retain(|section| !section.blocks.is_empty());
@@ -123,7 +128,7 @@ fn runs(
     (title, varied): (&str, &str),
     text: &str,
     columns: &[Column],
-    plotted: &[Column],
+    plotted: &[&[Column]],
 ) -> Section {
     let section = Section::new(title);
     let points = of(report, axis, pace);
@@ -140,7 +145,20 @@ fn runs(
             row
         })
         .collect();
-    let lines: Vec<(String, Vec<(f64, f64)>)> = plotted
+    let mut section = section.text(text).table(&head, rows);
+    let name = |point: &Point| format!("{} {varied}", grouped(point.at as u64));
+    section.blocks.extend(limits(&points, name));
+    section.blocks.extend(
+        plotted
+            .iter()
+            .filter_map(|columns| lines(title, varied, &points, columns)),
+    );
+    section
+}
+
+/// Figures in one unit over what is varied. `None` where all points failed: there is nothing to draw.
+fn lines(title: &str, varied: &str, points: &[&Point], columns: &[Column]) -> Option<Block> {
+    let lines: Vec<(String, Vec<(f64, f64)>)> = columns
         .iter()
         .map(|(name, take)| {
             let measured = points
@@ -149,29 +167,53 @@ fn runs(
             ((*name).to_owned(), measured.collect())
         })
         .collect();
-    let section = section.text(text).table(&head, rows);
-    // Where all failed there is nothing to draw.
     if lines.iter().all(|(_, points)| points.is_empty()) {
-        return section;
+        return None;
     }
-    section.block(Block::Lines(LinesOver {
-        title: title.to_owned(),
+    let names = columns.iter().map(|(name, _)| *name).collect::<Vec<_>>();
+    let names = names.join("; ");
+    Some(Block::Lines(LinesOver {
+        title: format!("{title}: {names}"),
         x: varied.to_owned(),
-        y: plotted
-            .iter()
-            .map(|(name, _)| *name)
-            .collect::<Vec<_>>()
-            .join("; "),
+        y: names,
         x_is_logarithmic: true,
         lines,
     }))
+}
+
+/// Why figures are marked, as points below their table, each with its point's name. `None` where none is.
+fn limits(points: &[&Point], name: impl Fn(&Point) -> String) -> Option<Block> {
+    let reasons: Vec<_> = points
+        .iter()
+        .filter_map(|point| {
+            let reason = limited(point)?;
+            Some(format!(
+                "{LIMITED} {}: limited by the generator: {reason}",
+                name(point)
+            ))
+        })
+        .collect();
+    (!reasons.is_empty()).then_some(Block::List(reasons))
+}
+
+fn limited(point: &Point) -> Option<&String> {
+    let figures = point.outcome.as_ref().ok()?;
+    figures.limited_by_generator.as_ref()
 }
 
 fn cells(point: &Point, columns: &[Column]) -> Vec<String> {
     match &point.outcome {
         Ok(figures) => columns
             .iter()
-            .map(|(_, take)| figure(take(figures)))
+            .enumerate()
+            .map(|(index, (_, take))| {
+                let figure = figure(take(figures));
+                // Once in a row: it is of the whole run.
+                match &figures.limited_by_generator {
+                    Some(_) if index == 0 => format!("{figure} {LIMITED}"),
+                    _ => figure,
+                }
+            })
             .collect(),
         Err(reason) => columns
             .iter()
@@ -219,11 +261,22 @@ fn idle(report: &ScaleReport) -> Section {
             .filter_map(|figure| Some((figure.count as f64, rss_bytes(figure)? as f64 / MIB)))
             .collect();
         section = section.table(&[what, "memory", "each"], rows);
-        if !line.is_empty() {
+        let line_each: Vec<_> = figures
+            .iter()
+            .filter_map(|figure| Some((figure.count as f64, each(figure, base)?)))
+            .collect();
+        let plots = [
+            (format!("Memory with {what}"), "MiB", line),
+            (format!("Memory for each of the {what}"), "bytes", line_each),
+        ];
+        for (title, unit, line) in plots {
+            if line.is_empty() {
+                continue;
+            }
             section = section.block(Block::Lines(LinesOver {
-                title: format!("Memory with {what}"),
+                title,
                 x: what.to_owned(),
-                y: "MiB".to_owned(),
+                y: unit.to_owned(),
                 x_is_logarithmic: false,
                 lines: vec![(what.to_owned(), line)],
             }));
@@ -255,29 +308,62 @@ fn neighbours(report: &ScaleReport) -> Section {
     let rows = points
         .iter()
         .map(|point| {
-            let beside = if point.at > 0.0 {
-                "beside one as fast as it goes"
-            } else {
-                "alone"
-            };
-            let mut row = vec![beside.to_owned()];
+            let mut row = vec![beside(point).to_owned()];
             row.extend(cells(point, &columns));
             row
         })
         .collect();
-    let section = section
-        .text("A producer of 1,000 records/s with its consumer, and another producer with its own topic on the same broker and the same cores, generator and all.")
+    let mut section = section
+        .text("A producer of 1,000 records/s with its consumer, and another producer with its own topic and consumer on the same broker and the same cores, generator and all; the other one is at it before the first begins, and still when it ends.")
         .table(&["1,000 records/s", columns[0].0, columns[1].0, columns[2].0], rows);
-    match points.as_slice() {
-        [alone, beside] => match (&alone.outcome, &beside.outcome) {
-            (Ok(alone), Ok(beside)) => section.text(format!(
-                "Its p99 beside the other is {} times its p99 alone.",
-                figure(beside.publish_p99_us / alone.publish_p99_us)
-            )),
-            _ => section,
-        },
-        _ => section,
+    section
+        .blocks
+        .extend(limits(&points, |point| beside(point).to_owned()));
+    section.blocks.extend(
+        [ACK_P99, DELIVERED_P99]
+            .iter()
+            .filter_map(|column| neighbour_bars(&points, *column)),
+    );
+    let p99_us = |at| {
+        let figures = report.measured(Axis::Neighbours, Pace::Paced, at)?;
+        Some(figures.publish_p99_us)
+    };
+    let (Some(alone), Some(beside)) = (p99_us(ALONE), p99_us(BESIDE)) else {
+        return section;
+    };
+    let again = p99_us(ALONE_AGAIN).map_or_else(String::new, |again| {
+        format!(", and {} times its p99 alone again", figure(beside / again))
+    });
+    section.text(format!(
+        "Its p99 beside the other is {} times its p99 alone{again}.",
+        figure(beside / alone)
+    ))
+}
+
+fn beside(point: &Point) -> &'static str {
+    match point.at {
+        BESIDE => "beside one as fast as it goes",
+        ALONE_AGAIN => "alone again",
+        _ => "alone",
     }
+}
+
+/// A bar for each of the points that gave figures; `None` without any.
+fn neighbour_bars(points: &[&Point], (name, take): Column) -> Option<Block> {
+    let bars: Vec<_> = points
+        .iter()
+        .filter_map(|point| {
+            let figures = point.outcome.as_ref().ok()?;
+            Some((beside(point).to_owned(), Spread::of([take(figures)])?))
+        })
+        .collect();
+    (!bars.is_empty()).then(|| {
+        Block::Bars(SpreadBars {
+            title: format!("A greedy neighbour: {name}"),
+            unit: name.to_owned(),
+            bars,
+        })
+    })
 }
 
 #[cfg(test)]
@@ -349,6 +435,94 @@ mod tests {
         assert!(text.contains("| 500 B |"), "{text}");
     }
 
+    fn plots(report: &ScaleReport) -> Vec<String> {
+        let blocks = sections(report)
+            .into_iter()
+            .flat_map(|section| section.blocks);
+        blocks
+            .filter_map(|block| match block {
+                Block::Lines(plot) => Some(plot.title),
+                Block::Bars(plot) => Some(plot.title),
+                _ => None,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn throughput_and_latency_are_plotted_each_in_its_unit() {
+        let measured = |axis, pace| Point {
+            pace,
+            ..point(axis, 10.0, waited(1000.0))
+        };
+        let report = ScaleReport {
+            points: vec![
+                measured(Axis::FanOut, Pace::Paced),
+                measured(Axis::RecordSize, Pace::Saturated),
+                measured(Axis::Producers, Pace::Saturated),
+                measured(Axis::Neighbours, Pace::Paced),
+            ],
+            idle_partitions: [(0, 1_000), (10, 21_000)]
+                .map(|(count, rss_bytes)| IdleFigure {
+                    count,
+                    memory: IdleMemory::Bytes(rss_bytes),
+                })
+                .into(),
+            ..ScaleReport::default()
+        };
+        assert_eq!(
+            plots(&report),
+            [
+                "Memory with idle partitions",
+                "Memory for each of the idle partitions",
+                "A greedy neighbour: ack p99, ms",
+                "A greedy neighbour: end to end p99, ms",
+                "Scale: fan-out: consumed, MB/s",
+                "Scale: fan-out: end to end p99, ms",
+                "Scale: record size: published, MB/s",
+                "Scale: record size: ack p99, ms",
+                "Scale: producers: published, MB/s",
+                "Scale: producers: ack p99, ms",
+            ]
+        );
+    }
+
+    #[test]
+    fn where_all_points_failed_there_is_no_plot() {
+        let failed = || Err("no room".to_owned());
+        let report = ScaleReport {
+            points: vec![
+                point(Axis::FanOut, 10.0, failed()),
+                point(Axis::Neighbours, 0.0, failed()),
+            ],
+            ..ScaleReport::default()
+        };
+        assert_eq!(plots(&report), [""; 0]);
+    }
+
+    #[test]
+    fn a_figure_that_the_generator_limited_is_marked_and_says_why() {
+        let limited = PointFigures {
+            publish_records_per_s: 5.0,
+            limited_by_generator: Some("no core was left".to_owned()),
+            ..PointFigures::default()
+        };
+        let at = |at, figures| Point {
+            pace: Pace::Saturated,
+            ..point(Axis::Producers, at, Ok(figures))
+        };
+        let report = ScaleReport {
+            points: vec![at(1.0, PointFigures::default()), at(10.0, limited)],
+            ..ScaleReport::default()
+        };
+        let text = text(&report);
+        assert!(text.contains("| 10 | 5.00 ‡ |"), "{text}");
+        assert_eq!(text.matches('‡').count(), 2, "{text}");
+        assert!(
+            text.contains("‡ 10 producers: limited by the generator: no core was left"),
+            "{text}"
+        );
+    }
+
     #[test]
     fn the_neighbours_p99_stands_to_its_p99_alone() {
         let report = ScaleReport {
@@ -358,7 +532,24 @@ mod tests {
             ],
             ..ScaleReport::default()
         };
-        assert!(text(&report).contains("is 2.50 times its p99 alone"));
+        assert!(text(&report).contains("is 2.50 times its p99 alone."));
+        let mut again = report;
+        if let Ok(figures) = &mut again.points[1].outcome {
+            figures.limited_by_generator = Some("no core was left".to_owned());
+        }
+        again
+            .points
+            .push(point(Axis::Neighbours, 2.0, waited(2000.0)));
+        let text = text(&again);
+        assert!(
+            text.contains("2.50 times its p99 alone, and 1.25 times its p99 alone again."),
+            "{text}"
+        );
+        assert!(text.contains("| alone again |"), "{text}");
+        assert!(
+            text.contains("‡ beside one as fast as it goes: limited by the generator: no core"),
+            "{text}"
+        );
     }
 
     #[test]

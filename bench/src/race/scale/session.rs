@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gannet_loadgen::broker::{RemovedWhenInterrupted, end_when_interrupted};
 use gannet_loadgen::filesystem::choose_directory;
@@ -18,8 +18,13 @@ use crate::race::options::ScaleOptions;
 use crate::race::session::{RaceError, generator_program, io_error};
 
 use super::limits::Needs;
-use super::points::{PlannedPoint, greedy_neighbour, paced_neighbour, points, same_bytes_max};
-use super::{Axis, IdleFigure, IdleMemory, Pace, Point, PointFigures, ScaleReport, idle, keep};
+use super::points::{
+    PlannedPoint, greedy_neighbour, paced_neighbour, points, retention, same_bytes_max,
+};
+use super::{
+    ALONE, ALONE_AGAIN, Axis, BESIDE, IdleFigure, IdleMemory, Pace, Point, PointFigures,
+    ScaleReport, idle, keep,
+};
 
 /// A tiny point: longer than a disk that is shared stands still, or nothing is acknowledged in the measured part.
 const TINY: Duration = Duration::from_secs(1);
@@ -27,11 +32,20 @@ const TINY_BYTES_MAX: u64 = 256 << 20;
 /// No point fills more of the disk than this share of what is free.
 const DISK_SHARE: u64 = 4;
 const BYTES_MAX: u64 = 12 << 30;
+/// What a broker keeps where retention is at work: so much that a consumer which falls behind for some seconds loses nothing.
+const KEPT_BYTES: u64 = 6 << 30;
 /// What a run may take beyond its load: topics with very many partitions, and reading again.
 const PATIENCE: Duration = Duration::from_secs(300);
 const PATIENCE_PER_LOAD: u32 = 10;
-/// The paced producer begins when the greedy one is at it, and ends before it.
+/// The paced producer begins when the greedy one is at it, and ends before it: the greedy one's load is so many times as long, and this longer.
 const GREEDY_TIMES: u32 = 2;
+const GREEDY_BEYOND: Duration = Duration::from_secs(2);
+/// A broker that has used so much CPU since before the greedy one was started is at work for it: making its topic takes less.
+const AT_WORK_CPU_S: f64 = 0.2;
+/// The greedy one that has not begun by then never will.
+const AT_WORK_WITHIN: Duration = Duration::from_secs(60);
+/// How often the broker's CPU is looked at meanwhile.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Measures all points, keeps them, and gives them.
 ///
@@ -51,6 +65,7 @@ pub fn session(options: &ScaleOptions) -> Result<ScaleReport, RaceError> {
     } else {
         BYTES_MAX.min(filesystem.free_bytes / DISK_SHARE)
     };
+    let kept_bytes = KEPT_BYTES.min(filesystem.free_bytes / DISK_SHARE);
     // Figures that mean nothing do not stand beside others.
     let kept = super::read(&options.place.results())?.filter(|kept| kept.tiny == options.tiny);
     let mut scale = Scale {
@@ -59,6 +74,7 @@ pub fn session(options: &ScaleOptions) -> Result<ScaleReport, RaceError> {
         directory: directory.path().to_owned(),
         results_dir: options.place.results(),
         bytes_max,
+        kept_bytes,
         removed: removed.clone(),
         report: ScaleReport {
             machine: Some(MachineInfo::of(directory.path(), filesystem)),
@@ -87,6 +103,8 @@ struct Scale<'a> {
     directory: PathBuf,
     results_dir: PathBuf,
     bytes_max: u64,
+    /// What a broker keeps where retention is at work, over all partitions.
+    kept_bytes: u64,
     removed: RemovedWhenInterrupted,
     report: ScaleReport,
 }
@@ -116,11 +134,11 @@ impl Scale<'_> {
             // Points that are to send as much as another must know how much that was.
             let known = known.filter(|known| !planned.same_bytes || known.acked_bytes > 0);
             let outcome = match (known, same_bytes) {
-                (Some(known), _) => Ok(*known),
+                (Some(known), _) => Ok(known.clone()),
                 (None, Some(bytes)) if planned.same_bytes => {
-                    self.own_broker(&planned, same_bytes_max(self.load()), bytes)
+                    self.own_broker(&planned, same_bytes_max(self.load()), Some(bytes))
                 }
-                (None, _) => self.own_broker(&planned, self.load(), self.bytes_max),
+                (None, _) => self.own_broker(&planned, self.load(), self.bytes_max(&planned)),
             };
             if let (true, None, Ok(figures)) = (planned.same_bytes, same_bytes, &outcome) {
                 same_bytes = Some(figures.acked_bytes);
@@ -148,6 +166,11 @@ impl Scale<'_> {
         }
     }
 
+    /// What a point may send at most. Where the broker keeps only so much it ends with its time; a tiny one is over soon anyhow.
+    fn bytes_max(&self, planned: &PlannedPoint) -> Option<u64> {
+        (self.options.tiny || planned.retained_partitions.is_none()).then_some(self.bytes_max)
+    }
+
     /// What a load is told that ends with its bytes, be it before a warm-up is over: on a fast disk a tiny one does.
     fn warm_up(&self, ends_with_its_bytes: bool) -> Vec<String> {
         if ends_with_its_bytes || self.options.tiny {
@@ -161,9 +184,12 @@ impl Scale<'_> {
         &self,
         planned: &PlannedPoint,
         load: Duration,
-        bytes_max: u64,
+        bytes_max: Option<u64>,
     ) -> Result<PointFigures, String> {
         let mut arguments = planned.arguments.clone();
+        if let Some(partitions) = planned.retained_partitions {
+            arguments.extend(retention(partitions, self.kept_bytes));
+        }
         if let Some(path) = self.configuration(planned.needs)? {
             arguments.push("--config".to_owned());
             arguments.push(path.to_string_lossy().into_owned());
@@ -196,7 +222,7 @@ impl Scale<'_> {
         &self,
         arguments: &[String],
         load: Duration,
-        bytes_max: u64,
+        bytes_max: Option<u64>,
         report_name: &str,
     ) -> Result<Report, String> {
         let report_path = self.directory.join(report_name);
@@ -204,9 +230,11 @@ impl Scale<'_> {
         command
             .args(arguments)
             .args(["--duration", &format!("{}ms", load.as_millis())])
-            .args(["--bytes-max", &bytes_max.to_string()])
             .arg("--report")
             .arg(&report_path);
+        if let Some(bytes_max) = bytes_max {
+            command.args(["--bytes-max", &bytes_max.to_string()]);
+        }
         let duration_max = load * PATIENCE_PER_LOAD + PATIENCE;
         let ran = command::run(command, duration_max, &self.removed, || {})?;
         let report = read_report(&report_path);
@@ -284,11 +312,11 @@ impl Scale<'_> {
         keep(&self.results_dir, &self.report)
     }
 
-    /// A producer at a fixed rate: alone, then beside one that sends as fast as it goes.
+    /// A producer at a fixed rate: alone, then beside one that sends as fast as it goes, and alone again.
     fn neighbours(&mut self) -> Result<(), RaceError> {
         let (axis, pace) = (Axis::Neighbours, Pace::Paced);
-        for greedy in [false, true] {
-            let at = f64::from(u8::from(greedy));
+        for at in [ALONE, BESIDE, ALONE_AGAIN] {
+            let greedy = at.total_cmp(&BESIDE).is_eq();
             if self.report.measured(axis, pace, at).is_some() {
                 continue;
             }
@@ -312,26 +340,33 @@ impl Scale<'_> {
             self.generate(
                 &told(paced_neighbour()),
                 self.load(),
-                self.bytes_max,
+                Some(self.bytes_max),
                 "paced.json",
             )
         };
         let report = if greedy {
+            let cpu_s = || {
+                let usage = broker.usage().map_err(|error| error.to_string())?;
+                Ok(usage.cpu_s)
+            };
+            let used_before = cpu_s();
             std::thread::scope(|scope| {
+                let began = Instant::now();
                 let beside = scope.spawn(|| {
-                    let load = self.load() * GREEDY_TIMES;
-                    self.generate(
-                        &told(greedy_neighbour()),
-                        load,
-                        self.bytes_max,
-                        "greedy.json",
-                    )
+                    let load = self.load() * GREEDY_TIMES + GREEDY_BEYOND;
+                    let arguments = told(greedy_neighbour(self.kept_bytes));
+                    self.generate(&arguments, load, None, "greedy.json")
                 });
-                let report = paced();
+                let report = used_before
+                    .and_then(|before| until_at_work(before, cpu_s, || beside.is_finished()))
+                    .and_then(|()| paced());
+                let ended = began.elapsed();
                 let beside = beside
                     .join()
                     .unwrap_or_else(|_| Err("the greedy producer's thread panicked".to_owned()));
-                beside.and(report)
+                beside
+                    .and_then(|beside| greedy_until(&beside, ended))
+                    .and(report)
             })
         } else {
             paced()
@@ -340,6 +375,41 @@ impl Scale<'_> {
         let report = report?;
         cleared.map(|()| report)
     }
+}
+
+/// Waits until a broker that had used so much CPU `before` is at work.
+fn until_at_work(
+    before: f64,
+    cpu_s: impl Fn() -> Result<f64, String>,
+    is_over: impl Fn() -> bool,
+) -> Result<(), String> {
+    let began = Instant::now();
+    while cpu_s()? < before + AT_WORK_CPU_S {
+        if is_over() || began.elapsed() >= AT_WORK_WITHIN {
+            return Err("the greedy producer never was at work".to_owned());
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(())
+}
+
+/// Whether the greedy one, which was started then, was still at it when the paced one had `ended`, and came out with all its records. What it took to start is not counted: it sent longer than is
+/// said here.
+fn greedy_until(beside: &Report, ended: Duration) -> Result<(), String> {
+    if !beside.passed {
+        return Err(format!(
+            "the greedy producer: {}",
+            beside.failures.join("; ")
+        ));
+    }
+    if beside.last.seconds < ended.as_secs_f64() {
+        return Err(format!(
+            "the greedy producer was at it for {:.1} s, and the paced one ended {:.1} s after it was started: it was alone in the end",
+            beside.last.seconds,
+            ended.as_secs_f64()
+        ));
+    }
+    Ok(())
 }
 
 /// Whether each of these steps gave a figure.
@@ -374,6 +444,7 @@ fn figures(report: &Report) -> Result<PointFigures, String> {
         broker_cpu_us_per_record: broker.cpu_us_per_record,
         broker_rss_bytes: broker.rss_bytes,
         acked_bytes: report.acked * report.settings.record_bytes,
+        limited_by_generator: last.limited_by_generator.clone(),
     })
 }
 
@@ -383,6 +454,62 @@ mod tests {
 
     fn figure(count: u64, memory: IdleMemory) -> IdleFigure {
         IdleFigure { count, memory }
+    }
+
+    fn sent_for(seconds: f64) -> Report {
+        let mut report = Report {
+            passed: true,
+            ..Report::default()
+        };
+        report.last.seconds = seconds;
+        report
+    }
+
+    #[test]
+    fn a_greedy_neighbour_that_ends_first_is_a_failure() {
+        assert_eq!(
+            greedy_until(&sent_for(22.0), Duration::from_secs(12)),
+            Ok(())
+        );
+        let reason = greedy_until(&sent_for(9.0), Duration::from_secs(12)).unwrap_err();
+        assert!(
+            reason.contains("9.0 s") && reason.contains("12.0 s"),
+            "{reason}"
+        );
+    }
+
+    #[test]
+    fn a_greedy_neighbour_that_lost_records_is_a_failure() {
+        let report = Report {
+            passed: false,
+            failures: vec!["3 records were lost".to_owned()],
+            ..sent_for(22.0)
+        };
+        let reason = greedy_until(&report, Duration::ZERO).unwrap_err();
+        assert!(reason.contains("3 records"), "{reason}");
+    }
+
+    #[test]
+    fn the_paced_neighbour_waits_for_the_greedy_one() {
+        let used = std::cell::Cell::new(1.0);
+        let more = || {
+            used.set(used.get() + 0.05);
+            Ok(used.get())
+        };
+        assert_eq!(until_at_work(1.0, more, || false), Ok(()));
+        assert!(used.get() >= 1.0 + AT_WORK_CPU_S);
+        assert!(until_at_work(1.0, || Ok(1.0), || true).is_err());
+        assert!(until_at_work(1.0, || Err("gone".to_owned()), || false).is_err());
+    }
+
+    #[test]
+    fn what_limited_a_point_is_kept() {
+        let mut report = sent_for(10.0);
+        report.last.publish.flow.records = 1;
+        assert_eq!(figures(&report).unwrap().limited_by_generator, None);
+        report.last.limited_by_generator = Some("no core was left".to_owned());
+        let kept = figures(&report).unwrap().limited_by_generator;
+        assert_eq!(kept.as_deref(), Some("no core was left"));
     }
 
     #[test]

@@ -21,7 +21,7 @@ fn figures(acked_bytes: u64) -> PointFigures {
 fn a_point_that_failed_is_not_measured_until_it_gives_figures() {
     let mut report = ScaleReport::default();
     report.enter(point(Axis::FanOut, 10.0, Err("no room".to_owned())));
-    let measured = |report: &ScaleReport| report.measured(Axis::FanOut, Pace::Paced, 10.0).copied();
+    let measured = |report: &ScaleReport| report.measured(Axis::FanOut, Pace::Paced, 10.0).cloned();
     assert_eq!(measured(&report), None);
     report.enter(point(Axis::FanOut, 10.0, Ok(figures(7))));
     assert_eq!(measured(&report), Some(figures(7)));
@@ -83,5 +83,6 @@ fn results_of_before_there_was_a_machine_in_them_are_read() {
     let report = read(directory.path()).unwrap().unwrap();
     let figures = report.measured(Axis::FanOut, Pace::Paced, 10.0).unwrap();
     assert_eq!(figures.broker_rss_bytes, 9);
+    assert_eq!(figures.limited_by_generator, None);
     assert_eq!(report.idle_partitions[0].memory, IdleMemory::Bytes(7));
 }
