@@ -1,10 +1,12 @@
-//! Allocations and copies on a record's way through the broker: how many a batch and a record cost, and the proof that no allocation is made for each record, and that its bytes are copied once.
+//! Allocations and copies on a record's way through the broker: how many a batch and a record cost, and the proof that no allocation is made for each record, and that its bytes are copied once until
+//! they are delivered, and once more when they are flushed.
 //!
 //! Every step is given batches of the very same size that hold ever more records. What it allocates may depend on batches, commits and
-//! bytes; as soon as it depends on the records, this program panics. So it does where a step copies the batches' bytes more or less often than it should.
+//! bytes; as soon as it depends on the records, this program panics. So it does where a step copies the batches' bytes more or less often than it should, and where
+//! a batch of one record, which has all allocations to itself, costs more of them than [`STEP_MAX`], [`GATHERED_MAX`] or [`ALONE_MAX`].
 #![allow(
     unsafe_code,
-    reason = "an allocator that counts is an unsafe trait, and so is a memcpy that does"
+    reason = "an allocator that counts is an unsafe trait, and so are a memcpy and a memmove that do"
 )]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -12,15 +14,19 @@ use std::cell::Cell;
 use std::ffi::c_void;
 use std::io::Write;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use gannet_bench::subject::{NullDisk, OneLog, PARTITION, checked, published_frames, value};
+use gannet_bench::subject::{
+    NullDisk, OneLog, PARTITION, checked, null_disk_is_at_work, published_frames, quiet, value,
+};
 use gannet_engine::gateway::native::outbox::Outbox;
 use gannet_engine::io::DiskBufferMut;
 use gannet_engine::io::sim::{SimClock, SimExecutor};
-use gannet_engine::shard::log::CheckedBatch;
+use gannet_engine::shard::log::{CheckedBatch, LogConfig};
 use gannet_engine::shard::read::ReadCursor;
+use gannet_engine::shard::slot::{Completion, CompletionSink, Outcome};
 use gannet_engine::shard::subscribe::Peer;
 use gannet_engine::storage::commit::{BatchStamp, CommitIdentity, CommitWriter, commit_bytes};
 use gannet_engine::storage::layout::FilePlace;
@@ -29,7 +35,7 @@ use gannet_engine::storage::{Generation, Lsn};
 use gannet_wire::batch::{
     BatchBuilder, BatchLimits, CheckDepth, CheckScratch, Compression, Records, check_batch,
 };
-use gannet_wire::frame::{FrameDecoder, FrameLimits};
+use gannet_wire::frame::{Durability, FrameDecoder, FrameLimits};
 use gannet_wire::{LeaderEpoch, Offset, SubscriptionId, Timestamp};
 
 thread_local! {
@@ -42,7 +48,9 @@ struct Counting;
 // SAFETY: every call goes to the system's allocator unchanged. What is not forwarded here comes to `alloc`, and is counted so.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        if !null_disk_is_at_work() {
+            ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        }
         // SAFETY: the caller's promises are the same.
         unsafe { System.alloc(layout) }
     }
@@ -56,8 +64,10 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-unsafe extern "C" {
-    fn memmove(to: *mut c_void, from: *const c_void, bytes: usize) -> *mut c_void;
+fn count_copied(bytes: usize) {
+    if !null_disk_is_at_work() {
+        COPIED_BYTES.set(COPIED_BYTES.get() + bytes as u64);
+    }
 }
 
 /// In the place of the C library's: whatever copies bytes whose number is not known to the compiler calls it.
@@ -66,9 +76,40 @@ unsafe extern "C" {
 /// As in C.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn memcpy(to: *mut c_void, from: *const c_void, bytes: usize) -> *mut c_void {
-    COPIED_BYTES.set(COPIED_BYTES.get() + bytes as u64);
+    count_copied(bytes);
     // SAFETY: what may be copied may be moved.
-    unsafe { memmove(to, from, bytes) }
+    unsafe { moved(to, from, bytes) }
+}
+
+/// In the place of the C library's too: it copies as well, where both places may overlap.
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memmove(to: *mut c_void, from: *const c_void, bytes: usize) -> *mut c_void {
+    count_copied(bytes);
+    // SAFETY: the caller's promises are the same.
+    unsafe { moved(to, from, bytes) }
+}
+
+/// Byte by byte, and volatile: the compiler would make a call of memmove of anything else.
+///
+/// # Safety
+/// As memmove in C.
+unsafe fn moved(to: *mut c_void, from: *const c_void, bytes: usize) -> *mut c_void {
+    let (target, source) = (to.cast::<u8>(), from.cast::<u8>());
+    // SAFETY: both places have so many bytes, says the caller.
+    let copy = |at: usize| unsafe {
+        target
+            .add(at)
+            .write_volatile(source.add(at).read_volatile())
+    };
+    if (target as usize) <= source as usize {
+        (0..bytes).for_each(copy);
+    } else {
+        (0..bytes).rev().for_each(copy);
+    }
+    to
 }
 
 /// What a step costs.
@@ -79,6 +120,13 @@ struct Cost {
 }
 
 impl Cost {
+    fn and(self, other: Self) -> Self {
+        Self {
+            allocations: self.allocations + other.allocations,
+            copied_bytes: self.copied_bytes + other.copied_bytes,
+        }
+    }
+
     /// How often the bytes of all batches were copied.
     fn copies(&self) -> f64 {
         self.copied_bytes as f64 / (BODY_BYTES * BATCHES) as f64
@@ -100,6 +148,12 @@ fn cost<T>(work: impl FnOnce() -> T) -> (Cost, T) {
 const RECORDS: [u32; 4] = [1, 10, 100, 1000];
 /// Bytes of the values of a batch and of what a record adds to them: the same for all.
 const BODY_BYTES: usize = 16 << 10;
+/// Allocations of a batch of one record from its frame until it is delivered, at most, where batches come together: no step makes more than a few for all of them.
+const GATHERED_MAX: f64 = 1.5;
+/// ... and where it is alone on the whole way, and has a commit, an acknowledgement's frame and a delivery of its own.
+const ALONE_MAX: f64 = 19.0;
+/// ... and in each step, at most.
+const STEP_MAX: f64 = 2.0;
 /// A record adds one end to its value.
 const END_BYTES: usize = 4;
 /// Batches in each step.
@@ -127,7 +181,9 @@ fn batch(records: u32, compression: Compression) -> Bytes {
 type Step = (&'static str, Option<u32>, [Cost; 4]);
 
 fn main() {
-    let steps: [Step; 9] = [
+    let journeys = RECORDS.map(Journey::of);
+    let backlogs = RECORDS.map(Backlog::of);
+    let steps: [Step; 14] = [
         ("frame decode", Some(0), costs(decode)),
         (
             "check, full",
@@ -144,36 +200,69 @@ fn main() {
             None,
             costs(|records| check(records, Compression::Zstd)),
         ),
-        (
-            "append",
-            Some(0),
-            costs(|records| Journey::of(records).append),
-        ),
+        ("append", Some(0), journeys.map(|journey| journey.append)),
         ("commit staging", Some(1), costs(stage)),
         (
             "commit, write and release",
             Some(1),
-            costs(|records| Journey::of(records).commit),
+            journeys.map(|journey| journey.commit),
         ),
-        (
-            "tail read",
-            Some(0),
-            costs(|records| Journey::of(records).read),
-        ),
+        ("acknowledgements", Some(0), costs(|_| acknowledge())),
+        ("tail read", Some(0), journeys.map(|journey| journey.read)),
         (
             "deliver slices",
             Some(0),
-            costs(|records| Journey::of(records).deliver),
+            journeys.map(|journey| journey.deliver),
+        ),
+        ("direct chunk, to release", Some(1), costs(direct)),
+        ("flush", Some(1), backlogs.map(|backlog| backlog.flush)),
+        (
+            "segment read",
+            Some(0),
+            backlogs.map(|backlog| backlog.read),
+        ),
+        (
+            "segment read, from memory",
+            Some(0),
+            backlogs.map(|backlog| backlog.read_again),
         ),
     ];
     // A consumer that copies each record: it must show, or nothing above would either.
     let canary: Step = ("(copying every record)", Some(1), costs(copy_records));
-    print(&steps, &canary).expect("there is a standard output");
+    // And one that moves bytes within their buffer.
+    let moving: Step = ("(moving every batch)", Some(1), costs(|_| move_batches()));
+    let delivered = sums(
+        &steps,
+        &[
+            "frame decode",
+            "check, full",
+            "append",
+            "commit, write and release",
+            "acknowledgements",
+            "tail read",
+            "deliver slices",
+        ],
+    );
+    let flush = sums(&steps, &["flush"]);
+    let ways = [
+        ("until delivered", delivered),
+        (
+            "until flushed",
+            [0, 1, 2, 3].map(|at: usize| delivered[at].and(flush[at])),
+        ),
+    ];
+    let alone = alone();
+    print(&steps, &[canary, moving], &ways, alone).expect("there is a standard output");
     for (step, copies, costs) in &steps {
         let allocations = costs.map(|cost| cost.allocations);
         assert!(
             allocations.iter().all(|count| *count == allocations[0]),
             "{step}: allocations for {BATCHES} batches of {RECORDS:?} records are {allocations:?}, and must not grow with the records"
+        );
+        let of_one = allocations[0] as f64 / BATCHES as f64;
+        assert!(
+            of_one <= STEP_MAX,
+            "{step}: a batch costs {of_one:.2} allocations; at most {STEP_MAX} are right"
         );
         for cost in costs {
             assert!(
@@ -183,15 +272,40 @@ fn main() {
             );
         }
     }
+    let gathered = delivered[0].allocations as f64 / BATCHES as f64;
+    assert!(
+        gathered <= GATHERED_MAX,
+        "a batch of one record costs {gathered:.2} allocations until it is delivered, beside others; at most {GATHERED_MAX} are right"
+    );
+    assert!(
+        alone <= ALONE_MAX,
+        "a batch of one record costs {alone:.2} allocations until it is delivered, alone; at most {ALONE_MAX} are right"
+    );
     let [few, .., many] = canary.2;
     assert!(
         many.allocations - few.allocations >= u64::from(RECORDS[3] - RECORDS[0]) * BATCHES as u64,
         "copying every record was not counted: {canary:?}"
     );
-    assert!(
-        many.copies() > 1.0 - COPIES_OFF_MAX,
-        "the bytes of every record were not counted: {canary:?}"
-    );
+    for (what, _, [.., counted]) in [canary, moving] {
+        assert!(
+            counted.copies() > 1.0 - COPIES_OFF_MAX,
+            "the bytes of {what} were not counted: {counted:?}"
+        );
+    }
+}
+
+/// What several steps cost together.
+fn sums(steps: &[Step], names: &[&str]) -> [Cost; 4] {
+    let of_names: Vec<_> = steps
+        .iter()
+        .filter(|(name, ..)| names.contains(name))
+        .collect();
+    assert_eq!(of_names.len(), names.len(), "a step is missing");
+    of_names
+        .iter()
+        .fold([Cost::default(); 4], |sum, (_, _, costs)| {
+            [0, 1, 2, 3].map(|at: usize| sum[at].and(costs[at]))
+        })
 }
 
 /// Heads, directories and the values that are moved about are copied too; of a thousand records a quarter are the ends.
@@ -201,7 +315,12 @@ fn costs(step: impl Fn(u32) -> Cost) -> [Cost; 4] {
     RECORDS.map(step)
 }
 
-fn print(steps: &[Step], canary: &Step) -> std::io::Result<()> {
+fn print(
+    steps: &[Step],
+    canaries: &[Step],
+    ways: &[(&str, [Cost; 4])],
+    alone: f64,
+) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
@@ -213,7 +332,7 @@ fn print(steps: &[Step], canary: &Step) -> std::io::Result<()> {
         write!(out, "{records:>26}")?;
     }
     writeln!(out)?;
-    for (step, _, costs) in steps.iter().chain([canary]) {
+    for (step, _, costs) in steps.iter().chain(canaries) {
         write!(out, "{step:<28}")?;
         for (cost, records) in costs.iter().zip(RECORDS) {
             let batch = cost.allocations as f64 / BATCHES as f64;
@@ -226,7 +345,30 @@ fn print(steps: &[Step], canary: &Step) -> std::io::Result<()> {
         }
         writeln!(out)?;
     }
-    Ok(())
+    writeln!(
+        out,
+        "\nfor each record, on its way from its frame: bytes copied, of how many\n"
+    )?;
+    for (way, costs) in ways {
+        write!(out, "{way:<28}")?;
+        for (cost, records) in costs.iter().zip(RECORDS) {
+            let all = (BATCHES * records as usize) as f64;
+            let cell = format!(
+                "{:.1} B of {:.1} B",
+                cost.copied_bytes as f64 / all,
+                BODY_BYTES as f64 / f64::from(records)
+            );
+            write!(out, "{cell:>26}")?;
+        }
+        writeln!(out)?;
+    }
+    writeln!(
+        out,
+        "\na batch of one record until it is delivered: {:.2} allocations beside others, {alone:.2} alone",
+        ways.first()
+            .map_or(0.0, |(_, costs)| costs[0].allocations as f64
+                / BATCHES as f64)
+    )
 }
 
 fn decode(records: u32) -> Cost {
@@ -299,7 +441,82 @@ fn stage(records: u32) -> Cost {
     .0
 }
 
+/// What the acknowledgements of that many publishes cost that leave together.
+fn acknowledge() -> Cost {
+    let outbox = Outbox::new(usize::MAX, 1);
+    let all = || {
+        for token in 0..BATCHES as u64 {
+            outbox.complete(token, durable(token));
+        }
+        send(&outbox)
+    };
+    // The acknowledgements that wait are a connection's for ever.
+    all();
+    let (count, parts) = cost(all);
+    // One frame.
+    assert_eq!(parts, 1);
+    count
+}
+
+fn durable(offset: u64) -> Outcome {
+    Outcome::Published {
+        base_offset: Offset(offset),
+        append_time: Timestamp(1),
+        durability: Durability::Durable,
+        duplicate: false,
+    }
+}
+
+/// Sends what waits, and says in how many parts.
+fn send(outbox: &Outbox) -> usize {
+    let parcel = now(outbox.next_parcel()).expect("something waits");
+    let parts = parcel.slices().len();
+    outbox.sent(&parcel);
+    parts
+}
+
+/// The allocations of a batch of one record that is alone on its way: frame, check, commit, acknowledgement, read and delivery.
+fn alone() -> f64 {
+    let batch = batch(1, Compression::None);
+    let one = start(NullDisk::default(), quiet());
+    let log = one.log.clone();
+    let mut commits = Box::pin(async move { log.run_commits().await });
+    let outbox = Outbox::new(usize::MAX, 1);
+    let sink: Rc<dyn CompletionSink> = outbox.clone();
+    let mut received = published_frames(&batch, 2 * BATCHES as u64);
+    let mut decoder = FrameDecoder::new(FrameLimits::default());
+    let mut scratch = CheckScratch::new();
+    let mut cursor = ReadCursor::at(Offset(0));
+    let mut round = |token: u64| {
+        let frame = decoder.decode(&mut received).expect("it was just encoded");
+        assert!(frame.is_some());
+        let limits = BatchLimits::default();
+        let header = check_batch(&batch, &limits, CheckDepth::Full, &mut scratch)
+            .expect("the batch was just built");
+        let bytes = batch.clone();
+        one.log.publish(
+            &one.slot,
+            CheckedBatch { bytes, header },
+            Durability::Durable,
+            Completion::new(sink.clone(), token),
+        );
+        while one.slot.state.borrow().durable_offset() <= Offset(token) {
+            poll_once(commits.as_mut());
+        }
+        assert_eq!(send(&outbox), 1);
+        let slices =
+            now(one.log.read(&one.slot, &mut cursor, usize::MAX)).expect("it is in memory");
+        assert_eq!(slices.len(), 1);
+        outbox.deliver(SubscriptionId(1), Offset(token + 1), slices);
+        assert_eq!(send(&outbox), 2);
+    };
+    (0..BATCHES as u64).for_each(&mut round);
+    let (count, ()) = cost(|| (BATCHES as u64..2 * BATCHES as u64).for_each(&mut round));
+    count.allocations as f64 / BATCHES as f64
+}
+
 /// What the batches cost on their way through a shard, from the check behind them to the system call before them.
+#[derive(Clone, Copy)]
 struct Journey {
     append: Cost,
     commit: Cost,
@@ -310,10 +527,7 @@ struct Journey {
 impl Journey {
     fn of(records: u32) -> Self {
         let batch = batch(records, Compression::None);
-        let executor = SimExecutor::new(1);
-        let one: OneLog<NullDisk, SimClock> = executor
-            .block_on(OneLog::start(NullDisk::default(), executor.clock()))
-            .expect("nothing can be wrong with this disk");
+        let one = start(NullDisk::default(), quiet());
         let log = one.log.clone();
         let mut commits = Box::pin(async move { log.run_commits().await });
         // Once before: the first commit is what queues grow at.
@@ -338,6 +552,86 @@ impl Journey {
     }
 }
 
+/// What the batches cost that are flushed, and read by who comes late.
+#[derive(Clone, Copy)]
+struct Backlog {
+    flush: Cost,
+    read: Cost,
+    read_again: Cost,
+}
+
+impl Backlog {
+    fn of(records: u32) -> Self {
+        let batch = batch(records, Compression::None);
+        // A round begins with all batches in it, in a hurry, and nothing stays in memory behind it.
+        let bytes = (BATCHES * BODY_BYTES) as u64;
+        let config = LogConfig {
+            flush_bytes: bytes,
+            unflushed_bytes_max: bytes,
+            tail_cache_bytes: 0,
+            // In a hurry writes are four times as long. What does not fill the last one is copied once more, into a buffer of its size: here that is little of the whole.
+            flush_write_bytes: BATCHES * BODY_BYTES / 4,
+            ..quiet()
+        };
+        let one = start(NullDisk::keeping(), config);
+        let log = one.log.clone();
+        let mut commits = Box::pin(async move { log.run_commits().await });
+        let log = one.log.clone();
+        let mut flushes = Box::pin(async move { log.run_flushes().await });
+        // Once before: the first round makes the segment.
+        publish(&one, arrivals(&batch));
+        commit(&one, commits.as_mut(), BATCHES as u64);
+        poll_once(flushes.as_mut());
+        publish(&one, arrivals(&batch));
+        commit(&one, commits.as_mut(), 2 * BATCHES as u64);
+        let (flush, ()) = cost(|| poll_once(flushes.as_mut()));
+        assert!(one.slot.state.borrow().tail.base_offset().is_none());
+        let from = Offset(BATCHES as u64 * u64::from(records));
+        let read = || {
+            let mut cursor = ReadCursor::at(from);
+            let mut count = 0;
+            while count < BATCHES {
+                let slices = now(one.log.read(&one.slot, &mut cursor, usize::MAX))
+                    .expect("it is in a segment");
+                assert!(!slices.is_empty());
+                count += slices.len();
+            }
+        };
+        let (first, ()) = cost(read);
+        // Its chunk is in memory now.
+        let (read_again, ()) = cost(read);
+        Self {
+            flush,
+            read: first,
+            read_again,
+        }
+    }
+}
+
+/// Batches that go to their segment in one chunk, of which the journal only notes where.
+fn direct(records: u32) -> Cost {
+    let batch = batch(records, Compression::None);
+    let config = LogConfig {
+        direct_bytes_min: BATCHES * BODY_BYTES / 2,
+        ..quiet()
+    };
+    let one = start(NullDisk::keeping(), config);
+    let log = one.log.clone();
+    let mut commits = Box::pin(async move { log.run_commits().await });
+    // Once before: the first chunk makes the segment.
+    publish(&one, arrivals(&batch));
+    commit(&one, commits.as_mut(), BATCHES as u64);
+    publish(&one, arrivals(&batch));
+    cost(|| commit(&one, commits.as_mut(), 2 * BATCHES as u64)).0
+}
+
+fn start(disk: NullDisk, config: LogConfig) -> OneLog<NullDisk, SimClock> {
+    let executor = SimExecutor::new(1);
+    executor
+        .block_on(OneLog::start_as(disk, executor.clock(), config))
+        .expect("nothing can be wrong with this disk")
+}
+
 fn arrivals(batch: &Bytes) -> Vec<CheckedBatch> {
     (0..BATCHES).map(|_| checked(batch)).collect()
 }
@@ -355,21 +649,20 @@ fn commit<T>(
     acked: u64,
 ) {
     while one.acks.acked() < acked {
-        let polled = commits
-            .as_mut()
-            .poll(&mut Context::from_waker(Waker::noop()));
-        assert!(polled.is_pending(), "the log ended");
+        poll_once(commits.as_mut());
     }
+}
+
+fn poll_once<T>(run: Pin<&mut impl Future<Output = T>>) {
+    let polled = run.poll(&mut Context::from_waker(Waker::noop()));
+    assert!(polled.is_pending(), "the log ended");
 }
 
 fn deliver(slices: Vec<Slice>) -> Cost {
     let outbox = Outbox::new(usize::MAX, 1);
     let (count, parts) = cost(|| {
         outbox.deliver(SubscriptionId(1), Offset(0), slices);
-        let parcel = now(outbox.next_parcel()).expect("a delivery was pushed");
-        let parts = parcel.slices().len();
-        outbox.sent(&parcel);
-        parts
+        send(&outbox)
     });
     // The head, and each batch where it lies.
     assert_eq!(parts, 1 + BATCHES);
@@ -383,6 +676,18 @@ fn copy_records(records: u32) -> Cost {
             for (_, record) in &opened {
                 std::hint::black_box(record.value.map(<[u8]>::to_vec));
             }
+        }
+    })
+    .0
+}
+
+fn move_batches() -> Cost {
+    let mut buffer = vec![1_u8; 2 * BODY_BYTES];
+    cost(|| {
+        for _ in 0..BATCHES {
+            // They overlap: memcpy may not do it.
+            buffer.copy_within(..BODY_BYTES, BODY_BYTES / 2);
+            std::hint::black_box(&mut buffer);
         }
     })
     .0

@@ -31,6 +31,41 @@ pub fn load_generator() -> PathBuf {
     built(&BUILT, "gannet-loadgen", "gannet-loadgen", &sources)
 }
 
+/// The program `gannet-loadgen` with the drivers of RabbitMQ and NATS, which `tests/run` has left in `with-peers`; made there if it is missing or older than its sources.
+///
+/// # Panics
+/// When it cannot be built.
+#[must_use]
+pub fn load_generator_for_peers() -> PathBuf {
+    static BUILT: Once = Once::new();
+    let profile = profile_dir();
+    let target = profile.parent().unwrap_or(&profile).join("with-peers");
+    let program = target.join("gannet-loadgen");
+    BUILT.call_once(|| {
+        if is_fresh(&program, &["wire", "engine", "loadgen"]) {
+            return;
+        }
+        // In a directory of its own: beside it the program without them lies under the same name.
+        let status = Command::new(env!("CARGO"))
+            .args(["build", "--locked", "-p", "gannet-loadgen"])
+            .args(["--features", "amqp,nats", "--bin", "gannet-loadgen"])
+            .env("CARGO_TARGET_DIR", &target)
+            .status()
+            .expect("cargo can be run");
+        assert!(status.success(), "gannet-loadgen cannot be built");
+        std::fs::copy(target.join("debug/gannet-loadgen"), &program)
+            .expect("the program that was built is there");
+    });
+    program
+}
+
+/// The script of another broker.
+#[must_use]
+pub fn peer_script(name: &str) -> PathBuf {
+    let peers = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../bench/peers"));
+    peers.join(name).join("peer.sh")
+}
+
 /// The program `gannet-numbers` of this build, as [`gannet`].
 ///
 /// # Panics

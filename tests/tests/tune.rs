@@ -1,6 +1,8 @@
 //! `gannet-tune` measures, searches and explains. How good what it finds is, no test here asks.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use gannet_tests::{
@@ -64,10 +66,18 @@ fn assert_usable(dir: &Path) {
 
 const FILES: [&str; 3] = ["gannet.html", "gannet.toml", "trials.json"];
 
+/// A trial of a short search takes no longer, its broker's start and end included.
+const TRIAL_S: f64 = 5.0;
+
+fn number(report: &Value, name: &str) -> f64 {
+    let number = report[name].as_f64();
+    number.unwrap_or_else(|| panic!("{name} is no number: {report:#}"))
+}
+
 #[test]
 fn a_search_ends_with_its_budget_and_leaves_a_configuration_that_a_broker_takes() {
     let dir = data_dir();
-    let output = prints(search(dir.path(), "end to end p99 < 1s at 1 MB/s", "12s"));
+    let output = prints(search(dir.path(), "end to end p99 < 1s at 1 MB/s", "20s"));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(0), "{said}");
     assert_eq!(files_in(dir.path()), FILES);
@@ -91,13 +101,21 @@ fn a_search_ends_with_its_budget_and_leaves_a_configuration_that_a_broker_takes(
     ] {
         assert!(text.contains(words), "{words}: {text}");
     }
-    // A machine that stood still meanwhile may have measured nothing, and then it says so.
+    // Of its budget it keeps what ends a trial that is under way, and waits no longer for one that does not end.
+    let (took_s, budget_s) = (number(&report, "took_s"), number(&report, "budget_s"));
+    assert_eq!(budget_s, 20.0);
+    assert!(took_s > 0.0 && took_s <= budget_s + TRIAL_S, "{took_s} s");
     let trials = report["trials"].as_array().expect("trials are a list");
-    assert_eq!(
-        trials.is_empty(),
-        text.contains("nothing was measured"),
-        "{text}"
-    );
+    let changed = trials
+        .iter()
+        .any(|trial| trial["settings"] != Value::Object(serde_json::Map::new()));
+    assert!(changed, "only the defaults were tried: {report:#}");
+    // Each value says what was measured for it, or that nothing was.
+    assert!(text.contains("Tried: "), "{text}");
+    assert!(text.contains("Not tried, as"), "{text}");
+    let page =
+        std::fs::read_to_string(dir.path().join("gannet.html")).expect("the page was written");
+    assert!(page.contains("<svg"), "{page}");
     assert_usable(dir.path());
 }
 
@@ -187,7 +205,7 @@ fn a_default_that_cannot_be_measured_is_no_result() {
 }
 
 /// Each line of the table that a probe prints.
-const PROBED: [&str; 20] = [
+const PROBED: [&str; 23] = [
     "kernel ",
     "cores ",
     "siblings ",
@@ -198,6 +216,7 @@ const PROBED: [&str; 20] = [
     "interrupts ",
     "memory ",
     "locked memory ",
+    "priority ",
     "descriptors ",
     "io_uring ",
     "frequency ",
@@ -206,8 +225,10 @@ const PROBED: [&str; 20] = [
     "device ",
     "synced write ",
     "sequential write ",
+    "sequential read ",
     "synced sequential ",
     "loopback TCP ",
+    "loopback stream ",
 ];
 
 fn assert_probed(printed: &str) {
@@ -228,6 +249,7 @@ fn assert_probed(printed: &str) {
         printed.contains("- A durable publish over loopback takes at least"),
         "{printed}"
     );
+    assert!(printed.contains("- This process may lock "), "{printed}");
 }
 
 #[test]
@@ -240,6 +262,11 @@ fn a_probe_looks_at_everything_and_leaves_nothing() {
     let output = prints(command);
     assert!(output.status.success(), "{output:?}");
     assert_probed(&String::from_utf8_lossy(&output.stdout));
+    // It says what takes its time, beside the table.
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    for part in ["measuring large synced writes", "measuring loopback TCP"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
     assert!(files_in(dir.path()).is_empty());
 }
 
@@ -255,6 +282,71 @@ fn a_probe_needs_no_root() {
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_probed(&printed);
     assert!(printed.contains("locked memory     8.0 MiB"), "{printed}");
+}
+
+/// Files of the kernel that say how the machine is set, with their contents: those that can be written, since the others only count what happens.
+fn settings_of_the_machine() -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut settings = BTreeMap::new();
+    let mut directories = vec![PathBuf::from("/proc/sys")];
+    let blocks = std::fs::read_dir("/sys/block").into_iter().flatten();
+    directories.extend(blocks.flatten().map(|block| block.path().join("queue")));
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(&directory)
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let path = entry.path();
+            let Ok(metadata) = std::fs::symlink_metadata(&path) else {
+                continue;
+            };
+            if metadata.is_dir() {
+                directories.push(path);
+            } else if metadata.is_file()
+                && metadata.permissions().mode() & 0o600 == 0o600
+                && !COUNTING.iter().any(|name| path.ends_with(name))
+                && let Ok(contents) = std::fs::read(&path)
+            {
+                settings.insert(path, contents);
+            }
+        }
+    }
+    settings
+}
+
+/// What can be written and changes all the same by itself, or does something when it is read.
+const COUNTING: [&str; 2] = ["kernel/ns_last_pid", "vm/stat_refresh"];
+
+fn assert_unchanged(before: &BTreeMap<PathBuf, Vec<u8>>) {
+    let after = settings_of_the_machine();
+    for (path, contents) in before {
+        // A device may have gone meanwhile.
+        if let Some(now) = after.get(path) {
+            assert_eq!(
+                String::from_utf8_lossy(now),
+                String::from_utf8_lossy(contents),
+                "{} was changed",
+                path.display()
+            );
+        }
+    }
+    assert!(after.contains_key(Path::new("/proc/sys/vm/swappiness")));
+}
+
+#[test]
+fn neither_a_probe_nor_a_search_changes_how_the_machine_is_set() {
+    let before = settings_of_the_machine();
+    assert!(before.len() > 100, "{} settings", before.len());
+    let dir = data_dir();
+    let mut probe = Command::new(tuner());
+    probe
+        .args(["probe", "--seconds", "1", "--data-dir"])
+        .arg(dir.path());
+    let (status, said) = ends(probe);
+    assert!(status.success(), "{said}");
+    let (status, said) = ends(search(dir.path(), "max throughput", "8s"));
+    assert_eq!(status.code(), Some(0), "{said}");
+    assert_unchanged(&before);
 }
 
 #[test]

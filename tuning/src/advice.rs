@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use gannet_loadgen::units::{grouped, micros};
+use gannet_loadgen::units::{bytes, grouped, micros};
 
 use crate::facts::{Disk, Facts};
 use crate::ring::Ring;
@@ -13,6 +13,8 @@ use crate::steadiness::Spin;
 const DESCRIPTORS: u64 = 4096;
 /// So many times the writes of one after the other are worth having several at once.
 const DEPTH_HELPS: f64 = 1.5;
+/// A shard's io_uring, its two queues and what belongs to them, is smaller than this.
+const RING_BYTES_MAX: u64 = 1 << 20;
 /// Standing still for longer than this shows in a latency.
 const STALL: Duration = Duration::from_millis(1);
 /// Less of a core's time than this is lost on any machine.
@@ -27,9 +29,11 @@ pub fn limits(facts: &Facts) -> Vec<String> {
     sentences.extend(latency(facts));
     sentences.extend(facts.disk.as_ref().map(bandwidth));
     sentences.extend(facts.disk.as_ref().and_then(depth));
+    sentences.extend(reads(facts));
     sentences.extend(stalls(&facts.steadiness.spin));
     sentences.extend(stolen(facts));
     sentences.extend(quota(facts));
+    sentences.extend(priority(facts));
     sentences.extend(scheduler(facts));
     sentences.extend(cache(facts));
     sentences.extend(mount(facts));
@@ -38,6 +42,7 @@ pub fn limits(facts: &Facts) -> Vec<String> {
     sentences.extend(interrupts(facts));
     sentences.extend(completions(facts));
     sentences.extend(descriptors(facts));
+    sentences.push(locked_memory(facts));
     sentences.extend(governor(facts));
     sentences
 }
@@ -103,6 +108,57 @@ fn bandwidth(disk: &Disk) -> String {
         disk.write_bytes_per_s / 1e6,
         disk.synced_bytes_per_s / 1e6
     )
+}
+
+/// Where a part of the way carries less than the disk takes.
+fn reads(facts: &Facts) -> Option<String> {
+    let disk = facts.disk.as_ref()?;
+    let carried = facts.loopback_bytes_per_s;
+    let mut sentence = format!(
+        "Consumers that are behind are served at {:.0} MB/s at most, all together, which is what the disk reads",
+        disk.read_bytes_per_s / 1e6
+    );
+    let _ = if carried < disk.read_bytes_per_s {
+        write!(
+            sentence,
+            "; one connection carries {:.0} MB/s here, so a single one gets no more than that.",
+            carried / 1e6
+        )
+    } else {
+        write!(
+            sentence,
+            "; one connection carries more here, {:.0} MB/s.",
+            carried / 1e6
+        )
+    };
+    Some(sentence)
+}
+
+fn priority(facts: &Facts) -> Option<String> {
+    let nice = facts.nice.filter(|nice| *nice >= 0)?;
+    Some(format!(
+        "This process runs at nice {nice}, and a broker that is started like it yields its cores to others as often as they to it. Where clients or anything else share them, a higher priority gives it more: \
+         with a nice value of -10 one did 9 % more beside its load generator on two cores. Only root can set it: renice -n -10 -p PID (or Nice=-10 in the service)."
+    ))
+}
+
+fn locked_memory(facts: &Facts) -> String {
+    let shards = facts.machine.cores.len().max(1) as u64;
+    let needed = shards * RING_BYTES_MAX;
+    match facts.memlock_bytes {
+        None => "This process may lock any amount of memory: more than a broker needs, which locks none itself.".to_owned(),
+        Some(may) if may >= needed => format!(
+            "This process may lock {} of memory, which is enough: a broker locks none itself, and only kernels before Linux 5.12 count its io_uring, less than {} a shard.",
+            bytes(may),
+            bytes(RING_BYTES_MAX)
+        ),
+        Some(may) => format!(
+            "This process may lock {} of memory. A broker locks none itself, but kernels before Linux 5.12 count its io_uring, less than {} a shard: should it not start there, raise it (`ulimit -l`, or \
+             LimitMEMLOCK= of the service; above the hard limit only root can).",
+            bytes(may),
+            bytes(RING_BYTES_MAX)
+        ),
+    }
 }
 
 fn stalls(spin: &Spin) -> Option<String> {
@@ -293,7 +349,8 @@ fn governor(facts: &Facts) -> Option<String> {
         .as_deref()
         .filter(|governor| *governor != "performance")?;
     Some(format!(
-        "The cores' frequency follows the governor {governor}: while the broker is not busy, waking up takes longer. `performance` gives the lowest latency and draws more power."
+        "The cores' frequency follows the governor {governor}: while the broker is not busy, waking up takes longer. `performance` gives the lowest latency and draws more power. \
+         Only root can set it: echo performance | tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor."
     ))
 }
 

@@ -8,16 +8,17 @@ use gannet_engine::control::Machine;
 use gannet_loadgen::filesystem::Filesystem;
 use gannet_loadgen::latency::LatencySummary;
 use gannet_loadgen::measure::{
-    DiskError, SyncWrites, ping_pong, sync_write_latency, sync_writes, write_bandwidth,
+    DiskError, SyncWrites, ping_pong, sequential_bandwidth, sync_write_latency, sync_writes,
 };
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, getpriority_process, getrlimit};
 
 use crate::interrupts::Interrupts;
+use crate::loopback::stream_bandwidth;
 use crate::ring::{Ring, RingFeatures};
 use crate::steadiness::Steadiness;
 use crate::storage::{Mount, Queue};
 
-/// A file of this size is written twice to measure the bandwidth; less when the disk has less room.
+/// A file of this size is written and read, over and over, to measure the bandwidth; less when the disk has less room.
 const BANDWIDTH_FILE_BYTES: u64 = 1 << 30;
 /// The table of synced writes: these lengths, so many under way, each for this part of the time a latency is measured.
 pub const GRID_BLOCKS_BYTES: [u64; 3] = [4 << 10, 64 << 10, 1 << 20];
@@ -49,6 +50,8 @@ pub struct Facts {
     pub governor: Option<String>,
     /// Bytes this process may lock in memory. `None`: any number.
     pub memlock_bytes: Option<u64>,
+    /// The scheduling priority of this process: -20 goes first, 19 last. `None`: unknown.
+    pub nice: Option<i32>,
     /// Descriptors that this process could have open if it asked. `None`: any number.
     pub descriptors_hard: Option<u64>,
     /// Whether io_uring may be used.
@@ -67,6 +70,8 @@ pub struct Facts {
     pub disk: Option<Disk>,
     /// 64 bytes to and fro over loopback TCP.
     pub ping_pong_us: LatencySummary,
+    /// What one loopback TCP connection carries in one direction, in bytes a second.
+    pub loopback_bytes_per_s: f64,
 }
 
 /// What was measured of the disk.
@@ -74,8 +79,10 @@ pub struct Facts {
 pub struct Disk {
     /// One 4 KiB O_DIRECT + O_DSYNC write over blocks written before.
     pub sync_write_us: LatencySummary,
-    /// Sequential O_DIRECT writes of 1 MiB, in bytes a second.
+    /// Sequential O_DIRECT writes of 1 MiB, several at once, in bytes a second.
     pub write_bytes_per_s: f64,
+    /// Sequential O_DIRECT reads of the same, in bytes a second.
+    pub read_bytes_per_s: f64,
     /// Sequential O_DIRECT + O_DSYNC writes of 512 KiB, four at once, in bytes a second.
     pub synced_bytes_per_s: f64,
     /// O_DIRECT + O_DSYNC writes of [`GRID_BLOCKS_BYTES`], [`GRID_DEPTHS`] at once.
@@ -102,11 +109,15 @@ pub enum ProbeError {
 }
 
 impl Facts {
-    /// Looks and measures; each measurement takes about `each`. Needs no rights but to write in `data_dir`, in which it leaves nothing.
+    /// Looks and measures; each measurement takes about `each`, and `progress` hears which one begins. Needs no rights but to write in `data_dir`, in which it leaves nothing.
     ///
     /// # Errors
     /// [`ProbeError`].
-    pub fn probe(data_dir: &Path, each: Duration) -> Result<Self, ProbeError> {
+    pub fn probe(
+        data_dir: &Path,
+        each: Duration,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<Self, ProbeError> {
         let machine = Machine::detect();
         let filesystem = Filesystem::of(data_dir).map_err(|source| ProbeError::Directory {
             directory: data_dir.to_owned(),
@@ -115,9 +126,20 @@ impl Facts {
         let disk = if filesystem.is_memory() {
             None
         } else {
-            Some(Disk::measure(data_dir, filesystem.free_bytes, each)?)
+            Some(Disk::measure(
+                data_dir,
+                filesystem.free_bytes,
+                each,
+                progress,
+            )?)
         };
+        progress("measuring how steadily a thread gets its core");
         let steadiness = Steadiness::measure(each.min(STEADY));
+        progress("measuring loopback TCP, to and fro");
+        let ping_pong_us = ping_pong(each).map_err(ProbeError::Loopback)?.summary();
+        progress("measuring loopback TCP, one way");
+        let loopback_bytes_per_s =
+            stream_bandwidth(each.min(STEADY)).map_err(ProbeError::Loopback)?;
         Ok(Self {
             kernel: rustix::system::uname()
                 .release()
@@ -135,6 +157,7 @@ impl Facts {
                 "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor",
             )),
             memlock_bytes: getrlimit(Resource::Memlock).current,
+            nice: getpriority_process(None).ok(),
             descriptors_hard: getrlimit(Resource::Nofile).maximum,
             ring: Ring::probe(),
             ring_features: RingFeatures::probe(),
@@ -143,7 +166,8 @@ impl Facts {
             data_dir: data_dir.to_owned(),
             filesystem,
             disk,
-            ping_pong_us: ping_pong(each).map_err(ProbeError::Loopback)?.summary(),
+            ping_pong_us,
+            loopback_bytes_per_s,
             machine,
         })
     }
@@ -159,26 +183,32 @@ impl Facts {
 }
 
 impl Disk {
-    fn measure(directory: &Path, free_bytes: u64, each: Duration) -> Result<Self, DiskError> {
+    fn measure(
+        directory: &Path,
+        free_bytes: u64,
+        each: Duration,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<Self, DiskError> {
+        progress("measuring large synced writes");
         let synced = sync_writes(
             directory,
             &[SYNCED_BLOCK_BYTES],
             &[SYNCED_DEPTH],
             each.min(STEADY),
         )?;
+        progress("measuring one small synced write after the other");
+        let sync_write_us = sync_write_latency(directory, each)?.summary();
+        progress("measuring sequential writes and reads");
+        let file_bytes = BANDWIDTH_FILE_BYTES.min(free_bytes / 4);
+        let sequential = sequential_bandwidth(directory, file_bytes, each)?;
+        progress("measuring synced writes by their length, several at once");
+        let each = each / GRID_PART;
         Ok(Self {
             synced_bytes_per_s: synced.iter().map(SyncWrites::bytes_per_s).sum(),
-            sync_write_us: sync_write_latency(directory, each)?.summary(),
-            write_bytes_per_s: write_bandwidth(
-                directory,
-                BANDWIDTH_FILE_BYTES.min(free_bytes / 4),
-            )?,
-            sync_writes: sync_writes(
-                directory,
-                &GRID_BLOCKS_BYTES,
-                &GRID_DEPTHS,
-                each / GRID_PART,
-            )?,
+            sync_write_us,
+            write_bytes_per_s: sequential.write,
+            read_bytes_per_s: sequential.read,
+            sync_writes: sync_writes(directory, &GRID_BLOCKS_BYTES, &GRID_DEPTHS, each)?,
         })
     }
 }

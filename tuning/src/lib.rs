@@ -15,6 +15,7 @@ mod explain;
 pub mod facts;
 mod goal;
 pub mod interrupts;
+mod loopback;
 mod ring;
 pub mod search;
 pub mod steadiness;

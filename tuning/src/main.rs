@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use gannet_engine::control::machine::refuse_huge_pages;
 use gannet_loadgen::broker;
 use gannet_loadgen::options::HostOptions;
+use gannet_loadgen::progress::ProgressLine;
 use gannet_tuning::facts::Facts;
 use gannet_tuning::search::{SearchOptions, search};
 use gannet_tuning::{advice, explain, table};
@@ -76,7 +77,11 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<(String, ExitCode), Box<dyn std::error::Error>> {
     match command {
         Command::Probe { data_dir, seconds } => {
-            let facts = Facts::probe(&data_dir, Duration::from_secs(seconds))?;
+            let mut progress = ProgressLine::new();
+            let each = Duration::from_secs(seconds);
+            let facts = Facts::probe(&data_dir, each, &mut |step| progress.step(step));
+            progress.finish();
+            let facts = facts?;
             let mut text = table(&facts);
             for sentence in advice::limits(&facts) {
                 text.push_str("\n- ");

@@ -8,8 +8,8 @@ use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 use rustix::io_uring::{
-    IoringOp, IoringRegisterOp, IoringSetupFlags, io_uring_params, io_uring_register,
-    io_uring_setup,
+    IoringFeatureFlags, IoringOp, IoringRegisterOp, IoringSetupFlags, io_uring_params,
+    io_uring_register, io_uring_setup,
 };
 
 const SYSCTL: &str = "/proc/sys/kernel/io_uring_disabled";
@@ -40,6 +40,12 @@ pub struct RingFeatures {
     pub deferred: Option<bool>,
     /// What is sent need not be copied (6.0).
     pub zero_copy_send: Option<bool>,
+    /// A socket that is not ready is waited for without a thread (5.7).
+    pub fast_poll: Option<bool>,
+    /// Completions that find no room are kept (5.5).
+    pub no_drop: Option<bool>,
+    /// A thread can wait for completions until a time is over (5.11).
+    pub timed_wait: Option<bool>,
 }
 
 impl Ring {
@@ -69,7 +75,7 @@ impl RingFeatures {
     /// Asks the kernel, by rings that are taken down again. Nothing is known where there are none.
     #[must_use]
     pub fn probe() -> Self {
-        let Ok(plain) = set_up(IoringSetupFlags::empty()) else {
+        let Ok((plain, features)) = set_up_featured(IoringSetupFlags::empty()) else {
             return Self::default();
         };
         Self {
@@ -78,16 +84,25 @@ impl RingFeatures {
                 IoringSetupFlags::SINGLE_ISSUER | IoringSetupFlags::DEFER_TASKRUN,
             ),
             zero_copy_send: has_operation(&plain, IoringOp::SendZc),
+            fast_poll: Some(features.contains(IoringFeatureFlags::FAST_POLL)),
+            no_drop: Some(features.contains(IoringFeatureFlags::NODROP)),
+            timed_wait: Some(features.contains(IoringFeatureFlags::EXT_ARG)),
         }
     }
 }
 
 fn set_up(flags: IoringSetupFlags) -> Result<OwnedFd, Errno> {
+    set_up_featured(flags).map(|(ring, _)| ring)
+}
+
+/// The ring, and what the kernel says that it can do.
+fn set_up_featured(flags: IoringSetupFlags) -> Result<(OwnedFd, IoringFeatureFlags), Errno> {
     let mut params = io_uring_params::default();
     params.flags = flags;
     // SAFETY: but for the flags, none of which names memory or a descriptor, `params` is all zeros, so the kernel is asked to read or map no memory of ours; it writes `params` alone, which
     // outlives the call. Nothing is ever submitted to the ring.
-    unsafe { io_uring_setup(8, &mut params) }
+    let ring = unsafe { io_uring_setup(8, &mut params) }?;
+    Ok((ring, params.features))
 }
 
 /// A kernel that does not know a flag refuses it as invalid; any other refusal says nothing about it.
@@ -142,6 +157,9 @@ mod tests {
         let known = Ring::probe() == Ring::Available;
         assert_eq!(features.cooperative.is_some(), known);
         assert_eq!(features.deferred.is_some(), known);
+        // The broker's own runtime does not start without them.
+        assert_eq!(features.no_drop, known.then_some(true));
+        assert_eq!(features.timed_wait, known.then_some(true));
     }
 
     #[test]

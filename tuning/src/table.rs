@@ -50,6 +50,13 @@ fn write_table(text: &mut String, facts: &Facts) -> std::fmt::Result {
     write_interrupts(text, facts.interrupts.as_ref())?;
     line(text, "memory", &bytes(facts.machine.memory_bytes))?;
     line(text, "locked memory", &memlock)?;
+    line(
+        text,
+        "priority",
+        &facts
+            .nice
+            .map_or_else(unknown, |nice| format!("nice {nice}")),
+    )?;
     let hard = facts
         .descriptors_hard
         .map_or_else(|| "any number".to_owned(), grouped);
@@ -108,6 +115,14 @@ fn write_table(text: &mut String, facts: &Facts) -> std::fmt::Result {
             micros(facts.ping_pong_us.p50),
             micros(facts.ping_pong_us.p99)
         ),
+    )?;
+    line(
+        text,
+        "loopback stream",
+        &format!(
+            "one connection, 256 KiB at a time: {:.0} MB/s",
+            facts.loopback_bytes_per_s / 1e6
+        ),
     )
 }
 
@@ -136,9 +151,12 @@ fn ring_features(features: &RingFeatures) -> String {
         None => "unknown",
     };
     format!(
-        "completions on demand {}, without interrupting {}, sending without copying {}",
+        "completions on demand {}, without interrupting {}, never lost {}, waited for with a limit {}, sockets without threads {}, sending without copying {}",
         said(features.deferred),
         said(features.cooperative),
+        said(features.no_drop),
+        said(features.timed_wait),
+        said(features.fast_poll),
         said(features.zero_copy_send)
     )
 }
@@ -241,6 +259,11 @@ fn write_disk(text: &mut String, disk: &Disk) -> std::fmt::Result {
         text,
         "sequential write",
         &format!("{:.0} MB/s", disk.write_bytes_per_s / 1e6),
+    )?;
+    line(
+        text,
+        "sequential read",
+        &format!("{:.0} MB/s", disk.read_bytes_per_s / 1e6),
     )?;
     line(
         text,

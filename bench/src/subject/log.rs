@@ -74,6 +74,17 @@ impl CompletionSink for AckCounter {
 }
 
 impl<D: Disk, C: Clock> OneLog<D, C> {
+    /// The log of an empty data directory, set as [`quiet`] is.
+    ///
+    /// # Errors
+    /// The disk's.
+    ///
+    /// # Panics
+    /// As [`OneLog::start_as`].
+    pub async fn start(disk: D, clock: C) -> Result<Self, StorageError> {
+        Self::start_as(disk, clock, quiet()).await
+    }
+
     /// The log of an empty data directory.
     ///
     /// # Errors
@@ -81,12 +92,12 @@ impl<D: Disk, C: Clock> OneLog<D, C> {
     ///
     /// # Panics
     /// When the log has no slot for the one partition of its catalogue.
-    pub async fn start(disk: D, clock: C) -> Result<Self, StorageError> {
+    pub async fn start_as(disk: D, clock: C, config: LogConfig) -> Result<Self, StorageError> {
         let data = DataDir::new("/data");
         let made = disk.create_dir_all(data.root()).await;
         made.map_err(StorageError::io("create", data.root()))?;
         // Lays out the shard's directory as a broker's first start does.
-        let catalogue = open_catalogue(&disk, &clock, &data, 1, &config(), 1).await?;
+        let catalogue = open_catalogue(&disk, &clock, &data, 1, &config, 1).await?;
         let state = catalogue.state();
         let topic = Topic {
             id: PARTITION.topic,
@@ -105,8 +116,7 @@ impl<D: Disk, C: Clock> OneLog<D, C> {
             layout: catalogue.layout,
             incarnation: catalogue.incarnation,
         };
-        let (log, _) =
-            ShardLog::recover(disk, clock, data, config(), &identity, &catalogue).await?;
+        let (log, _) = ShardLog::recover(disk, clock, data, config, &identity, &catalogue).await?;
         let slot = log
             .slot(PARTITION)
             .expect("the catalogue has the partition, and its owner is this shard");
@@ -126,7 +136,8 @@ impl<D: Disk, C: Clock> OneLog<D, C> {
 }
 
 /// As a broker's, but for what would flush or mark while something else is measured.
-fn config() -> LogConfig {
+#[must_use]
+pub fn quiet() -> LogConfig {
     const NEVER: u64 = 1 << 40;
     LogConfig {
         journal_file_bytes: JOURNAL_FILE_BYTES,

@@ -1,6 +1,6 @@
 //! A disk that takes everything at once and keeps hardly anything: what is left is the engine's own cost.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,9 +12,12 @@ use gannet_engine::io::{
 use gannet_engine::storage::layout::JOURNAL_DIR;
 
 /// Every operation succeeds when it is first polled. A log can be started on it and written to; of journals and segments nothing is kept and nothing can be read back.
-/// The small files that a start reads (the catalogue, a shard's checkpoint) are.
+/// The small files that a start reads (the catalogue, a shard's checkpoint) are. One that is made by [`NullDisk::keeping`] keeps everything, so that segments can be read.
 #[derive(Clone, Debug, Default)]
-pub struct NullDisk(Rc<RefCell<BTreeMap<PathBuf, Kept>>>);
+pub struct NullDisk {
+    files: Rc<RefCell<BTreeMap<PathBuf, Kept>>>,
+    keeps_all: bool,
+}
 
 type Kept = Rc<RefCell<Vec<u8>>>;
 
@@ -22,8 +25,38 @@ type Kept = Rc<RefCell<Vec<u8>>>;
 #[derive(Debug)]
 pub struct NullFile(Option<Kept>);
 
+thread_local! {
+    static AT_WORK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread moves bytes in the place of a disk, which costs a broker nothing.
+#[must_use]
+pub fn null_disk_is_at_work() -> bool {
+    AT_WORK.get()
+}
+
+/// What a disk would do by itself.
+fn at_work<T>(work: impl FnOnce() -> T) -> T {
+    AT_WORK.set(true);
+    let output = work();
+    AT_WORK.set(false);
+    output
+}
+
 impl NullDisk {
-    fn is_kept(path: &Path) -> bool {
+    /// One that keeps journals and segments too.
+    #[must_use]
+    pub fn keeping() -> Self {
+        Self {
+            keeps_all: true,
+            ..Self::default()
+        }
+    }
+
+    fn is_kept(&self, path: &Path) -> bool {
+        if self.keeps_all {
+            return true;
+        }
         let in_journal = path
             .parent()
             .is_some_and(|dir| dir.file_name().is_some_and(|name| name == JOURNAL_DIR));
@@ -42,17 +75,17 @@ impl Disk for NullDisk {
     }
 
     async fn open(&self, path: &Path, _mode: OpenMode) -> io::Result<NullFile> {
-        if !Self::is_kept(path) {
+        if !self.is_kept(path) {
             return Ok(NullFile(None));
         }
-        let mut kept = self.0.borrow_mut();
+        let mut kept = self.files.borrow_mut();
         Ok(NullFile(Some(
             kept.entry(path.to_owned()).or_default().clone(),
         )))
     }
 
     async fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
-        let kept = self.0.borrow();
+        let kept = self.files.borrow();
         let files = kept.iter().filter(|(path, _)| path.parent() == Some(dir));
         Ok(files
             .filter_map(|(path, contents)| {
@@ -70,7 +103,7 @@ impl Disk for NullDisk {
     }
 
     async fn remove(&self, path: &Path) -> io::Result<()> {
-        self.0.borrow_mut().remove(path);
+        self.files.borrow_mut().remove(path);
         Ok(())
     }
 
@@ -93,10 +126,12 @@ impl DiskFile for NullFile {
             let begin = usize::try_from(position).map_err(io::Error::other)?;
             let mut kept = kept.borrow_mut();
             let end = begin + buffer.len();
-            if kept.len() < end {
-                kept.resize(end, 0);
-            }
-            kept[begin..end].copy_from_slice(buffer);
+            at_work(|| {
+                if kept.len() < end {
+                    kept.resize(end, 0);
+                }
+                kept[begin..end].copy_from_slice(buffer);
+            });
         }
         Ok(())
     }
@@ -116,7 +151,7 @@ impl DiskFile for NullFile {
             return Ok(DiskBuffer::empty());
         }
         let mut buffer = DiskBufferMut::heap(whole);
-        buffer.copy_from_slice(&there[..whole]);
+        at_work(|| buffer.copy_from_slice(&there[..whole]));
         Ok(buffer.freeze())
     }
 

@@ -62,12 +62,16 @@ pub(crate) fn facts() -> Facts {
         }),
         governor: None,
         memlock_bytes: None,
+        nice: Some(-10),
         descriptors_hard: None,
         ring: Ring::Available,
         ring_features: RingFeatures {
             cooperative: Some(true),
             deferred: Some(true),
             zero_copy_send: Some(true),
+            fast_poll: Some(true),
+            no_drop: Some(true),
+            timed_wait: Some(true),
         },
         mount: Some(Mount {
             point: "/data".to_owned(),
@@ -87,10 +91,12 @@ pub(crate) fn facts() -> Facts {
         disk: Some(Disk {
             sync_write_us: summary(100.0),
             write_bytes_per_s: 2e9,
+            read_bytes_per_s: 3e9,
             synced_bytes_per_s: 1.5e9,
             sync_writes: sync_writes(8.0),
         }),
         ping_pong_us: summary(60.0),
+        loopback_bytes_per_s: 5e9,
     }
 }
 
@@ -101,7 +107,7 @@ fn said(facts: &Facts, word: &str) -> bool {
 #[test]
 fn a_good_machine_is_limited_by_its_disk_and_network_alone() {
     let limits = limits(&facts());
-    assert_eq!(limits.len(), 3, "{limits:?}");
+    assert_eq!(limits.len(), 5, "{limits:?}");
     assert!(
         limits[0].contains("160 us") && limits[0].contains("at most 6,2"),
         "{limits:?}"
@@ -111,6 +117,8 @@ fn a_good_machine_is_limited_by_its_disk_and_network_alone() {
         "{limits:?}"
     );
     assert!(limits[2].contains("8.0 times"), "{limits:?}");
+    assert!(limits[3].contains("at 3000 MB/s at most"), "{limits:?}");
+    assert!(limits[4].contains("any amount of memory"), "{limits:?}");
 }
 
 #[test]
@@ -217,6 +225,54 @@ fn low_limits_of_the_process_are_named() {
 }
 
 #[test]
+fn locked_memory_is_spoken_of_always_and_the_way_to_raise_it_where_it_is_little() {
+    for (memlock_bytes, words) in [
+        (None, "any amount of memory"),
+        (Some(8 << 20), "8.0 MiB of memory, which is enough"),
+        (Some(64 << 10), "LimitMEMLOCK="),
+    ] {
+        let facts = Facts {
+            memlock_bytes,
+            ..facts()
+        };
+        assert!(said(&facts, words), "{words}: {:?}", limits(&facts));
+        assert_eq!(
+            said(&facts, "ulimit -l"),
+            memlock_bytes == Some(64 << 10),
+            "{memlock_bytes:?}"
+        );
+    }
+}
+
+#[test]
+fn a_priority_like_all_others_is_named_with_the_command_that_only_root_may_give() {
+    let mut facts = facts();
+    assert!(!said(&facts, "renice"));
+    facts.nice = Some(0);
+    assert!(said(&facts, "Only root can set it: renice -n -10 -p PID"));
+}
+
+#[test]
+fn a_governor_that_saves_power_is_named_with_the_command_that_only_root_may_give() {
+    let mut facts = facts();
+    facts.governor = Some("powersave".to_owned());
+    assert!(said(
+        &facts,
+        "Only root can set it: echo performance | tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor"
+    ));
+    facts.governor = Some("performance".to_owned());
+    assert!(!said(&facts, "scaling_governor"));
+}
+
+#[test]
+fn a_connection_that_carries_less_than_the_disk_reads_is_what_bounds_one_consumer() {
+    let mut facts = facts();
+    assert!(said(&facts, "carries more here, 5000 MB/s"));
+    facts.loopback_bytes_per_s = 1e9;
+    assert!(said(&facts, "a single one gets no more than that"));
+}
+
+#[test]
 fn a_disk_with_slow_outliers_is_named() {
     let mut facts = facts();
     facts.disk = Some(Disk {
@@ -225,6 +281,7 @@ fn a_disk_with_slow_outliers_is_named() {
             ..summary(100.0)
         },
         write_bytes_per_s: 2e9,
+        read_bytes_per_s: 3e9,
         synced_bytes_per_s: 1.5e9,
         sync_writes: Vec::new(),
     });
@@ -308,5 +365,5 @@ fn nothing_is_said_about_what_is_not_known() {
         steadiness: Steadiness::default(),
         ..facts()
     };
-    assert_eq!(limits(&facts).len(), 3, "{:?}", limits(&facts));
+    assert_eq!(limits(&facts).len(), 5, "{:?}", limits(&facts));
 }

@@ -28,6 +28,8 @@ const JUDGED_FROM: Duration = Duration::from_secs(1);
 const JUDGED_FROM_PART: u32 = 4;
 /// It is hopeless when so many times the records are slow that may be.
 const SLOW_TIMES: f64 = 3.0;
+/// A run as fast as it goes is judged from the middle on: what its beginning carried says little about the rest.
+const THROUGHPUT_JUDGED_FROM_PART: u32 = 2;
 /// The first guess of a rate is this share of what the default did as fast as it went.
 const FIRST_GUESS: f64 = 0.8;
 /// With a bound each run of a trial is so much shorter: there are several.
@@ -81,6 +83,15 @@ pub(super) struct Bench {
     pub(super) runs: u32,
     /// The highest rate that held lately.
     pub(super) guess: Option<f64>,
+}
+
+/// When a run is hopeless, and may be ended.
+#[derive(Clone, Copy, Debug)]
+enum Hopeless {
+    /// Far more records take longer than those microseconds than the bound allows.
+    Slow(Bound, f64),
+    /// A record costs more than those microseconds.
+    Costly(f64),
 }
 
 /// One run of a trial.
@@ -185,18 +196,21 @@ impl Bench {
         rate: u64,
         bound: &Bound,
     ) -> Result<Made, String> {
-        let slow = order.hopeless_above.map(|cost| (*bound, cost));
+        let hopeless = order
+            .hopeless_above
+            .map(|cost| Hopeless::Slow(*bound, cost));
         let run = self
-            .run(order, broker, Some(rate), order.duration, slow)
+            .run(order, broker, Some(rate), order.duration, hopeless)
             .map_err(|error| error.to_string())?;
         self.made_of(run, order.hopeless_above)
     }
 
     fn saturated(&mut self, order: &Order, broker: &mut OwnBroker) -> Result<Made, String> {
+        let hopeless = order.hopeless_above.map(Hopeless::Costly);
         let run = self
-            .run(order, broker, None, order.duration, None)
+            .run(order, broker, None, order.duration, hopeless)
             .map_err(|error| error.to_string())?;
-        self.made_of(run, None)
+        self.made_of(run, order.hopeless_above)
     }
 
     fn made_of(&self, run: RunMade, hopeless_above: Option<f64>) -> Result<Made, String> {
@@ -244,8 +258,8 @@ impl Bench {
             if self.is_over() {
                 return Tried::Over;
             }
-            let slow = Some((*bound, super::figures::micros(bound.below)));
-            match self.run(order, broker, Some(rate), duration, slow) {
+            let hopeless = Hopeless::Slow(*bound, super::figures::micros(bound.below));
+            match self.run(order, broker, Some(rate), duration, Some(hopeless)) {
                 Ok(run) => {
                     failures.extend(run.failures);
                     match run.figures {
@@ -277,14 +291,14 @@ impl Bench {
         })
     }
 
-    /// One run; it is ended early when it is hopeless: when too many records take longer than those microseconds.
+    /// One run; it is ended early when it is hopeless.
     fn run(
         &mut self,
         order: &Order,
         broker: &mut OwnBroker,
         rate: Option<u64>,
         duration: Duration,
-        slow: Option<(Bound, f64)>,
+        hopeless: Option<Hopeless>,
     ) -> Result<RunMade, RunError> {
         self.runs += 1;
         let arguments = self.arguments(order, rate, duration);
@@ -301,16 +315,16 @@ impl Bench {
         .map_err(RunError::failed)?;
         let mut ended_early = false;
         let (interrupted, deadline) = (self.interrupted.clone(), self.deadline);
-        let judged_from = JUDGED_FROM.min(duration / JUDGED_FROM_PART);
         let mut ends = |seen: &Seen| {
-            let is_hopeless = slow.is_some_and(|(bound, _)| is_hopeless(seen, &bound, judged_from));
+            let is_hopeless = hopeless.is_some_and(|hopeless| hopeless.is(seen, duration));
             ended_early = is_hopeless || interrupted.is_set() || Instant::now() >= deadline;
             ended_early
         };
         let referee = Referee {
-            slow: slow.map_or(Duration::MAX, |(_, us)| {
-                Duration::from_nanos((us * 1e3) as u64)
-            }),
+            slow: match hopeless {
+                Some(Hopeless::Slow(_, us)) => Duration::from_nanos((us * 1e3) as u64),
+                Some(Hopeless::Costly(_)) | None => Duration::MAX,
+            },
             ends: &mut ends,
         };
         let outcome = Run::new(
@@ -358,6 +372,22 @@ impl Bench {
     }
 }
 
+impl Hopeless {
+    /// Whether a run of that length is by now.
+    fn is(&self, seen: &Seen, duration: Duration) -> bool {
+        match self {
+            Self::Slow(bound, _) => {
+                is_hopeless(seen, bound, JUDGED_FROM.min(duration / JUDGED_FROM_PART))
+            }
+            Self::Costly(most_us) => {
+                let (records, _) = seen.published;
+                seen.measured >= duration / THROUGHPUT_JUDGED_FROM_PART
+                    && super::figures::micros(seen.measured) > most_us * records as f64
+            }
+        }
+    }
+}
+
 /// Whether so many records were slow that the latency that a bound is about will be slow too.
 fn is_hopeless(seen: &Seen, bound: &Bound, judged_from: Duration) -> bool {
     let (measured, slow) = match bound.way {
@@ -395,6 +425,20 @@ mod tests {
             !is_hopeless(&seen(999, (1000, 1000), (0, 0)), &p99, from),
             "too early to say"
         );
+    }
+
+    #[test]
+    fn a_run_as_fast_as_it_goes_is_hopeless_when_its_records_cost_more_than_the_most() {
+        // 10 us a record: 100,000 a second.
+        let hopeless = Hopeless::Costly(10.0);
+        let whole = Duration::from_secs(2);
+        assert!(!hopeless.is(&seen(1000, (100_000, 0), (0, 0)), whole));
+        assert!(hopeless.is(&seen(1000, (99_999, 0), (0, 0)), whole));
+        assert!(
+            !hopeless.is(&seen(999, (0, 0), (0, 0)), whole),
+            "too early to say"
+        );
+        assert!(hopeless.is(&seen(1000, (0, 0), (0, 0)), whole));
     }
 
     #[test]

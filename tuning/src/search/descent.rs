@@ -37,7 +37,7 @@ const ROUNDS_MAX: u32 = 4;
 const FINALS: u32 = 3;
 /// The share of the time that is set aside for them at most.
 const FINAL_SHARE: f64 = 0.4;
-/// A trial is hopeless when its cost is beyond so many times the default's.
+/// A trial is hopeless when its cost is beyond so many times the default's, unless [`Descent::giving_up_beyond`] says otherwise.
 const HOPELESS: f64 = 2.0;
 /// Durations of so many trials are remembered.
 const TOOK_KEPT: usize = 5;
@@ -131,6 +131,8 @@ pub struct Descent {
     decisions: Vec<Decision>,
     guesses: Guesses,
     took: Vec<(Rung, Duration)>,
+    /// A trial is hopeless when its cost is beyond so many times the default's.
+    hopeless: f64,
     /// What there was at first.
     budget: Option<Duration>,
 }
@@ -190,8 +192,18 @@ impl Descent {
             decisions: Vec::new(),
             guesses,
             took: Vec::new(),
+            hopeless: HOPELESS,
             budget: None,
             space,
+        }
+    }
+
+    /// Gives a trial up when its cost is beyond so many times the default's, instead of twice.
+    #[must_use]
+    pub fn giving_up_beyond(self, times: f64) -> Self {
+        Self {
+            hopeless: times,
+            ..self
         }
     }
 
@@ -225,7 +237,7 @@ impl Descent {
                     .history
                     .default_cost()
                     .filter(|_| !is_default)
-                    .map(|cost| cost * HOPELESS),
+                    .map(|cost| cost * self.hopeless),
                 point,
                 rung,
             });

@@ -31,6 +31,9 @@ const FINAL_TIMES: u32 = 3;
 const OVERHEAD: Duration = Duration::from_millis(1500);
 /// Runs of a trial that looks for the highest rate, each half as long.
 const CLIMB_TIMES: f64 = 2.5;
+/// As fast as it goes: what carries less than three quarters of the default's records until the middle of its trial is given up there. It would have to carry far more than them in the rest, and
+/// trials of one configuration differ by much less.
+const SLOWER_TIMES: f64 = 4.0 / 3.0;
 /// Kept at the end of the budget for ending a trial, also one that does not end, and for writing the files.
 const CLOSING: Duration = Duration::from_millis(2000);
 /// A trial that does not end so long after it was told to is left alone.
@@ -116,6 +119,10 @@ pub fn search(options: &SearchOptions, date: String) -> Result<Found, SearchErro
     };
     let space = knobs::space(&options.goal, &machine, options.record_size);
     let descent = Descent::new(space, seed, durations.guesses(&options.goal));
+    let descent = match options.goal {
+        Goal::Throughput { bound: None } => descent.giving_up_beyond(SLOWER_TIMES),
+        Goal::Throughput { bound: Some(_) } | Goal::Latency { .. } => descent,
+    };
     let mut search = Search {
         descent,
         durations,

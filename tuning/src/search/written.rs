@@ -201,12 +201,54 @@ impl Found {
                 ))
             })
             .collect();
-        if tried.is_empty() {
-            sentence.push_str(" No other value was tried.");
-        } else {
+        if !tried.is_empty() {
             let _ = write!(sentence, " Tried: {}.", tried.join("; "));
         }
+        sentence.push_str(&self.untried_sentence(index, knob, !tried.is_empty()));
         sentence
+    }
+
+    /// Which values of a knob nothing is known of, and why.
+    fn untried_sentence(&self, index: KnobIndex, knob: &Knob, some_tried: bool) -> String {
+        let known = [
+            self.choice.point.value(index),
+            self.space.default_point().value(index),
+        ];
+        let untried: Vec<&str> = (0..knob.values.len())
+            .filter(|value| !known.contains(value) && !self.was_tried(index, *value))
+            .map(|value| value_of(knob, value))
+            .collect();
+        if untried.is_empty() {
+            return if some_tried {
+                ""
+            } else {
+                " It has no other value here."
+            }
+            .to_owned();
+        }
+        let untried = untried.join(", ");
+        // Knobs are gone through in their order at first.
+        let went_on = self
+            .space
+            .indexes()
+            .zip(self.space.knobs())
+            .skip_while(|(other, _)| *other != index)
+            .skip(1)
+            .any(|(other, knob)| (0..knob.values.len()).any(|value| self.was_tried(other, value)));
+        match (some_tried, went_on) {
+            (true, true) => format!(" Not tried, as what lies nearer was no better: {untried}."),
+            (true, false) => format!(
+                " Not tried, as what lies nearer was no better or the budget was over: {untried}."
+            ),
+            (false, _) if self.interrupted => {
+                format!(" Not tried, as the search was ended before: {untried}.")
+            }
+            (false, _) => format!(" Not tried, as the budget did not reach it: {untried}."),
+        }
+    }
+
+    fn was_tried(&self, index: KnobIndex, value: usize) -> bool {
+        self.trials_of(index, value).next().is_some()
     }
 
     /// What the trials of a value came to. `None` when it was not tried in place of another one.

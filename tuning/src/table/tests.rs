@@ -18,6 +18,10 @@ fn the_table_has_every_measurement() {
         "scheduler none, cache write through",
         "100 us",
         "2000 MB/s",
+        "sequential read   3000 MB/s",
+        "at a time: 5000 MB/s",
+        "priority          nice -10",
+        "sockets without threads yes",
         "four at once: 1500 MB/s",
         "not run for 0.09 % of 1.0 s, longest 80 us",
         "stolen            0.00 %",
@@ -37,6 +41,7 @@ fn what_cannot_be_read_is_said_to_be_unknown() {
         mount: None,
         queue: None,
         governor: None,
+        nice: None,
         ring_features: RingFeatures::default(),
         steadiness: Steadiness::default(),
         ..facts()
@@ -49,6 +54,7 @@ fn what_cannot_be_read_is_said_to_be_unknown() {
         "mount",
         "device",
         "frequency",
+        "priority",
     ] {
         let line = table.lines().find(|line| line.starts_with(name));
         assert!(

@@ -96,6 +96,36 @@ fn searched(
     (descent, trials)
 }
 
+#[test]
+fn a_trial_is_given_up_beyond_so_many_times_the_default_and_the_default_never() {
+    let space = space(&[(3, 1)]);
+    for (descent, times) in [
+        (Descent::new(space.clone(), 1, GUESSES), HOPELESS),
+        (
+            Descent::new(space.clone(), 1, GUESSES).giving_up_beyond(1.25),
+            1.25,
+        ),
+    ] {
+        let mut descent = descent;
+        let mut bounds = Vec::new();
+        while let Some(trial) = descent.poll(Duration::from_secs(1000)) {
+            bounds.extend(trial.hopeless_above);
+            assert_eq!(
+                trial.hopeless_above.is_none(),
+                trial.point == space.default_point()
+            );
+            descent.handle(Measured::Cost(100.0), Duration::from_secs(1));
+        }
+        assert!(!bounds.is_empty());
+        assert!(
+            bounds
+                .iter()
+                .all(|bound| (bound - 100.0 * times).abs() < 1e-6),
+            "{bounds:?}"
+        );
+    }
+}
+
 fn chosen(descent: &Descent) -> Vec<usize> {
     let choice = descent.choice();
     descent

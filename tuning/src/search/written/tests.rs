@@ -171,6 +171,40 @@ fn every_value_says_what_was_measured_for_it_and_for_the_others() {
 }
 
 #[test]
+fn a_value_that_was_not_tried_says_why() {
+    let whole = found(1, planted);
+    let last = whole.space.knobs().last().unwrap().name;
+    let last = format!("{} = ", last.rsplit('.').next().unwrap());
+    let text = whole.to_toml().replace("\n# ", " ");
+    assert!(
+        text.contains("Not tried, as what lies nearer was no better: "),
+        "{text}"
+    );
+    assert!(!text.contains("did not reach"), "{text}");
+    let reached = |found: &Found| {
+        let text = found.to_toml().replace("\n# ", " ");
+        let untried = |why: &str| text.matches(&format!("Not tried, as {why}: ")).count();
+        assert!(text.contains(&last), "{text}");
+        (
+            untried("the budget did not reach it"),
+            untried("the search was ended before"),
+        )
+    };
+    // Nothing but the default and one value of the first knob.
+    let mut short = found(1, planted);
+    let first = short
+        .trials
+        .iter()
+        .position(|made| made.point != short.space.default_point());
+    short.trials.truncate(first.unwrap() + 1);
+    let (unreached, ended) = reached(&short);
+    assert!(unreached > 10, "{}", short.to_toml());
+    assert_eq!(ended, 0);
+    short.interrupted = true;
+    assert_eq!(reached(&short), (0, unreached));
+}
+
+#[test]
 fn a_value_that_had_no_room_for_more_says_so() {
     let mut found = found(1, planted);
     for trial in &mut found.trials {
