@@ -7,7 +7,7 @@ HERE=$(cd "$(dirname "$0")" && pwd)
 BIN=$PEERS_DIR/nats/bin
 PORT=${GANNET_NATS_PORT:-24222}
 MONITOR_PORT=$((PORT + 1))
-SERVER_VERSION=${GANNET_NATS_SERVER:-latest}
+SERVER_VERSION=${GANNET_NATS_SERVER:-v2.15.3}
 # A newer one does not build by name alone.
 CLI_VERSION=${GANNET_NATS_CLI:-v0.5.0}
 

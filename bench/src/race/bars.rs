@@ -1,10 +1,10 @@
-//! The bars that name Kafka: how far Gannet is to be ahead of it, what was measured, and whether that is reached.
+//! The bars: how far Gannet is to be ahead of Kafka, and how near to the disk; what was measured, and whether that is reached.
 
 use crate::numbers::{Bar, NoFigure, Row};
 
-use super::entrant::{GANNET_DURABLE, KAFKA_UNSYNCED};
+use super::entrant::{Entrant, GANNET_DURABLE, KAFKA_UNSYNCED};
 use super::spread::Spread;
-use super::standing::{Measure, Standing};
+use super::standing::{Figure, Measure, Standing};
 
 /// Large batches, as fast as it goes.
 pub const SATURATED_LARGE: &str = "saturated-large";
@@ -15,47 +15,70 @@ pub const PACED: &str = "paced";
 /// Published, and only then read.
 pub const CATCH_UP: &str = "catch-up";
 
-/// Loads shorter than this are not judged, in milliseconds: a virtual machine that compiles while it runs has only begun to by then, and Kafka would be measured at a
+/// Loads that lasted shorter than this, warm-up included, are not judged, in milliseconds, unless they ended because their bytes were stored: a virtual machine that compiles while it runs has only begun to by then, and Kafka would be measured at a
 /// tenth of what it does warm.
 pub const JUDGED_LOAD_MS_MIN: u64 = 30_000;
+
+/// Fewer rounds than this are not judged: of two nobody knows which is the odd one.
+pub const ROUNDS_JUDGED_MIN: usize = 3;
 
 /// One bar.
 struct Sought {
     what: &'static str,
     gannet: (&'static str, Measure),
-    kafka: (&'static str, Measure),
+    other: Other,
     bar: Bar,
 }
 
-const SOUGHT: [Sought; 5] = [
+/// What Gannet's figure is set against.
+enum Other {
+    /// Kafka's, un-synced.
+    Kafka(&'static str, Measure),
+    /// fio's sequential writes.
+    Fio,
+}
+
+const SOUGHT: [Sought; 7] = [
     Sought {
-        what: "durable publish, saturated, large batches / Kafka's un-synced",
+        what: "durable publish, saturated, large batches, consumed meanwhile / Kafka's un-synced",
         gannet: (SATURATED_LARGE, Measure::PublishMbPerS),
-        kafka: (SATURATED_LARGE, Measure::PublishMbPerS),
+        other: Other::Kafka(SATURATED_LARGE, Measure::PublishMbPerS),
         bar: Bar::AtLeast(7.0),
+    },
+    Sought {
+        what: "durable publish, saturated, large batches, nobody consumes / Kafka's un-synced",
+        gannet: (CATCH_UP, Measure::PublishMbPerS),
+        other: Other::Kafka(CATCH_UP, Measure::PublishMbPerS),
+        bar: Bar::AtLeast(7.0),
+    },
+    Sought {
+        what: "durable publish, saturated, large batches, nobody consumes / fio's sequential writes",
+        gannet: (CATCH_UP, Measure::PublishMbPerS),
+        other: Other::Fio,
+        bar: Bar::AtLeast(0.5),
     },
     Sought {
         what: "durable publish, saturated, one record a batch / Kafka's un-synced in large batches",
         gannet: (SATURATED_SINGLE, Measure::PublishMbPerS),
-        kafka: (SATURATED_LARGE, Measure::PublishMbPerS),
+        other: Other::Kafka(SATURATED_LARGE, Measure::PublishMbPerS),
         bar: Bar::AtLeast(4.0),
     },
     Sought {
         what: "end to end, 10,000 records/s, durable: p99 / Kafka's un-synced p99",
         gannet: (PACED, Measure::EndToEndP99Us),
-        kafka: (PACED, Measure::EndToEndP99Us),
+        other: Other::Kafka(PACED, Measure::EndToEndP99Us),
         bar: Bar::AtMost(0.25),
     },
     Sought {
         what: "reading everything again / Kafka's from its page cache",
         gannet: (CATCH_UP, Measure::RereadMbPerS),
-        kafka: (CATCH_UP, Measure::RereadMbPerS),
+        other: Other::Kafka(CATCH_UP, Measure::RereadMbPerS),
         bar: Bar::AtLeast(1.5),
     },
     Sought {
         what: "broker's CPU for a record, saturated, large batches / Kafka's",
         gannet: (SATURATED_LARGE, Measure::CpuUsPerRecord),
-        kafka: (SATURATED_LARGE, Measure::CpuUsPerRecord),
+        other: Other::Kafka(SATURATED_LARGE, Measure::CpuUsPerRecord),
         bar: Bar::Reported,
     },
 ];
@@ -65,56 +88,102 @@ const SOUGHT: [Sought; 5] = [
 pub struct Barred {
     /// What it is about.
     pub what: &'static str,
-    /// The ratio of the medians, judged; without, one of the two was not measured.
+    /// The median of the rounds' ratios, judged; without, one of the two was not measured in any round in which the other was.
     pub row: Option<Row>,
+    /// The rounds' ratios.
+    pub ratio: Option<Spread>,
     /// Gannet's figure, in what the column of that measure has.
     pub gannet: Option<Spread>,
-    /// Kafka's.
-    pub kafka: Option<Spread>,
+    /// Kafka's, or fio's.
+    pub other: Option<Spread>,
     /// What both are figures of.
     pub unit: &'static str,
-    /// Whether it is not judged because a load was shorter than [`JUDGED_LOAD_MS_MIN`].
-    pub is_too_short: bool,
+    /// Why it is not judged although it was measured.
+    pub not_judged: Option<NotJudged>,
+    /// Whether the generator may have been the limit of either.
+    pub is_limited: bool,
 }
 
-/// All of them. `shortest_ms`: how long the shortest load of a scenario lasted, in milliseconds.
+/// Why a bar is not judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotJudged {
+    /// A load was shorter than [`JUDGED_LOAD_MS_MIN`].
+    TooShort,
+    /// There were so many rounds, fewer than [`ROUNDS_JUDGED_MIN`].
+    Rounds(usize),
+}
+
+/// All of them. `may_be_judged`: whether every load of a scenario by a broker was long enough. `fio`: its sequential writes, in MB/s.
 #[must_use]
-pub fn bars(standing: &Standing, shortest_ms: impl Fn(&str) -> u64) -> Vec<Barred> {
+pub fn bars(
+    standing: &Standing,
+    may_be_judged: impl Fn(&str, Entrant) -> bool,
+    fio: Option<Spread>,
+) -> Vec<Barred> {
     SOUGHT
         .iter()
         .map(|sought| {
-            let load_ms = shortest_ms(sought.gannet.0).min(shortest_ms(sought.kafka.0));
-            sought.judged(standing, load_ms < JUDGED_LOAD_MS_MIN)
+            let kafkas = match sought.other {
+                Other::Kafka(scenario, _) => may_be_judged(scenario, KAFKA_UNSYNCED),
+                Other::Fio => true,
+            };
+            let are_long = kafkas && may_be_judged(sought.gannet.0, GANNET_DURABLE);
+            sought.judged(standing, are_long, fio)
         })
         .collect()
 }
 
 impl Sought {
-    fn judged(&self, standing: &Standing, is_too_short: bool) -> Barred {
-        let bar = if is_too_short {
+    fn judged(&self, standing: &Standing, are_long: bool, fio: Option<Spread>) -> Barred {
+        let gannet = standing.figure(self.gannet.0, GANNET_DURABLE, self.gannet.1);
+        let kafka = match self.other {
+            Other::Kafka(scenario, measure) => standing.figure(scenario, KAFKA_UNSYNCED, measure),
+            Other::Fio => None,
+        };
+        let scaled = |figure: Option<&Figure>| {
+            figure.map(|figure| figure.counted.divided_by(self.gannet.1.scale()))
+        };
+        let other = match self.other {
+            Other::Kafka(..) => scaled(kafka),
+            Other::Fio => fio,
+        };
+        // Round by round: a machine that slowed down in between slowed down both.
+        let ratio = gannet.and_then(|gannet| {
+            Spread::of(gannet.by_round.iter().filter_map(|(round, figure)| {
+                let beside = match self.other {
+                    Other::Kafka(..) => *kafka?.by_round.get(round)?,
+                    Other::Fio => fio?.median,
+                };
+                Some(figure / beside)
+            }))
+        });
+        let rounds = ratio.map_or(0, |ratio| ratio.rounds);
+        let not_judged = if matches!(self.bar, Bar::Reported) {
+            None
+        } else if !are_long {
+            Some(NotJudged::TooShort)
+        } else {
+            (rounds < ROUNDS_JUDGED_MIN).then_some(NotJudged::Rounds(rounds))
+        };
+        let bar = if not_judged.is_some() {
             Bar::Reported
         } else {
             self.bar
         };
-        let spread = |scenario, entrant, measure: Measure| {
-            let figure = standing.figure(scenario, entrant, measure)?;
-            Some(figure.counted.divided_by(measure.scale()))
-        };
-        let gannet = spread(self.gannet.0, GANNET_DURABLE, self.gannet.1);
-        let kafka = spread(self.kafka.0, KAFKA_UNSYNCED, self.kafka.1);
-        let row = gannet.zip(kafka).and_then(|(gannet, kafka)| {
-            let figures = [("gannet", gannet.median), ("kafka", kafka.median)];
-            let ratio = gannet.median / kafka.median;
-            let row: Result<Row, NoFigure> = Row::new(self.what, (ratio, "x"), bar, figures);
+        let row = ratio.and_then(|ratio| {
+            let row: Result<Row, NoFigure> = Row::new(self.what, (ratio.median, "x"), bar, []);
             row.ok()
         });
+        let limited = |figure: Option<&Figure>| figure.is_some_and(|figure| figure.is_limited);
         Barred {
             what: self.what,
             row,
-            gannet,
-            kafka,
+            ratio,
+            gannet: scaled(gannet),
+            other,
             unit: self.gannet.1.title(),
-            is_too_short,
+            not_judged,
+            is_limited: limited(gannet) || limited(kafka),
         }
     }
 
@@ -137,96 +206,141 @@ pub fn bar_texts() -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::entrant::Entrant;
     use super::super::outcome::TurnResult;
     use super::super::outcome::tests::measured;
     use super::*;
 
-    fn published(scenario: &str, entrant: Entrant, mb_per_s: f64) -> TurnResult {
-        measured(scenario, entrant, 1, |measured| {
-            let flow = &mut measured.report.last.publish.flow;
-            (flow.records, flow.mb_per_s) = (1, mb_per_s);
-        })
-    }
-
-    fn reached(results: &[TurnResult]) -> Vec<Option<bool>> {
-        reached_by_loads_of(JUDGED_LOAD_MS_MIN, results)
-    }
-
-    fn reached_by_loads_of(load_ms: u64, results: &[TurnResult]) -> Vec<Option<bool>> {
-        bars(&Standing::of(results), |_| load_ms)
-            .into_iter()
-            .map(|barred| barred.row.and_then(|row| row.reached))
+    /// In each of the rounds.
+    fn published(scenario: &str, entrant: Entrant, mb_per_s: &[f64]) -> Vec<TurnResult> {
+        (1..)
+            .zip(mb_per_s)
+            .map(|(round, &mb_per_s)| {
+                measured(scenario, entrant, round, |measured| {
+                    let flow = &mut measured.report.last.publish.flow;
+                    (flow.records, flow.mb_per_s) = (1, mb_per_s);
+                })
+            })
             .collect()
     }
 
+    fn judged(results: &[TurnResult]) -> Vec<Barred> {
+        bars(&Standing::of(results), |_, _| true, None)
+    }
+
+    /// Of the bar whose text has these words.
+    fn of<'a>(barred: &'a [Barred], words: &str) -> &'a Barred {
+        let mut found = barred.iter().filter(|barred| barred.what.contains(words));
+        found.next().unwrap()
+    }
+
+    fn reached(barred: &Barred) -> Option<bool> {
+        barred.row.as_ref().and_then(|row| row.reached)
+    }
+
+    const LARGE: &str = "large batches, consumed meanwhile";
+    const ALONE: &str = "nobody consumes / Kafka's";
+    const FIO: &str = "fio's";
+    const SINGLE: &str = "one record a batch";
+
     #[test]
-    fn one_record_a_batch_stands_against_kafkas_large_batches() {
+    fn one_record_a_batch_stands_against_kafkas_large_batches_of_the_same_round() {
         let results = [
-            published(SATURATED_LARGE, GANNET_DURABLE, 690.0),
-            published(SATURATED_SINGLE, GANNET_DURABLE, 400.0),
-            published(SATURATED_LARGE, KAFKA_UNSYNCED, 100.0),
-            published(SATURATED_SINGLE, KAFKA_UNSYNCED, 1.0),
-        ];
-        assert_eq!(
-            reached(&results),
-            [Some(false), Some(true), None, None, None]
-        );
+            published(SATURATED_LARGE, GANNET_DURABLE, &[690.0; 3]),
+            published(SATURATED_SINGLE, GANNET_DURABLE, &[400.0, 200.0, 50.0]),
+            published(SATURATED_LARGE, KAFKA_UNSYNCED, &[100.0, 40.0, 10.0]),
+            published(SATURATED_SINGLE, KAFKA_UNSYNCED, &[1.0; 3]),
+        ]
+        .concat();
+        let barred = judged(&results);
+        let single = of(&barred, SINGLE);
+        let ratio = single.ratio.unwrap();
+        assert_eq!((ratio.median, ratio.min, ratio.max), (5.0, 4.0, 5.0));
+        assert_eq!(reached(single), Some(true));
+        assert_eq!(reached(of(&barred, ALONE)), None);
+    }
+
+    #[test]
+    fn the_median_of_the_rounds_ratios_counts_and_not_the_ratio_of_the_medians() {
+        let results = [
+            published(SATURATED_LARGE, GANNET_DURABLE, &[100.0, 800.0, 900.0]),
+            published(SATURATED_LARGE, KAFKA_UNSYNCED, &[10.0, 200.0, 100.0]),
+        ]
+        .concat();
+        let barred = judged(&results);
+        let large = of(&barred, LARGE);
+        // Of the medians it is 8.
+        assert_eq!(large.ratio.unwrap().median, 9.0);
+        assert_eq!(reached(large), Some(true));
+    }
+
+    #[test]
+    fn fewer_than_three_rounds_are_shown_and_not_judged() {
+        let of_rounds = |rounds: usize| {
+            let results = [
+                published(SATURATED_LARGE, GANNET_DURABLE, &vec![900.0; rounds]),
+                // A round that Gannet was not in says nothing.
+                published(SATURATED_LARGE, KAFKA_UNSYNCED, &vec![100.0; rounds + 1]),
+            ]
+            .concat();
+            of(&judged(&results), LARGE).clone()
+        };
+        for rounds in [1, 2] {
+            let barred = of_rounds(rounds);
+            assert_eq!(barred.not_judged, Some(NotJudged::Rounds(rounds)));
+            assert_eq!(reached(&barred), None);
+            assert_eq!(barred.ratio.unwrap().median, 9.0);
+        }
+        assert_eq!(reached(&of_rounds(3)), Some(true));
     }
 
     #[test]
     fn loads_that_are_too_short_for_kafka_to_warm_up_are_measured_and_not_judged() {
         let results = [
-            published(SATURATED_LARGE, GANNET_DURABLE, 900.0),
-            published(SATURATED_LARGE, KAFKA_UNSYNCED, 100.0),
-        ];
-        let short = JUDGED_LOAD_MS_MIN - 1;
-        assert_eq!(reached(&results)[0], Some(true));
-        assert_eq!(reached_by_loads_of(short, &results)[0], None);
-        let barred = bars(&Standing::of(&results), |_| short);
-        let measured = barred[0].row.clone().unwrap();
-        assert!((measured.measured - 9.0).abs() < 1e-9);
-    }
-
-    #[test]
-    fn a_short_scenario_leaves_the_bars_of_the_others_alone() {
-        let results = [
-            published(SATURATED_LARGE, GANNET_DURABLE, 900.0),
-            published(SATURATED_SINGLE, GANNET_DURABLE, 900.0),
-            published(SATURATED_LARGE, KAFKA_UNSYNCED, 100.0),
-        ];
-        let barred = bars(&Standing::of(&results), |scenario| {
-            if scenario == SATURATED_SINGLE {
-                JUDGED_LOAD_MS_MIN - 1
-            } else {
-                JUDGED_LOAD_MS_MIN
-            }
-        });
-        let reached = |at: usize| barred[at].row.as_ref().and_then(|row| row.reached);
-        assert_eq!((reached(0), reached(1)), (Some(true), None));
-        assert_eq!(
-            (barred[0].is_too_short, barred[1].is_too_short),
-            (false, true)
-        );
+            published(SATURATED_LARGE, GANNET_DURABLE, &[900.0; 3]),
+            published(SATURATED_SINGLE, GANNET_DURABLE, &[900.0; 3]),
+            published(SATURATED_LARGE, KAFKA_UNSYNCED, &[100.0; 3]),
+        ]
+        .concat();
+        let standing = Standing::of(&results);
+        let barred = bars(&standing, |scenario, _| scenario == SATURATED_LARGE, None);
+        assert_eq!(reached(of(&barred, LARGE)), Some(true));
+        let single = of(&barred, SINGLE);
+        assert_eq!(single.not_judged, Some(NotJudged::TooShort));
+        assert_eq!(single.row.as_ref().unwrap().measured, 9.0);
+        let barred = bars(&standing, |_, entrant| entrant == GANNET_DURABLE, None);
+        assert_eq!(of(&barred, LARGE).not_judged, Some(NotJudged::TooShort));
     }
 
     #[test]
     fn without_kafka_no_bar_is_judged_and_none_is_left_out() {
-        let results = [published(SATURATED_LARGE, GANNET_DURABLE, 690.0)];
-        let barred = bars(&Standing::of(&results), |_| JUDGED_LOAD_MS_MIN);
+        let barred = judged(&published(SATURATED_LARGE, GANNET_DURABLE, &[690.0; 3]));
         assert_eq!(barred.len(), bar_texts().len());
         assert!(barred.iter().all(|barred| barred.row.is_none()));
     }
 
     #[test]
+    fn half_of_what_fio_writes_is_enough() {
+        let results = published(CATCH_UP, GANNET_DURABLE, &[1_000.0; 3]);
+        let standing = Standing::of(&results);
+        for (fio, is_reached) in [(2_000.0, true), (2_001.0, false)] {
+            let barred = bars(&standing, |_, _| true, Spread::of([fio]));
+            assert_eq!(reached(of(&barred, FIO)), Some(is_reached));
+        }
+    }
+
+    #[test]
     fn a_quarter_of_kafkas_latency_is_enough() {
         let waited = |entrant, p99| {
-            measured(PACED, entrant, 1, |measured| {
-                let latency = &mut measured.report.last.end_to_end.latency_us;
-                (latency.count, latency.p99) = (1, p99);
+            (1..=3).map(move |round| {
+                measured(PACED, entrant, round, |measured| {
+                    let latency = &mut measured.report.last.end_to_end.latency_us;
+                    (latency.count, latency.p99) = (1, p99);
+                })
             })
         };
-        let results = [waited(GANNET_DURABLE, 1.0), waited(KAFKA_UNSYNCED, 4.0)];
-        assert_eq!(reached(&results)[2], Some(true));
+        let results: Vec<_> = waited(GANNET_DURABLE, 1.0)
+            .chain(waited(KAFKA_UNSYNCED, 4.0))
+            .collect();
+        assert_eq!(reached(of(&judged(&results), "end to end")), Some(true));
     }
 }

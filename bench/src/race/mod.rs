@@ -28,4 +28,4 @@ mod workload;
 pub use generator::BrokerUse;
 pub use machine::MachineInfo;
 pub use options::{Command, CommandLine, Options, Place, ScaleOptions};
-pub use session::{BrokerSetting, RaceError, Setting, render, session};
+pub use session::{BrokerSetting, LimitsBefore, RaceError, Setting, render, session};

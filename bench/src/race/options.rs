@@ -54,9 +54,9 @@ pub struct Place {
 /// The options of a race.
 #[derive(Clone, Debug, Args)]
 pub struct Options {
-    /// About how long all of it takes; loads are shortened to fit, never below 2 s. What rests on loads of less than 30 s is not judged: all brokers and scenarios in three rounds take
-    /// three hours for that, one scenario half an hour.
-    #[arg(long, value_name = "TIME", default_value = "3600s", value_parser = parse_duration)]
+    /// About how long all of it takes; loads are shortened to fit, never below 2 s. What rests on loads of less than 30 s is not judged. The default suffices for all brokers and
+    /// scenarios in three rounds; a quick look is `--budget 1h` (not judged), or `--scenario NAME --budget 30m`, which is.
+    #[arg(long, value_name = "TIME", default_value = "10800s", value_parser = parse_duration)]
     pub budget: Duration,
     /// How often every broker runs every scenario.
     #[arg(long, default_value = "3")]
@@ -167,6 +167,9 @@ impl Options {
 
 #[cfg(test)]
 mod tests {
+    use super::super::bars::{JUDGED_LOAD_MS_MIN, ROUNDS_JUDGED_MIN};
+    use super::super::entrant::Entrant;
+    use super::super::turns::{Course, turns};
     use super::*;
 
     fn peers(arguments: &[&str]) -> Vec<Peer> {
@@ -181,6 +184,23 @@ mod tests {
             peers(&["--peer", "rabbitmq", "--peer", "gannet", "--peer", "gannet"]),
             [Peer::Gannet, Peer::RabbitMq]
         );
+    }
+
+    #[test]
+    fn by_default_every_load_is_long_enough_to_be_judged() {
+        let line = CommandLine::try_parse_from(["gannet-race"]).unwrap();
+        let courses: Vec<_> = (super::super::text::SCENARIOS.iter())
+            .map(|name| Course {
+                scenario: (*name).to_owned(),
+                load_max: Duration::from_secs(60),
+            })
+            .collect();
+        let entrants = Entrant::of(&line.options.peers());
+        let rounds = line.options.rounds.get();
+        let turns = turns(&courses, &entrants, rounds, line.options.budget);
+        assert!(rounds as usize >= ROUNDS_JUDGED_MIN);
+        assert!(turns.iter().all(|turn| turn.load_ms >= JUDGED_LOAD_MS_MIN));
+        assert_eq!(turns.len(), courses.len() * entrants.len() * 3);
     }
 
     #[test]

@@ -19,7 +19,15 @@ pub struct TurnResult {
     pub turn: Turn,
     /// What came of it.
     pub outcome: Outcome,
+    /// Which build of the broker it was; `None` in results of before it was kept.
+    #[serde(default)]
+    pub build: Option<String>,
 }
+
+/// A load that ended because its bytes were stored is judged however short it was when it stored this much: several times what any page cache or journal here holds back.
+pub const JUDGED_BYTES_MIN: u64 = 4 << 30;
+/// Of the bytes a load may send, what it must have sent to have ended by them: the last record of a producer may not fit.
+const BYTES_SENT_SHARE: f64 = 0.99;
 
 /// What came of a turn.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -55,6 +63,42 @@ pub enum ToolOutcome {
 }
 
 impl TurnResult {
+    /// How long the load lasted in fact, in milliseconds: the warm-up, which is not measured, and what was measured after it.
+    #[must_use]
+    pub fn lasted_ms(&self, warm_up_ms: u64) -> Option<u64> {
+        let measured_ms = self.measured()?.report.last.seconds * 1e3;
+        Some(measured_ms.round() as u64 + warm_up_ms.min(self.turn.load_ms))
+    }
+
+    /// Whether the load ended because as many bytes as it might send were sent.
+    #[must_use]
+    pub fn ended_by_bytes(&self) -> bool {
+        let Some(measured) = self.measured() else {
+            return false;
+        };
+        let settings = &measured.report.settings;
+        settings
+            .bytes_max
+            .is_some_and(|most| self.sent_bytes() as f64 >= most as f64 * BYTES_SENT_SHARE)
+    }
+
+    /// Bytes of records that were sent; by the mean record, when they differ.
+    #[must_use]
+    pub fn sent_bytes(&self) -> u64 {
+        self.measured().map_or(0, |measured| {
+            (measured.report.sent).saturating_mul(measured.report.settings.record_bytes)
+        })
+    }
+
+    /// Whether a bar may rest on it: it lasted long enough, or ended earlier because it had stored [`JUDGED_BYTES_MIN`] or more.
+    #[must_use]
+    pub fn may_be_judged(&self, warm_up_ms: u64) -> bool {
+        // What was measured begins and ends a little late.
+        let lasted_long = (self.lasted_ms(warm_up_ms))
+            .is_some_and(|lasted| lasted + CLOCK_SLACK_MS >= super::bars::JUDGED_LOAD_MS_MIN);
+        lasted_long || (self.ended_by_bytes() && self.sent_bytes() >= JUDGED_BYTES_MIN)
+    }
+
     /// The figures, when there are any that count: those of a run with lost or changed records do not.
     #[must_use]
     pub fn measured(&self) -> Option<&Measured> {
@@ -76,6 +120,9 @@ impl TurnResult {
         }
     }
 }
+
+/// What a load of just the judged length may lack by its clock.
+const CLOCK_SLACK_MS: u64 = 100;
 
 /// The folder with a file for each turn.
 #[derive(Clone, Debug)]
@@ -175,7 +222,41 @@ pub(super) mod tests {
                 load_ms: 1000,
             },
             outcome: Outcome::Measured(Box::new(measured)),
+            build: None,
         }
+    }
+
+    #[test]
+    fn what_a_load_was_counts_and_not_what_was_planned() {
+        let of = |seconds: f64, sent: u64, bytes_max: Option<u64>| {
+            let mut result = measured("catch-up", GANNET_DURABLE, 1, |measured| {
+                measured.report.last.seconds = seconds;
+                measured.report.sent = sent;
+                measured.report.settings.record_bytes = 1000;
+                measured.report.settings.bytes_max = bytes_max;
+            });
+            result.turn.load_ms = 30_000;
+            result
+        };
+        let whole = of(28.0, 1_000_000, Some(12_000_000_000));
+        assert_eq!(whole.lasted_ms(2_000), Some(30_000));
+        assert!(whole.may_be_judged(2_000) && !whole.ended_by_bytes());
+        // Ended early by nothing that excuses it.
+        assert!(!of(11.0, 1_000_000, Some(12_000_000_000)).may_be_judged(2_000));
+        assert!(!of(11.0, 12_000_000, None).may_be_judged(2_000));
+        // By its bytes: many, and few.
+        let full = of(11.0, 12_000_000, Some(12_000_000_000));
+        assert!(full.may_be_judged(2_000) && full.ended_by_bytes());
+        let small = of(1.0, 1_000_000, Some(1_000_000_000));
+        assert!(!small.may_be_judged(2_000) && small.ended_by_bytes());
+    }
+
+    #[test]
+    fn a_turn_of_before_builds_were_kept_is_read() {
+        let mut kept = serde_json::to_value(measured("paced", GANNET_DURABLE, 1, |_| {})).unwrap();
+        kept.as_object_mut().unwrap().remove("build").unwrap();
+        let read: TurnResult = serde_json::from_value(kept).unwrap();
+        assert_eq!(read.build, None);
     }
 
     use super::super::entrant::{GANNET_DURABLE, KAFKA_UNSYNCED};

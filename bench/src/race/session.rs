@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use gannet_loadgen::broker::{RemovedWhenInterrupted, end_when_interrupted};
 use gannet_loadgen::filesystem::{NoRealDisk, choose_directory};
@@ -86,8 +86,14 @@ pub struct Setting {
     pub version: String,
     /// Where it ran.
     pub machine: MachineInfo,
-    /// What the machine can do by itself.
+    /// What the machine can do by itself, measured when the last sitting began.
     pub limits: MachineLimits,
+    /// When that was, in seconds since 1970; `None` in results of before it was kept.
+    #[serde(default)]
+    pub limits_measured_at: Option<u64>,
+    /// Those of the sittings before, the oldest first, as far as they were kept.
+    #[serde(default)]
+    pub limits_before: Vec<LimitsBefore>,
     /// The scenarios by name, as they stand in their files.
     pub scenarios: BTreeMap<String, String>,
     /// How often each was run.
@@ -96,6 +102,15 @@ pub struct Setting {
     pub tiny: bool,
     /// The brokers: version, and what differs from their defaults.
     pub brokers: Vec<BrokerSetting>,
+}
+
+/// The machine's limits when an earlier sitting of the same race began.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LimitsBefore {
+    /// What was measured.
+    pub limits: MachineLimits,
+    /// When, in seconds since 1970; `None` in results of before it was kept.
+    pub measured_at: Option<u64>,
 }
 
 impl Setting {
@@ -119,6 +134,11 @@ impl Setting {
             }
         }
         self.rounds = self.rounds.max(earlier.rounds);
+        self.limits_before = earlier.limits_before;
+        self.limits_before.push(LimitsBefore {
+            limits: earlier.limits,
+            measured_at: earlier.limits_measured_at,
+        });
         self
     }
 }
@@ -168,6 +188,8 @@ pub fn session(options: &Options) -> Result<Vec<TurnResult>, RaceError> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         machine: MachineInfo::of(directory.path(), filesystem),
         limits: limits(directory.path(), options.tiny)?,
+        limits_measured_at: seconds_since_1970(),
+        limits_before: Vec::new(),
         scenarios: scenarios
             .iter()
             .map(|course| (course.scenario.name.clone(), course.text.clone()))
@@ -205,11 +227,13 @@ pub fn session(options: &Options) -> Result<Vec<TurnResult>, RaceError> {
     };
     let turns = planned(options, &scenarios, &entrants, rounds);
     let mut done = Vec::with_capacity(turns.len());
+    let began = Instant::now();
     for (index, turn) in turns.iter().enumerate() {
         progress.step(format!(
-            "turn {} of {}: round {}, {}, {}",
+            "turn {} of {}, after {} min: round {}, {}, {}",
             index + 1,
             turns.len(),
+            began.elapsed().as_secs() / 60,
             turn.round,
             turn.scenario,
             turn.entrant
@@ -341,7 +365,7 @@ fn brokers(
         };
         versions.insert(peer, installed.and_then(|()| script.version()));
     }
-    let gannet = Ok(format!("Gannet {}", env!("CARGO_PKG_VERSION")));
+    let gannet = Ok(own_build());
     entrants
         .iter()
         .map(|&entrant| {
@@ -362,11 +386,49 @@ fn brokers(
 }
 
 fn limits(directory: &Path, tiny: bool) -> Result<MachineLimits, NumbersError> {
-    if tiny {
+    let measured = if tiny {
         MachineLimits::measure(directory, TINY_LIMIT_FILE_BYTES, TINY_LIMIT)
     } else {
         MachineLimits::measure(directory, LIMIT_FILE_BYTES, LIMIT)
-    }
+    };
+    // fio's file: in nobody's way while brokers are measured. Without fio there is none.
+    let _ = fs::remove_file(directory.join("fio-blocks"));
+    measured
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a date for the reader, on which nothing depends"
+)]
+fn seconds_since_1970() -> Option<u64> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.ok().map(|since| since.as_secs())
+}
+
+/// What this very build of Gannet is called: its version, the commit when bench/race says it, and a sum of the program, which hosts the broker.
+fn own_build() -> String {
+    let program = std::env::current_exe().and_then(fs::read);
+    let sum = program.map_or_else(
+        |_| "unknown".to_owned(),
+        |bytes| format!("{:016x}", sum_of(&bytes)),
+    );
+    let commit = std::env::var("GANNET_COMMIT").unwrap_or_default();
+    let commit = if commit.is_empty() {
+        String::new()
+    } else {
+        format!("commit {commit}, ")
+    };
+    format!(
+        "Gannet {} ({commit}program {sum})",
+        env!("CARGO_PKG_VERSION")
+    )
+}
+
+/// FNV-1a: to tell builds apart, nothing more.
+fn sum_of(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
+        (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 fn planned(
@@ -457,6 +519,7 @@ impl Race<'_> {
                 Ok(measured) => Outcome::Measured(Box::new(measured)),
                 Err(reason) => Outcome::Missing(reason),
             },
+            build: broker.and_then(|broker| broker.version.clone().ok()),
         }
     }
 

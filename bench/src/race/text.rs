@@ -2,25 +2,38 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use gannet_loadgen::scenario::Scenario;
 use gannet_loadgen::units::{bytes, micros};
 
 use crate::numbers::{MachineLimits, ToolRun};
 
-use super::bars::{JUDGED_LOAD_MS_MIN, SATURATED_LARGE, bar_texts, bars};
+use super::bars::{
+    CATCH_UP, JUDGED_LOAD_MS_MIN, NotJudged, PACED, ROUNDS_JUDGED_MIN, SATURATED_LARGE,
+    SATURATED_SINGLE, bar_texts, bars,
+};
 use super::curves::curves;
-use super::document::{Block, Document, Section, SpreadBars};
-use super::entrant::{Entrant, GANNET_DURABLE};
+use super::document::{Block, Document, Section, SpreadBars, Table};
+use super::entrant::{Entrant, GANNET_DURABLE, Peer};
 use super::machine::MachineInfo;
-use super::outcome::TurnResult;
+use super::outcome::{JUDGED_BYTES_MIN, TurnResult};
 use super::scale::ScaleReport;
-use super::session::Setting;
-use super::spread::figure;
+use super::session::{BrokerSetting, Setting};
+use super::spread::{Spread, figure};
 use super::standing::{Measure, Standing};
 
 /// What marks a figure of the broker's own tool.
 const THEIRS: &str = "†";
-/// Notes of single runs that are repeated.
-const NOTES_MAX: usize = 20;
+/// What marks a figure of which the generator may have been the limit.
+const LIMITED: &str = "‡";
+/// The scenarios that belong to a whole race.
+pub(super) const SCENARIOS: [&str; 6] = [
+    CATCH_UP,
+    "fan-out",
+    "mixed-sizes",
+    PACED,
+    SATURATED_LARGE,
+    SATURATED_SINGLE,
+];
 
 /// The whole report: of a race, of what changes with scale, or of both.
 #[must_use]
@@ -34,11 +47,12 @@ pub fn document(
     sections.extend(match setting {
         Some(setting) => Some(
             Section::new("The machine and its limits")
-                .text("The limits were measured in this run, before the first broker was started.")
-                .table(
-                    &["what", ""],
-                    [machine(&setting.machine), limits(&setting.limits)].concat(),
-                ),
+                .table(&["what", ""], machine(&setting.machine))
+                .text(measured_when(setting))
+                .block(Block::Table(Table {
+                    head: limits_head(setting),
+                    rows: limits_rows(setting),
+                })),
         ),
         None => scale
             .and_then(|scale| scale.machine.as_ref())
@@ -66,21 +80,24 @@ fn race(setting: &Setting, turns: &[TurnResult]) -> Vec<Section> {
     for (name, text) in &setting.scenarios {
         sections.push(scenario(name, text, &standing, turns));
     }
-    sections.push(brokers(setting));
+    sections.push(brokers(setting, turns));
     sections.push(own_tools(&standing, setting));
-    sections.push(missing(&standing, setting));
+    sections.extend(generator(setting, turns));
+    sections.push(missing(&standing, setting, turns));
     sections.extend(notes(turns));
     sections
 }
 
 fn what_it_is(setting: &Setting, turns: &[TurnResult]) -> Section {
     let longest = turns.iter().map(|turn| turn.turn.load_ms).max();
+    let rounds: Vec<String> = (setting.scenarios.keys())
+        .map(|name| format!("{name} {}", rounds_of(name, turns).len()))
+        .collect();
     let mut section = Section::new("What this is").text(format!(
-        "Gannet beside Kafka, RabbitMQ and NATS: one broker at a time on this machine, the same scenarios by the same load generator on the same cores, {} round(s), \
-         interleaved, another broker first in each. A load lasted up to {:.1} s, warm-up included and not counted. Each broker began on an empty directory of the same disk. Figures are medians of the \
-         rounds, with the smallest and the largest; ratios are taken within each round. Every record was checked: nothing lost, doubled, reordered or changed, \
-         or the figure does not count.",
-        setting.rounds,
+        "Gannet beside Kafka, RabbitMQ and NATS: one broker at a time on this machine, the same scenarios by the same load generator on the same cores, in interleaved rounds ({}). \
+         A load lasted up to {:.1} s, warm-up included and not counted. Each broker began on an empty directory of the same disk. Figures are medians of the rounds, with the smallest \
+         and the largest; ratios are taken within each round. Every record was checked: nothing lost, doubled, reordered or changed, or the figure does not count.",
+        rounds.join(", "),
         longest.unwrap_or(0) as f64 / 1e3,
     ));
     if setting.tiny {
@@ -90,69 +107,135 @@ fn what_it_is(setting: &Setting, turns: &[TurnResult]) -> Section {
     }
     section.text(format!(
         "Generator and broker share the cores, so a slow client costs its broker throughput. That is why each broker's own load generator runs beside ours; where it was faster, its \
-         figure is the one that counts, marked {THEIRS}."
+         figure is the one that counts, marked {THEIRS}. {LIMITED}: the generator may have been the limit in some round; why is said under what the generator notes."
     ))
+    .text(
+        "Where a scenario leaves the window to the client, Gannet's has up to what its server allows, 64 batches a partition by default; Kafka's has five requests, the most of an idempotent \
+         producer; RabbitMQ's and NATS' clients and their own tools have five batches' worth of records a partition.",
+    )
+}
+
+/// The rounds in which anybody ran this scenario.
+fn rounds_of(scenario: &str, turns: &[TurnResult]) -> BTreeSet<u32> {
+    turns
+        .iter()
+        .filter(|turn| turn.turn.scenario == scenario)
+        .map(|turn| turn.turn.round)
+        .collect()
+}
+
+/// What a scenario's file says of its warm-up, in milliseconds; none where it says nothing or is not understood.
+fn warm_up_ms(setting: &Setting, scenario: &str) -> u64 {
+    let text = setting.scenarios.get(scenario).map_or("", String::as_str);
+    let read = Scenario::parse(scenario, text).ok();
+    let warm_up = read.and_then(|read| read.warm_up).unwrap_or_default();
+    u64::try_from(warm_up.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn against_the_bars(standing: &Standing, setting: &Setting, turns: &[TurnResult]) -> Section {
-    let barred = bars(standing, |scenario| {
-        let loads = turns
+    let may_be_judged = |scenario: &str, entrant: Entrant| {
+        let warm_up_ms = warm_up_ms(setting, scenario);
+        turns
             .iter()
-            .filter(|turn| turn.turn.scenario == scenario)
-            .map(|turn| turn.turn.load_ms);
-        loads.min().unwrap_or(0)
-    });
-    let some_too_short = barred
-        .iter()
-        .any(|barred| barred.row.is_some() && barred.is_too_short);
-    let rows = barred
+            .filter(|turn| turn.turn.scenario == scenario && turn.turn.entrant == entrant)
+            .filter(|turn| turn.measured().is_some())
+            .all(|turn| turn.may_be_judged(warm_up_ms))
+    };
+    let rows = bars(standing, may_be_judged, fio_writes(setting))
         .into_iter()
         .zip(bar_texts())
         .map(|(barred, bar)| {
-            let spread = |spread: Option<super::spread::Spread>| {
+            let spread = |spread: Option<Spread>| {
                 spread.map_or_else(|| "not measured".to_owned(), |spread| spread.to_string())
             };
-            let (measured, reached) = match &barred.row {
-                None => ("not measured".to_owned(), "not judged"),
-                Some(row) => (
-                    format!("{} x", figure(row.measured)),
-                    match row.reached {
-                        Some(true) => "reached",
-                        Some(false) => "**not reached**",
-                        None if barred.is_too_short => "not judged: too short",
-                        None => "not judged",
-                    },
-                ),
+            let mark = if barred.is_limited { LIMITED } else { "" };
+            let measured = match (&barred.row, barred.ratio) {
+                (Some(_), Some(ratio)) => format!("{ratio} x{mark}"),
+                _ => "not measured".to_owned(),
+            };
+            let reached = match (&barred.row, barred.not_judged) {
+                (None, _) => "not judged".to_owned(),
+                (Some(_), Some(NotJudged::TooShort)) => "not judged: too short".to_owned(),
+                (Some(_), Some(NotJudged::Rounds(1))) => "not judged: one round".to_owned(),
+                (Some(_), Some(NotJudged::Rounds(rounds))) => {
+                    format!("not judged: {rounds} rounds")
+                }
+                (Some(row), None) => match row.reached {
+                    Some(true) => "reached".to_owned(),
+                    Some(false) => "**not reached**".to_owned(),
+                    None => "reported".to_owned(),
+                },
             };
             vec![
                 barred.what.to_owned(),
                 bar,
                 measured,
-                reached.to_owned(),
+                reached,
                 format!("{}: {}", barred.unit, spread(barred.gannet)),
-                spread(barred.kafka),
+                spread(barred.other),
             ]
         })
         .collect();
-    let section = if some_too_short {
-        Section::new("Against the bars").text(format!(
-            "**What rests on loads of less than {} s is not judged: in that time a virtual machine has not warmed up. A longer --budget, fewer scenarios or fewer brokers give longer loads.**",
-            JUDGED_LOAD_MS_MIN / 1000
-        ))
-    } else {
-        Section::new("Against the bars")
-    };
-    let section = section.text(
-        "Gannet's durable figures, each acknowledged from the disk, to those of Kafka as it is by default (`acks=all`, one replica), acknowledged from the page cache.",
+    let section = Section::new("Against the bars").text(
+        "Gannet's durable figures, each acknowledged from the disk, to those of Kafka as it is by default (`acks=all`, one replica), acknowledged from the page cache. What counts is the \
+         median of the rounds' ratios. End-to-end figures are our generator's alone: no peer's tool checks them.",
     )
+    .text(format!(
+        "Judged is what rests on {ROUNDS_JUDGED_MIN} rounds or more of loads that lasted {} s or more, since before that a virtual machine has not warmed up; or that ended earlier because they had \
+         stored what there is room for, {} or more.",
+        JUDGED_LOAD_MS_MIN / 1000,
+        bytes(JUDGED_BYTES_MIN),
+    ))
     .table(
-        &["what", "bar", "measured", "", "Gannet", "Kafka"],
+        &["what", "bar", "measured", "", "Gannet", "the other"],
         rows,
     );
+    let section = match by_bytes(setting, turns) {
+        Some(sentence) => section.text(sentence),
+        None => section,
+    };
     match beside_the_disk(standing, &setting.limits) {
         Some(sentence) => section.text(sentence),
         None => section,
     }
+}
+
+/// Which loads ended by their bytes, and after how long.
+fn by_bytes(setting: &Setting, turns: &[TurnResult]) -> Option<String> {
+    let ended: Vec<String> = turns
+        .iter()
+        .filter(|turn| turn.ended_by_bytes())
+        .filter_map(|turn| {
+            let lasted_ms = turn.lasted_ms(warm_up_ms(setting, &turn.turn.scenario))?;
+            Some(format!(
+                "{}, {}, round {}: after {:.1} s and {}",
+                turn.turn.scenario,
+                turn.turn.entrant,
+                turn.turn.round,
+                lasted_ms as f64 / 1e3,
+                bytes(turn.sent_bytes())
+            ))
+        })
+        .collect();
+    (!ended.is_empty()).then(|| {
+        format!(
+            "Ended early, all that there was room for being stored: {}.",
+            ended.join("; ")
+        )
+    })
+}
+
+/// fio's sequential writes in each sitting that had it.
+fn fio_writes(setting: &Setting) -> Option<Spread> {
+    let before = setting.limits_before.iter().map(|before| &before.limits);
+    Spread::of(
+        before
+            .chain([&setting.limits])
+            .filter_map(|limits| match &limits.fio {
+                ToolRun::Measured(fio) => Some(fio.write_mb_per_s),
+                ToolRun::Absent | ToolRun::Failed(_) => None,
+            }),
+    )
 }
 
 /// How near the saturated load came to what the disk takes by itself.
@@ -170,7 +253,7 @@ fn beside_the_disk(standing: &Standing, limits: &MachineLimits) -> Option<String
         |mb_per_s| format!("{} synced, as each of Gannet's is", beside(mb_per_s)),
     );
     Some(format!(
-        "Gannet durable, saturated, large batches, to what the disk writes in order by itself: {} un-synced; {synced}.",
+        "Gannet durable, saturated, large batches, consumed meanwhile, to what the disk writes in order by our own measurement of the last sitting: {} un-synced; {synced}.",
         beside(limits.write_mb_per_s)
     ))
 }
@@ -183,7 +266,10 @@ fn where_gannet_loses(standing: &Standing) -> Section {
             .text("Nowhere among what was measured. What was not measured is said below.");
     }
     section
-        .text("Gannet durable against each broker in each of its modes, by the medians of the ratios; the largest gaps first.")
+        .text(
+            "Gannet durable against each broker in each of its modes, by the medians of the ratios; the largest gaps first. Left out: gaps below 5 %, what was not behind in every round, and \
+             how much was published where the rate was given.",
+        )
         .list(losses)
 }
 
@@ -282,18 +368,26 @@ fn cell(standing: &Standing, scenario: &str, entrant: Entrant, measure: Measure)
     let Some(found) = standing.figure(scenario, entrant, measure) else {
         return "-".to_owned();
     };
-    let mark = if found.is_theirs { THEIRS } else { "" };
-    format!("{}{mark}", found.counted.divided_by(measure.scale()))
+    let theirs = if found.is_theirs { THEIRS } else { "" };
+    let limited = if found.is_limited && !matches!(measure, Measure::RssMib | Measure::DiskReadGb) {
+        LIMITED
+    } else {
+        ""
+    };
+    format!(
+        "{}{theirs}{limited}",
+        found.counted.divided_by(measure.scale())
+    )
 }
 
-fn brokers(setting: &Setting) -> Section {
+fn brokers(setting: &Setting, turns: &[TurnResult]) -> Section {
     let rows = setting
         .brokers
         .iter()
         .map(|broker| {
             vec![
                 broker.entrant.to_string(),
-                broker.version.clone().unwrap_or_else(|_| "-".to_owned()),
+                builds(broker, turns),
                 broker.entrant.acknowledged().to_owned(),
                 if broker.settings.is_empty() {
                     "-".to_owned()
@@ -306,12 +400,31 @@ fn brokers(setting: &Setting) -> Section {
     Section::new("Brokers and their settings").table(
         &[
             "broker",
-            "version",
+            "version or build, and turns by it",
             "acknowledged when",
             "what differs from its defaults",
         ],
         rows,
     )
+}
+
+/// Which builds a broker's figures are of: a race in several sittings may have several.
+fn builds(broker: &BrokerSetting, turns: &[TurnResult]) -> String {
+    let mut builds: BTreeMap<Option<&str>, u32> = BTreeMap::new();
+    for turn in turns {
+        if turn.turn.entrant == broker.entrant && turn.measured().is_some() {
+            *builds.entry(turn.build.as_deref()).or_default() += 1;
+        }
+    }
+    let last = broker.version.as_deref().unwrap_or("-");
+    if builds.is_empty() {
+        return last.to_owned();
+    }
+    let each = |(build, turns): (Option<&str>, u32)| match build {
+        Some(build) => format!("{build}: {turns}"),
+        None => format!("build not kept (in the last sitting {last}): {turns}"),
+    };
+    builds.into_iter().map(each).collect::<Vec<_>>().join("; ")
 }
 
 fn own_tools(standing: &Standing, setting: &Setting) -> Section {
@@ -329,7 +442,7 @@ fn own_tools(standing: &Standing, setting: &Setting) -> Section {
                 let counts = if found.is_theirs { tool } else { "ours" };
                 rows.push(vec![
                     name.clone(),
-                    entrant.to_string(),
+                    format!("{entrant} ({})", entrant.acknowledged()),
                     measure.title().to_owned(),
                     ours.divided_by(measure.scale()).to_string(),
                     format!("{tool}: {}", theirs.divided_by(measure.scale())),
@@ -339,20 +452,66 @@ fn own_tools(standing: &Standing, setting: &Setting) -> Section {
         }
     }
     let section = Section::new("Each broker's own load generator").text(
-        "The same batch, linger, window, rate and size, on the same broker right after our load, where a scenario can be told to it. These tools check no record. nats bench sends a window and waits for all of it, \
+        "The same batch, linger, window, rate and size, on the same broker right after our load, where a scenario can be told to it. These tools check no record, and are measured cold: their figures \
+         include their own start, the two in Java while they are still compiled. nats bench sends a window and waits for all of it, \
          so its latencies are left out; PerfTest and nats bench use one queue or stream whatever the partitions.",
     );
     if rows.is_empty() {
         return section.text("None was run, or none gave figures.");
     }
     section.table(
-        &["scenario", "broker", "figure", "ours", "theirs", "counts"],
+        &[
+            "scenario",
+            "broker (acknowledged when)",
+            "figure",
+            "ours",
+            "theirs",
+            "counts",
+        ],
         rows,
     )
 }
 
-fn missing(standing: &Standing, setting: &Setting) -> Section {
-    let mut points = BTreeSet::new();
+/// What the generator itself used, and how late it was by its own doing.
+fn generator(setting: &Setting, turns: &[TurnResult]) -> Option<Section> {
+    type Runs = (Vec<f64>, Vec<f64>);
+    let mut used: BTreeMap<(&str, Entrant), Runs> = BTreeMap::new();
+    for turn in turns {
+        if let Some(measured) = turn.measured() {
+            let last = &measured.report.last;
+            let of = (turn.turn.scenario.as_str(), turn.turn.entrant);
+            let (cores, late) = used.entry(of).or_default();
+            cores.push(last.generator.cpu_cores);
+            if last.generator.late_own_us.count > 0 {
+                late.push(last.generator.late_own_us.p99 / 1e3);
+            }
+        }
+    }
+    let rows: Vec<Vec<String>> = used
+        .into_iter()
+        .map(|((scenario, entrant), (cores, late))| {
+            let text = |figures: Vec<f64>| {
+                Spread::of(figures).map_or_else(|| "-".to_owned(), |spread| spread.to_string())
+            };
+            let (cores, late) = (text(cores), text(late));
+            vec![scenario.to_owned(), entrant.to_string(), cores, late]
+        })
+        .collect();
+    (!rows.is_empty()).then(|| {
+        Section::new("What the generator used")
+            .text(format!(
+                "While it published, of {} core(s) in all; reading again is not counted. Late by its own doing, where there was a rate.",
+                setting.machine.cores
+            ))
+            .table(
+                &["scenario", "broker", "CPU, cores", "late p99, ms"],
+                rows,
+            )
+    })
+}
+
+fn missing(standing: &Standing, setting: &Setting, turns: &[TurnResult]) -> Section {
+    let mut points: BTreeSet<String> = not_run(setting, turns).into_iter().collect();
     for broker in &setting.brokers {
         if let Err(reason) = &broker.version {
             points.insert(format!("{} took no part: {reason}", broker.entrant));
@@ -381,9 +540,65 @@ fn missing(standing: &Standing, setting: &Setting) -> Section {
     }
 }
 
+/// What a whole race has and this one has not: brokers, scenarios, rounds of a scenario, and single turns.
+fn not_run(setting: &Setting, turns: &[TurnResult]) -> Vec<String> {
+    let mut points = Vec::new();
+    let is_there = |entrant: &Entrant| {
+        let mut known = setting.brokers.iter().map(|broker| broker.entrant);
+        known.any(|known| known == *entrant)
+    };
+    for entrant in Entrant::of(&Peer::ALL) {
+        if !is_there(&entrant) {
+            points.push(format!("{entrant} was not raced."));
+        }
+    }
+    // Scenarios of one's own are a race by themselves.
+    if SCENARIOS
+        .iter()
+        .any(|name| setting.scenarios.contains_key(*name))
+    {
+        for name in SCENARIOS {
+            if !setting.scenarios.contains_key(name) {
+                points.push(format!("Scenario {name} was not run."));
+            }
+        }
+    }
+    let wanted = |rounds: &BTreeSet<u32>| {
+        let most = setting.rounds.max(rounds.last().copied().unwrap_or(0));
+        (1..=most).collect::<BTreeSet<u32>>()
+    };
+    let all: BTreeSet<u32> = turns.iter().map(|turn| turn.turn.round).collect();
+    for name in setting.scenarios.keys() {
+        let run = rounds_of(name, turns);
+        let never: Vec<u32> = wanted(&all).difference(&run).copied().collect();
+        if !never.is_empty() {
+            points.push(format!("{name}: nobody ran {}.", named(&never)));
+        }
+        for broker in &setting.brokers {
+            let own: BTreeSet<u32> = turns
+                .iter()
+                .filter(|turn| turn.turn.scenario == *name && turn.turn.entrant == broker.entrant)
+                .map(|turn| turn.turn.round)
+                .collect();
+            let absent: Vec<u32> = run.difference(&own).copied().collect();
+            if !absent.is_empty() && broker.version.is_ok() {
+                let broker = broker.entrant;
+                points.push(format!("{broker}, {name}: did not run {}.", named(&absent)));
+            }
+        }
+    }
+    points
+}
+
+fn named(rounds: &[u32]) -> String {
+    let numbers: Vec<String> = rounds.iter().map(u32::to_string).collect();
+    let word = if rounds.len() == 1 { "round" } else { "rounds" };
+    format!("{word} {}", numbers.join(", "))
+}
+
 /// What the generator says of its own runs: first of all where it was the limit.
 fn notes(turns: &[TurnResult]) -> Option<Section> {
-    let mut notes = BTreeSet::new();
+    let mut notes: BTreeMap<&str, (BTreeSet<&str>, BTreeSet<Entrant>)> = BTreeMap::new();
     let mut limited: BTreeMap<(&str, Entrant), Vec<&str>> = BTreeMap::new();
     for turn in turns {
         if let Some(measured) = turn.measured() {
@@ -392,27 +607,93 @@ fn notes(turns: &[TurnResult]) -> Option<Section> {
                 limited.entry(of).or_default().push(reason);
             }
             for note in &measured.report.notes {
-                notes.insert(format!(
-                    "{}, {}, round {}: {note}",
-                    turn.turn.scenario, turn.turn.entrant, turn.turn.round
-                ));
+                let (scenarios, entrants) = notes.entry(note).or_default();
+                scenarios.insert(&turn.turn.scenario);
+                entrants.insert(turn.turn.entrant);
             }
         }
     }
-    let left_out = notes.len().saturating_sub(NOTES_MAX);
     let mut points: Vec<_> = limited
         .into_iter()
         .map(|((scenario, entrant), reasons)| {
             let first = reasons.first().copied().unwrap_or_default();
             let rounds = reasons.len();
-            format!("{scenario}, {entrant}: the generator may be the limit in {rounds} round(s): {first}")
+            format!("{LIMITED} {scenario}, {entrant}: the generator may be the limit in {rounds} round(s): {first}")
         })
         .collect();
-    points.extend(notes.into_iter().take(NOTES_MAX));
-    if left_out > 0 {
-        points.push(format!("and {left_out} more, in the results of the turns"));
-    }
+    points.extend(notes.into_iter().map(|(note, (scenarios, entrants))| {
+        let scenarios: Vec<_> = scenarios.into_iter().collect();
+        let entrants: Vec<_> = entrants.iter().map(Entrant::to_string).collect();
+        format!("{note} ({}; {})", entrants.join(", "), scenarios.join(", "))
+    }));
     (!points.is_empty()).then(|| Section::new("What the generator notes").list(points))
+}
+
+/// When the limits were measured: each sitting measures them before its first broker is started.
+fn measured_when(setting: &Setting) -> String {
+    let sittings = setting.limits_before.len() + 1;
+    if sittings == 1 {
+        return format!(
+            "The limits were measured {}, before the first broker of that sitting was started. If the race was gone on with by then, those of the sittings before were not kept.",
+            when(setting.limits_measured_at)
+        );
+    }
+    format!(
+        "The limits were measured when each of {sittings} sittings began, before its first broker was started."
+    )
+}
+
+fn when(at: Option<u64>) -> String {
+    at.map_or_else(
+        || "at a time that was not kept".to_owned(),
+        |at| format!("on {}", utc(at)),
+    )
+}
+
+/// `2026-11-29 15:04 UTC`, of seconds since 1970.
+fn utc(at: u64) -> String {
+    let (mut days, minutes) = (at / 86_400, at % 86_400 / 60);
+    let is_leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
+    let mut year = 1970;
+    while days >= 365 + u64::from(is_leap(year)) {
+        days -= 365 + u64::from(is_leap(year));
+        year += 1;
+    }
+    let february = 28 + u64::from(is_leap(year));
+    let mut month = 1;
+    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30] {
+        if days < length {
+            break;
+        }
+        days -= length;
+        month += 1;
+    }
+    format!(
+        "{year}-{month:02}-{:02} {:02}:{:02} UTC",
+        days + 1,
+        minutes / 60,
+        minutes % 60
+    )
+}
+
+/// A column for each sitting, the last one first.
+fn limits_head(setting: &Setting) -> Vec<String> {
+    let mut head = vec!["what".to_owned(), when(setting.limits_measured_at)];
+    let before = setting.limits_before.iter().rev();
+    head.extend(before.map(|before| when(before.measured_at)));
+    head
+}
+
+fn limits_rows(setting: &Setting) -> Vec<Vec<String>> {
+    let mut rows = limits(&setting.limits);
+    for before in setting.limits_before.iter().rev() {
+        for (row, mut earlier) in rows.iter_mut().zip(limits(&before.limits)) {
+            row.extend(earlier.pop());
+        }
+    }
+    rows
 }
 
 fn machine(machine: &MachineInfo) -> Vec<Vec<String>> {
@@ -499,7 +780,7 @@ fn again() -> Section {
     Section::new("How to repeat it")
         .block(Block::Code(
             "bench/race                     # installs what is missing, builds, races, writes bench/RACE.md and bench/race.html\n\
-             bench/race --budget 30m --rounds 3 --scenario paced --peer gannet --peer kafka\n\
+             bench/race --budget 30m --scenario paced --peer gannet --peer kafka\n\
              bench/race --resume            # goes on with one that was interrupted\n\
              bench/race scale               # what changes with scale; --resume goes on with it"
                 .to_owned(),

@@ -62,18 +62,26 @@ fn standing_cost(peer: Peer) -> Duration {
     })
 }
 
-/// All turns in their order: round by round; within a round scenario by scenario; within a scenario broker by broker, each round beginning with the next one, so that no
-/// broker always has the machine as another one left it.
+/// All turns in their order: round by round; within a round scenario by scenario; within a scenario broker by broker, each round beginning with the next one, and every other
+/// round backwards, so that no broker follows the same one in two rounds on end.
 #[must_use]
 pub fn turns(courses: &[Course], entrants: &[Entrant], rounds: u32, budget: Duration) -> Vec<Turn> {
+    if entrants.is_empty() {
+        return Vec::new();
+    }
     let load = load_within(courses.len(), entrants, rounds, budget);
     let mut turns = Vec::new();
     for round in 0..rounds {
         for course in courses {
             let load = load.min(course.load_max);
-            let first = round as usize % entrants.len().max(1);
-            let (before, from) = entrants.split_at(first.min(entrants.len()));
-            turns.extend(from.iter().chain(before).map(|&entrant| Turn {
+            let first = round as usize % entrants.len();
+            let (before, from) = entrants.split_at(first);
+            let mut order: Vec<Entrant> = from.iter().chain(before).copied().collect();
+            if round % 2 == 1 {
+                // The first stays first.
+                order[1..].reverse();
+            }
+            turns.extend(order.into_iter().map(|entrant| Turn {
                 round: round + 1,
                 scenario: course.scenario.clone(),
                 entrant,
@@ -124,8 +132,24 @@ mod tests {
         };
         assert_eq!(of_round(1), entrants);
         assert_eq!(of_round(2)[0], entrants[1]);
-        assert_eq!(of_round(2)[3], entrants[0]);
+        assert_eq!(of_round(2)[1], entrants[0]);
         assert_eq!(of_round(3)[0], entrants[2]);
+    }
+
+    #[test]
+    fn nobody_follows_the_same_broker_in_two_rounds_on_end() {
+        let entrants = Entrant::of(&Peer::ALL);
+        let turns = turns(&[course("paced", 60)], &entrants, 3, HOUR);
+        let pairs_of = |round: u32| -> Vec<(Entrant, Entrant)> {
+            let of_round = turns.iter().filter(|turn| turn.round == round);
+            let order: Vec<_> = of_round.map(|turn| turn.entrant).collect();
+            order.windows(2).map(|pair| (pair[0], pair[1])).collect()
+        };
+        for round in [1, 2] {
+            let after = pairs_of(round + 1);
+            let same = pairs_of(round).iter().any(|pair| after.contains(pair));
+            assert!(!same, "rounds {round} and {}", round + 1);
+        }
     }
 
     #[test]

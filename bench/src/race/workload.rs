@@ -4,7 +4,8 @@ use gannet_loadgen::options::Rate;
 use gannet_loadgen::scenario::Scenario;
 use gannet_loadgen::sizes::RecordSizes;
 
-/// Batches in flight for each producer and partition where the scenario leaves it to the client: what Kafka's client has, and Gannet's.
+/// Batches in flight for each producer and partition where the scenario leaves it to the client: what Kafka's client has, and what our drivers give the clients of AMQP and NATS.
+/// Gannet's has up to what its server allows.
 const INFLIGHT: u32 = 5;
 
 /// What the tools understand of a scenario.

@@ -25,6 +25,8 @@ pub(in super::super) fn setting(
             fio: ToolRun::Absent,
             iperf3: ToolRun::Absent,
         },
+        limits_measured_at: None,
+        limits_before: Vec::new(),
         scenarios: BTreeMap::new(),
         rounds: 1,
         tiny: false,
@@ -110,6 +112,26 @@ fn a_race_in_parts_is_one_and_a_scenario_that_changed_is_named() {
     let texts: Vec<&str> = whole.scenarios.values().map(String::as_str).collect();
     assert_eq!(texts, ["c", "a", "d"], "{:?}", whole.scenarios);
     assert_eq!((whole.rounds, whole.brokers.len()), (2, 2));
+    assert_eq!(whole.limits_before.len(), 1);
+    let third = of(&[], 1, GANNET_DURABLE).going_on_from(whole);
+    assert_eq!(third.limits_before.len(), 2, "every sitting's are kept");
+}
+
+#[test]
+fn a_race_of_before_times_were_kept_is_rendered_and_says_that_it_does_not_know() {
+    let (name, mut kept) = race();
+    let setting = kept.as_object_mut().unwrap();
+    setting.remove("limits_measured_at").unwrap();
+    setting.remove("limits_before").unwrap();
+    let text = rendered(&[(name, kept)]).unwrap();
+    assert!(text.contains("at a time that was not kept"), "{text}");
+    assert!(!text.contains("in this run"), "{text}");
+}
+
+#[test]
+fn two_programs_have_two_sums() {
+    assert_ne!(sum_of(b"one build"), sum_of(b"another"));
+    assert_eq!(sum_of(b""), 0xcbf2_9ce4_8422_2325);
 }
 
 #[test]

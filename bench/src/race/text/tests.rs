@@ -65,6 +65,159 @@ fn nothing_is_said_about_the_disk_where_the_saturated_load_was_not_measured() {
     assert!(!text.contains("to what the disk writes"), "{text}");
 }
 
+/// A race by these brokers, who are all there, of these scenarios.
+fn of_brokers(brokers: &[Entrant], scenarios: &[&str], rounds: u32) -> Setting {
+    Setting {
+        brokers: (brokers.iter())
+            .map(|entrant| BrokerSetting {
+                entrant: *entrant,
+                version: Ok("1".to_owned()),
+                settings: Vec::new(),
+            })
+            .collect(),
+        scenarios: (scenarios.iter())
+            .map(|name| ((*name).to_owned(), String::new()))
+            .collect(),
+        rounds,
+        ..setting(2_000.0, None)
+    }
+}
+
+fn ran(scenario: &str, entrant: Entrant, rounds: u32) -> Vec<TurnResult> {
+    (1..=rounds)
+        .map(|round| measured(scenario, entrant, round, |_| {}))
+        .collect()
+}
+
+#[test]
+fn nothing_is_missing_only_when_everybody_ran_everything_in_every_round() {
+    let all = Entrant::of(&Peer::ALL);
+    let setting = of_brokers(&all, &SCENARIOS, 2);
+    let mut turns: Vec<_> = (SCENARIOS.iter())
+        .flat_map(|name| all.iter().flat_map(move |entrant| ran(name, *entrant, 2)))
+        .collect();
+    assert_eq!(not_run(&setting, &turns), Vec::<String>::new());
+    let text = document(Some(&setting), &turns, None).markdown();
+    assert!(text.contains("Nothing: every broker ran every scenario in every round."));
+    turns.retain(|turn| {
+        let turn = &turn.turn;
+        (turn.entrant, turn.scenario.as_str(), turn.round) != (KAFKA_UNSYNCED, PACED, 2)
+    });
+    let points = not_run(&setting, &turns);
+    assert_eq!(points, ["Kafka default, paced: did not run round 2."]);
+}
+
+#[test]
+fn a_scenario_with_fewer_rounds_than_another_a_scenario_and_a_broker_that_is_not_there_are_missing()
+{
+    let setting = of_brokers(&[GANNET_DURABLE, KAFKA_UNSYNCED], &[CATCH_UP, PACED], 3);
+    let turns = [
+        ran(CATCH_UP, GANNET_DURABLE, 1),
+        ran(CATCH_UP, KAFKA_UNSYNCED, 1),
+        ran(PACED, GANNET_DURABLE, 3),
+        ran(PACED, KAFKA_UNSYNCED, 3),
+    ]
+    .concat();
+    let text = document(Some(&setting), &turns, None).markdown();
+    for words in [
+        "- catch-up: nobody ran rounds 2, 3.",
+        "- Scenario fan-out was not run.",
+        "- NATS default was not raced.",
+        "(catch-up 1, paced 3)",
+    ] {
+        assert!(text.contains(words), "{words:?} is not in:\n{text}");
+    }
+    assert!(!text.contains("Nothing: every broker"), "{text}");
+    assert!(!text.contains("did not run"), "{text}");
+}
+
+#[test]
+fn the_scenarios_of_a_whole_race_are_those_in_the_folder() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios");
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    assert_eq!(names, SCENARIOS);
+}
+
+#[test]
+fn the_builds_that_figures_are_of_are_said() {
+    let setting = of_brokers(&[GANNET_DURABLE], &[PACED], 3);
+    let mut turns = ran(PACED, GANNET_DURABLE, 3);
+    turns[1].build = Some("Gannet 1 (program a)".to_owned());
+    turns[2].build = Some("Gannet 1 (program b)".to_owned());
+    assert_eq!(
+        builds(&setting.brokers[0], &turns),
+        "build not kept (in the last sitting 1): 1; Gannet 1 (program a): 1; Gannet 1 (program b): 1"
+    );
+}
+
+#[test]
+fn the_limits_of_every_sitting_stand_with_their_time() {
+    let mut setting = setting(2_000.0, None);
+    setting.limits_measured_at = Some(1_795_964_700);
+    setting.limits_before = vec![super::super::session::LimitsBefore {
+        limits: super::super::session::tests::setting(1_000.0, None).limits,
+        measured_at: None,
+    }];
+    let text = document(Some(&setting), &[], None).markdown();
+    for words in [
+        "when each of 2 sittings began",
+        "| what | on 2026-11-29 15:05 UTC | at a time that was not kept |",
+        "| 2000 MB/s writing, 1 MB/s reading | 1000 MB/s writing, 1 MB/s reading |",
+    ] {
+        assert!(text.contains(words), "{words:?} is not in:\n{text}");
+    }
+}
+
+#[test]
+fn times_are_dates() {
+    assert_eq!(utc(0), "1970-01-01 00:00 UTC");
+    assert_eq!(utc(951_782_400), "2000-02-29 00:00 UTC");
+    assert_eq!(utc(1_735_689_599), "2024-12-31 23:59 UTC");
+    assert_eq!(utc(1_735_689_600), "2025-01-01 00:00 UTC");
+}
+
+#[test]
+fn where_the_generator_may_be_the_limit_the_figure_and_the_bar_say_so() {
+    let setting = of_brokers(&[GANNET_DURABLE, KAFKA_UNSYNCED], &[SATURATED_LARGE], 1);
+    let mut kafka = saturated(KAFKA_UNSYNCED, 100.0);
+    if let super::super::outcome::Outcome::Measured(measured) = &mut kafka.outcome {
+        measured.report.last.limited_by_generator = Some("all cores were busy".to_owned());
+    }
+    let turns = [saturated(GANNET_DURABLE, 500.0), kafka];
+    let text = document(Some(&setting), &turns, None).markdown();
+    for words in [
+        "| 100‡ |",
+        "| 5.00 x‡ |",
+        "‡ saturated-large, Kafka default",
+    ] {
+        assert!(text.contains(words), "{words:?} is not in:\n{text}");
+    }
+    assert!(!text.contains("| 500‡ |"), "{text}");
+}
+
+#[test]
+fn a_note_stands_once_with_whom_it_is_about() {
+    let noted = |scenario, entrant| {
+        measured(scenario, entrant, 1, |measured| {
+            measured.report.notes = vec!["nobody asked".to_owned()];
+        })
+    };
+    let turns = [
+        noted(PACED, GANNET_DURABLE),
+        noted(PACED, KAFKA_UNSYNCED),
+        noted(CATCH_UP, KAFKA_UNSYNCED),
+    ];
+    let text = document(Some(&setting(2_000.0, None)), &turns, None).markdown();
+    let words = "- nobody asked (Gannet durable, Kafka default; catch-up, paced)";
+    assert_eq!(text.matches("nobody asked").count(), 1, "{text}");
+    assert!(text.contains(words), "{text}");
+}
+
 #[test]
 fn a_scale_without_a_race_is_a_page_of_its_own() {
     let text = document(None, &[], Some(&scale())).markdown();
