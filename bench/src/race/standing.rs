@@ -108,8 +108,9 @@ impl Measure {
         let mb = measured.report.settings.record_bytes as f64 / 1e6;
         match self {
             Self::PublishMbPerS => Some(tool.publish_records_per_s * mb),
-            Self::PublishP50Us => tool.publish_p50_us,
-            Self::PublishP99Us => tool.publish_p99_us,
+            // In whole milliseconds by Kafka's: 0 is less than one, and no figure.
+            Self::PublishP50Us => tool.publish_p50_us.filter(|us| *us > 0.0),
+            Self::PublishP99Us => tool.publish_p99_us.filter(|us| *us > 0.0),
             Self::RereadMbPerS => tool.consume_records_per_s.map(|rate| rate * mb),
             _ => None,
         }
@@ -295,7 +296,12 @@ fn ratios(
     others
         .iter()
         .filter_map(|(round, other)| {
-            let ratio = gannets.get(round)?.counted / other.counted;
+            let (gannets, others) = (gannets.get(round)?.counted, other.counted);
+            // Nothing is so many times a 0.
+            if gannets <= 0.0 || others <= 0.0 {
+                return None;
+            }
+            let ratio = gannets / others;
             Some(if measure.more_is_better() {
                 ratio
             } else {
@@ -401,6 +407,38 @@ mod tests {
             kafka.unwrap().gannet_is_better_by.as_ref().unwrap().median,
             4.0
         );
+    }
+
+    #[test]
+    fn a_tools_latency_of_no_whole_millisecond_is_no_figure() {
+        let waited = |entrant, p50| {
+            measured("paced", entrant, 1, |measured| {
+                let latency = &mut measured.report.last.publish.latency_us;
+                (latency.count, latency.p50) = (1, p50);
+                measured.tool = ToolOutcome::Measured(ToolFigures {
+                    publish_p50_us: Some(0.0),
+                    ..ToolFigures::default()
+                });
+            })
+        };
+        let results = [waited(GANNET_DURABLE, 100.0), waited(KAFKA_UNSYNCED, 400.0)];
+        let standing = Standing::of(&results);
+        let kafka = standing.figure("paced", KAFKA_UNSYNCED, Measure::PublishP50Us);
+        let kafka = kafka.unwrap();
+        assert_eq!((kafka.counted.median, kafka.theirs), (400.0, None));
+        assert_eq!(kafka.gannet_is_better_by.unwrap().median, 4.0);
+    }
+
+    #[test]
+    fn nobody_is_so_many_times_ahead_of_nothing() {
+        for (gannets, kafkas_rate) in [(0.0, 100.0), (100.0, 0.0)] {
+            let results = [
+                published(GANNET_DURABLE, 1, gannets),
+                published(KAFKA_UNSYNCED, 1, kafkas_rate),
+            ];
+            assert_eq!(kafkas(&results).gannet_is_better_by, None);
+            assert_eq!(Standing::of(&results).losses(), Vec::<String>::new());
+        }
     }
 
     #[test]
