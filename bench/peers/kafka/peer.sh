@@ -115,7 +115,9 @@ tool() {
 
 version() {
     installed
-    ls "$LIBS" | sed -n 's/^kafka-clients-\(.*\)\.jar$/Kafka \1/p'
+    local java
+    java=$(java -version 2>&1 | sed -n '1s/.*"\(.*\)".*/, Java \1/p') || true
+    ls "$LIBS" | sed -n "s/^kafka-clients-\(.*\)\.jar\$/Kafka \1$java/p"
 }
 
 stop() {

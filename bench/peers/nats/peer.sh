@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# NATS with JetStream, one server, and its command line for `nats bench`, both built by the Go toolchain from the module proxy. See ../README.md.
+# NATS with JetStream, one server, and its command line for `nats bench`, both built by the Go toolchain, 1.21 or later, from the module proxy. See ../README.md.
 set -euo pipefail
 HERE=$(cd "$(dirname "$0")" && pwd)
 . "$HERE/../process.sh"
@@ -21,7 +21,11 @@ settings() {
 }
 
 install() {
-    need go "the Go toolchain (Debian: golang-go, or a newer one)"
+    # The server names a newer Go, which one of 1.21 or later fetches by itself.
+    local wanted="Go 1.21 or later is needed to build it, and Debian 12's golang-go is older: see https://go.dev/dl"
+    need go "$wanted"
+    [ "$(printf '%s\n' 1.21 "$(go env GOVERSION | sed 's/^go//')" | sort -V | head -n 1)" = 1.21 ] || die "$wanted"
+    export GOTOOLCHAIN=${GOTOOLCHAIN:-auto}
     mkdir -p "$BIN"
     # In a directory of its own: what is built must not depend on a module around it.
     [ -x "$BIN/nats-server" ] ||

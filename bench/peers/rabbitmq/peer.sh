@@ -153,7 +153,9 @@ tool() {
 
 version() {
     installed
-    ls /usr/lib/rabbitmq/lib | sed -n 's/^rabbitmq_server-/RabbitMQ /p'
+    local erlang
+    erlang=$(cat /usr/lib/erlang/releases/*/OTP_VERSION 2>/dev/null | sed -n '1s/^/, Erlang /p') || true
+    ls /usr/lib/rabbitmq/lib | sed -n "s/^rabbitmq_server-\(.*\)/RabbitMQ \1$erlang/p"
 }
 
 run_subcommand "$@"
