@@ -1,5 +1,7 @@
 //! The bars: how far Gannet is to be ahead of Kafka, and how near to the disk; what was measured, and whether that is reached.
 
+use std::collections::BTreeMap;
+
 use crate::numbers::{Bar, NoFigure, Row};
 
 use super::entrant::{Entrant, GANNET_DURABLE, KAFKA_UNSYNCED};
@@ -15,8 +17,8 @@ pub const PACED: &str = "paced";
 /// Published, and only then read.
 pub const CATCH_UP: &str = "catch-up";
 
-/// Loads that lasted shorter than this, warm-up included, are not judged, in milliseconds, unless they ended because their bytes were stored: a virtual machine that compiles while it runs has only begun to by then, and Kafka would be measured at a
-/// tenth of what it does warm.
+/// Loads that lasted shorter than this, warm-up included, are not judged, in milliseconds, unless they were Gannet's and ended because their bytes were stored: a virtual machine that
+/// compiles while it runs has only begun to by then, and Kafka would be measured at a tenth of what it does warm.
 pub const JUDGED_LOAD_MS_MIN: u64 = 30_000;
 
 /// Fewer rounds than this are not judged: of two nobody knows which is the odd one.
@@ -102,6 +104,28 @@ pub struct Barred {
     pub not_judged: Option<NotJudged>,
     /// Whether the generator may have been the limit of either.
     pub is_limited: bool,
+    /// Of the rounds that count; `None` where the other is no broker's.
+    pub pairs: Option<Pairs>,
+}
+
+/// What is to be known of a load whose figure a bar rests on.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadWas {
+    /// Whether it was long enough.
+    pub may_be_judged: bool,
+    /// The sitting that it was measured in, if that was kept.
+    pub sitting: Option<u32>,
+}
+
+/// In which sittings the two figures of each round were measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pairs {
+    /// How many there are.
+    pub all: usize,
+    /// In two different ones: the machine may have been another's neighbour by then.
+    pub apart: usize,
+    /// Of which that was not kept.
+    pub unknown: usize,
 }
 
 /// Why a bar is not judged.
@@ -113,51 +137,66 @@ pub enum NotJudged {
     Rounds(usize),
 }
 
-/// All of them. `may_be_judged`: whether every load of a scenario by a broker was long enough. `fio`: its sequential writes, in MB/s.
+/// All of them. `load_of`: what the load of a scenario by a broker in a round was. `fio`: its sequential writes, in MB/s.
 #[must_use]
 pub fn bars(
     standing: &Standing,
-    may_be_judged: impl Fn(&str, Entrant) -> bool,
+    load_of: impl Fn(&str, Entrant, u32) -> LoadWas,
     fio: Option<Spread>,
 ) -> Vec<Barred> {
     SOUGHT
         .iter()
-        .map(|sought| {
-            let kafkas = match sought.other {
-                Other::Kafka(scenario, _) => may_be_judged(scenario, KAFKA_UNSYNCED),
-                Other::Fio => true,
-            };
-            let are_long = kafkas && may_be_judged(sought.gannet.0, GANNET_DURABLE);
-            sought.judged(standing, are_long, fio)
-        })
+        .map(|sought| sought.judged(standing, &load_of, fio))
         .collect()
 }
 
 impl Sought {
-    fn judged(&self, standing: &Standing, are_long: bool, fio: Option<Spread>) -> Barred {
+    fn judged(
+        &self,
+        standing: &Standing,
+        load_of: impl Fn(&str, Entrant, u32) -> LoadWas,
+        fio: Option<Spread>,
+    ) -> Barred {
         let gannet = standing.figure(self.gannet.0, GANNET_DURABLE, self.gannet.1);
         let kafka = match self.other {
             Other::Kafka(scenario, measure) => standing.figure(scenario, KAFKA_UNSYNCED, measure),
             Other::Fio => None,
         };
+        // Round by round: a machine that slowed down in between slowed down both.
+        let compared: BTreeMap<u32, f64> = (gannet.iter())
+            .flat_map(|gannet| &gannet.by_round)
+            .filter_map(|(round, figure)| {
+                let beside = match self.other {
+                    Other::Kafka(..) => *kafka?.by_round.get(round)?,
+                    Other::Fio => fio?.median,
+                };
+                (*figure > 0.0 && beside > 0.0).then_some((*round, figure / beside))
+            })
+            .collect();
+        let ratio = Spread::of(compared.values().copied());
+        let rounds = compared.len();
+        // Those that the ratio is of; without one, whatever there is.
         let scaled = |figure: Option<&Figure>| {
-            figure.map(|figure| figure.counted.divided_by(self.gannet.1.scale()))
+            let counts = |round: &u32| compared.is_empty() || compared.contains_key(round);
+            let figures = figure?.by_round.iter().filter(|(round, _)| counts(round));
+            Some(Spread::of(figures.map(|(_, figure)| *figure))?.divided_by(self.gannet.1.scale()))
         };
         let other = match self.other {
             Other::Kafka(..) => scaled(kafka),
             Other::Fio => fio,
         };
-        // Round by round: a machine that slowed down in between slowed down both.
-        let ratio = gannet.and_then(|gannet| {
-            Spread::of(gannet.by_round.iter().filter_map(|(round, figure)| {
-                let beside = match self.other {
-                    Other::Kafka(..) => *kafka?.by_round.get(round)?,
-                    Other::Fio => fio?.median,
+        let loads: Vec<(LoadWas, Option<LoadWas>)> = (compared.keys())
+            .map(|round| {
+                let kafkas = match self.other {
+                    Other::Kafka(scenario, _) => Some(load_of(scenario, KAFKA_UNSYNCED, *round)),
+                    Other::Fio => None,
                 };
-                Some(figure / beside)
-            }))
+                (load_of(self.gannet.0, GANNET_DURABLE, *round), kafkas)
+            })
+            .collect();
+        let are_long = (loads.iter()).all(|(gannets, kafkas)| {
+            gannets.may_be_judged && kafkas.is_none_or(|kafkas| kafkas.may_be_judged)
         });
-        let rounds = ratio.map_or(0, |ratio| ratio.rounds);
         let not_judged = if matches!(self.bar, Bar::Reported) {
             None
         } else if !are_long {
@@ -184,6 +223,7 @@ impl Sought {
             unit: self.gannet.1.title(),
             not_judged,
             is_limited: limited(gannet) || limited(kafka),
+            pairs: pairs(&loads),
         }
     }
 
@@ -196,6 +236,18 @@ impl Sought {
             Bar::Reported => "reported".to_owned(),
         }
     }
+}
+
+fn pairs(loads: &[(LoadWas, Option<LoadWas>)]) -> Option<Pairs> {
+    let mut pairs = Pairs::default();
+    for (gannets, kafkas) in loads {
+        pairs.all += 1;
+        match (gannets.sitting, (*kafkas)?.sitting) {
+            (Some(gannets), Some(kafkas)) => pairs.apart += usize::from(gannets != kafkas),
+            _ => pairs.unknown += 1,
+        }
+    }
+    (pairs.all > 0).then_some(pairs)
 }
 
 /// What each bar is, in the order of [`bars`].
@@ -224,7 +276,14 @@ mod tests {
     }
 
     fn judged(results: &[TurnResult]) -> Vec<Barred> {
-        bars(&Standing::of(results), |_, _| true, None)
+        bars(&Standing::of(results), |_, _, _| was(true), None)
+    }
+
+    fn was(may_be_judged: bool) -> LoadWas {
+        LoadWas {
+            may_be_judged,
+            sitting: Some(1),
+        }
     }
 
     /// Of the bar whose text has these words.
@@ -302,13 +361,60 @@ mod tests {
         ]
         .concat();
         let standing = Standing::of(&results);
-        let barred = bars(&standing, |scenario, _| scenario == SATURATED_LARGE, None);
+        let large = |scenario: &str, _: Entrant, _: u32| was(scenario == SATURATED_LARGE);
+        let barred = bars(&standing, large, None);
         assert_eq!(reached(of(&barred, LARGE)), Some(true));
         let single = of(&barred, SINGLE);
         assert_eq!(single.not_judged, Some(NotJudged::TooShort));
         assert_eq!(single.row.as_ref().unwrap().measured, 9.0);
-        let barred = bars(&standing, |_, entrant| entrant == GANNET_DURABLE, None);
+        let gannets = |_: &str, entrant: Entrant, _: u32| was(entrant == GANNET_DURABLE);
+        let barred = bars(&standing, gannets, None);
         assert_eq!(of(&barred, LARGE).not_judged, Some(NotJudged::TooShort));
+    }
+
+    #[test]
+    fn only_rounds_that_both_were_in_are_judged_and_shown() {
+        let results = [
+            published(SATURATED_LARGE, GANNET_DURABLE, &[900.0, 900.0, 900.0, 1.0]),
+            published(SATURATED_LARGE, KAFKA_UNSYNCED, &[100.0; 3]),
+            published(CATCH_UP, GANNET_DURABLE, &[900.0; 4]),
+        ]
+        .concat();
+        // The fourth was short.
+        let load_of = |_: &str, _: Entrant, round: u32| was(round < 4);
+        let barred = bars(&Standing::of(&results), load_of, None);
+        let large = of(&barred, LARGE);
+        assert_eq!(reached(large), Some(true));
+        let gannets = large.gannet.unwrap();
+        assert_eq!((gannets.min, gannets.rounds), (900.0, 3));
+        // Nothing to compare with: all of it.
+        assert_eq!(of(&barred, ALONE).gannet.unwrap().rounds, 4);
+    }
+
+    #[test]
+    fn pairs_of_two_sittings_are_counted() {
+        let results = [
+            published(SATURATED_LARGE, GANNET_DURABLE, &[900.0; 3]),
+            published(SATURATED_LARGE, KAFKA_UNSYNCED, &[100.0; 4]),
+        ]
+        .concat();
+        let load_of = |_: &str, entrant: Entrant, round: u32| LoadWas {
+            may_be_judged: true,
+            sitting: match (entrant, round) {
+                (GANNET_DURABLE, 2) => Some(2),
+                (_, 3) => None,
+                _ => Some(1),
+            },
+        };
+        let barred = bars(&Standing::of(&results), load_of, Spread::of([100.0]));
+        let (all, apart, unknown) = (3, 1, 1);
+        let expected = Some(Pairs {
+            all,
+            apart,
+            unknown,
+        });
+        assert_eq!(of(&barred, LARGE).pairs, expected);
+        assert_eq!(of(&barred, FIO).pairs, None);
     }
 
     #[test]
@@ -323,7 +429,7 @@ mod tests {
         let results = published(CATCH_UP, GANNET_DURABLE, &[1_000.0; 3]);
         let standing = Standing::of(&results);
         for (fio, is_reached) in [(2_000.0, true), (2_001.0, false)] {
-            let barred = bars(&standing, |_, _| true, Spread::of([fio]));
+            let barred = bars(&standing, |_, _, _| was(true), Spread::of([fio]));
             assert_eq!(reached(of(&barred, FIO)), Some(is_reached));
         }
     }

@@ -4,17 +4,21 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
 use gannet_loadgen::broker::RemovedWhenInterrupted;
+use gannet_loadgen::driver::{DriverError, DriverKind};
 use gannet_loadgen::report::Report;
 use serde::{Deserialize, Serialize};
 
 use super::command;
-use super::entrant::Entrant;
+use super::entrant::{Entrant, Peer};
 use super::process_tree::Usage;
 
 /// A run may take so many times its load, and this beyond: what was published is read again, and a slow broker drains.
 const PATIENCE_PER_LOAD: u32 = 6;
 const PATIENCE: Duration = Duration::from_secs(120);
+/// For an answer without a run.
+const ASK_MAX: Duration = Duration::from_secs(30);
 /// How often the broker's memory is looked at.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -44,6 +48,22 @@ impl Generator {
             program,
             removed: removed.clone(),
         }
+    }
+
+    /// Why it cannot speak to another broker, when it was built without the driver for it. Whatever else is wrong shows in its runs.
+    pub(super) fn lacks_driver(&self, peer: Peer) -> Option<String> {
+        if peer == Peer::Gannet {
+            return None;
+        }
+        let driver = DriverKind::from_str(peer.driver(), false).ok()?;
+        let reason = DriverError::NotBuilt(driver).to_string();
+        let mut command = Command::new(&self.program);
+        // Without a server it refuses the run anyway, and at once.
+        command.args(["--driver", peer.driver()]);
+        let ran = command::run(command, ASK_MAX, &self.removed, || {}).ok()?;
+        ran.complained
+            .contains(&reason)
+            .then(|| format!("the load generator was built without the driver {driver}"))
     }
 
     /// Runs it with these arguments; gives its report and what the broker used meanwhile, of which `usage` tells.
@@ -148,6 +168,26 @@ mod tests {
             Some(1000),
         )
         .join(" ")
+    }
+
+    #[test]
+    fn a_generator_without_a_driver_is_told_from_one_that_has_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("generator");
+        let lacking = DriverError::NotBuilt(DriverKind::Kafka);
+        std::fs::write(
+            &program,
+            format!(
+                "#!/bin/sh\n[ \"$2\" = kafka ] && echo 'generator: {}' >&2\nexit 2\n",
+                lacking.to_string().replace('\'', "")
+            ),
+        )
+        .unwrap();
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&program, executable).unwrap();
+        let generator = Generator::new(program, &RemovedWhenInterrupted::default());
+        let lacked = Peer::ALL.map(|peer| generator.lacks_driver(peer).is_some());
+        assert_eq!(lacked, [false, true, false, false]);
     }
 
     #[test]

@@ -82,7 +82,8 @@ pub struct Options {
     /// Leave out the peers' own load generators.
     #[arg(long)]
     pub no_tools: bool,
-    /// Go on with a race that was interrupted: turns that gave figures are not run again.
+    /// Go on with a race that was interrupted, or add to one: turns that gave figures are not run again. Where another --budget, --rounds, --scenario or --peer makes the loads others than they
+    /// were, those of 30 s or more are kept as long as the new ones are at most twice as long; the others are measured again. Figures are never given up for a turn without.
     #[arg(long)]
     pub resume: bool,
     /// The load generator. Without: the one beside this program.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use gannet_loadgen::report::Report;
 use serde::{Deserialize, Serialize};
 
+use super::entrant::Peer;
 use super::generator::BrokerUse;
 use super::tool::ToolFigures;
 use super::turns::Turn;
@@ -22,9 +23,15 @@ pub struct TurnResult {
     /// Which build of the broker it was; `None` in results of before it was kept.
     #[serde(default)]
     pub build: Option<String>,
+    /// The sitting it was measured in, counted from 1; `None` in results of before it was kept.
+    #[serde(default)]
+    pub sitting: Option<u32>,
+    /// Why it gave no figures when it was measured again: those of before stand.
+    #[serde(default)]
+    pub failed_again: Option<String>,
 }
 
-/// A load that ended because its bytes were stored is judged however short it was when it stored this much: several times what any page cache or journal here holds back.
+/// A load of Gannet's that ended because its bytes were stored is judged however short it was when it stored this much: several times what any page cache or journal here holds back.
 pub const JUDGED_BYTES_MIN: u64 = 4 << 30;
 /// Of the bytes a load may send, what it must have sent to have ended by them: the last record of a producer may not fit.
 const BYTES_SENT_SHARE: f64 = 0.99;
@@ -90,13 +97,16 @@ impl TurnResult {
         })
     }
 
-    /// Whether a bar may rest on it: it lasted long enough, or ended earlier because it had stored [`JUDGED_BYTES_MIN`] or more.
+    /// Whether a bar may rest on it: it lasted long enough, or was Gannet's and ended earlier because it had stored [`JUDGED_BYTES_MIN`] or more. A virtual machine that compiles while it
+    /// runs is warm after a time, whatever it has stored.
     #[must_use]
     pub fn may_be_judged(&self, warm_up_ms: u64) -> bool {
         // What was measured begins and ends a little late.
         let lasted_long = (self.lasted_ms(warm_up_ms))
             .is_some_and(|lasted| lasted + CLOCK_SLACK_MS >= super::bars::JUDGED_LOAD_MS_MIN);
-        lasted_long || (self.ended_by_bytes() && self.sent_bytes() >= JUDGED_BYTES_MIN)
+        let is_compiled = self.turn.entrant.peer == Peer::Gannet;
+        let stored_enough = self.ended_by_bytes() && self.sent_bytes() >= JUDGED_BYTES_MIN;
+        lasted_long || (is_compiled && stored_enough)
     }
 
     /// The figures, when there are any that count: those of a run with lost or changed records do not.
@@ -141,14 +151,35 @@ impl Results {
         Ok(Self { directory })
     }
 
-    /// What is known of this very turn, if it gave figures.
+    /// What is known of this turn, if it gave figures that stand for it; see [`Turn::is_stood_for_by`].
     pub(super) fn of(&self, turn: &Turn) -> Option<TurnResult> {
-        let text = fs::read_to_string(self.path(turn)).ok()?;
-        let result: TurnResult = serde_json::from_str(&text).ok()?;
-        (result.turn == *turn && result.measured().is_some()).then_some(result)
+        self.with_figures(turn)
+            .filter(|result| turn.is_stood_for_by(&result.turn))
     }
 
+    /// Whether there are figures of this turn, be its load another one.
+    pub(super) fn has_figures(&self, turn: &Turn) -> bool {
+        self.with_figures(turn).is_some()
+    }
+
+    fn with_figures(&self, turn: &Turn) -> Option<TurnResult> {
+        let text = fs::read_to_string(self.path(turn)).ok()?;
+        let result: TurnResult = serde_json::from_str(&text).ok()?;
+        result.measured().is_some().then_some(result)
+    }
+
+    /// Keeps what a turn came to. Figures are not given up for none: then only the reason is added to them.
     pub(super) fn keep(&self, result: &TurnResult) -> io::Result<()> {
+        if let (Some(reason), Some(known)) = (result.failure(), self.with_figures(&result.turn)) {
+            return self.write(&TurnResult {
+                failed_again: Some(reason),
+                ..known
+            });
+        }
+        self.write(result)
+    }
+
+    fn write(&self, result: &TurnResult) -> io::Result<()> {
         let path = self.path(&result.turn);
         let written = path.with_extension("part");
         fs::write(&written, serde_json::to_vec_pretty(result)?)?;
@@ -223,13 +254,15 @@ pub(super) mod tests {
             },
             outcome: Outcome::Measured(Box::new(measured)),
             build: None,
+            sitting: None,
+            failed_again: None,
         }
     }
 
     #[test]
     fn what_a_load_was_counts_and_not_what_was_planned() {
-        let of = |seconds: f64, sent: u64, bytes_max: Option<u64>| {
-            let mut result = measured("catch-up", GANNET_DURABLE, 1, |measured| {
+        let by = |entrant, seconds: f64, sent: u64, bytes_max: Option<u64>| {
+            let mut result = measured("catch-up", entrant, 1, |measured| {
                 measured.report.last.seconds = seconds;
                 measured.report.sent = sent;
                 measured.report.settings.record_bytes = 1000;
@@ -238,6 +271,7 @@ pub(super) mod tests {
             result.turn.load_ms = 30_000;
             result
         };
+        let of = |seconds, sent, bytes_max| by(GANNET_DURABLE, seconds, sent, bytes_max);
         let whole = of(28.0, 1_000_000, Some(12_000_000_000));
         assert_eq!(whole.lasted_ms(2_000), Some(30_000));
         assert!(whole.may_be_judged(2_000) && !whole.ended_by_bytes());
@@ -249,14 +283,20 @@ pub(super) mod tests {
         assert!(full.may_be_judged(2_000) && full.ended_by_bytes());
         let small = of(1.0, 1_000_000, Some(1_000_000_000));
         assert!(!small.may_be_judged(2_000) && small.ended_by_bytes());
+        // Nothing but time warms Kafka up.
+        let kafka = |seconds| by(KAFKA_UNSYNCED, seconds, 12_000_000, Some(12_000_000_000));
+        assert!(!kafka(11.0).may_be_judged(2_000) && kafka(11.0).ended_by_bytes());
+        assert!(kafka(28.0).may_be_judged(2_000));
     }
 
     #[test]
     fn a_turn_of_before_builds_were_kept_is_read() {
         let mut kept = serde_json::to_value(measured("paced", GANNET_DURABLE, 1, |_| {})).unwrap();
-        kept.as_object_mut().unwrap().remove("build").unwrap();
+        for name in ["build", "sitting", "failed_again"] {
+            kept.as_object_mut().unwrap().remove(name).unwrap();
+        }
         let read: TurnResult = serde_json::from_value(kept).unwrap();
-        assert_eq!(read.build, None);
+        assert_eq!((read.build, read.sitting), (None, None));
     }
 
     use super::super::entrant::{GANNET_DURABLE, KAFKA_UNSYNCED};
@@ -276,6 +316,29 @@ pub(super) mod tests {
         assert!(again.of(&longer).is_none());
         let anew = Results::open(directory.path(), false).unwrap();
         assert!(anew.of(&result.turn).is_none());
+    }
+
+    #[test]
+    fn figures_are_not_given_up_for_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let results = Results::open(directory.path(), false).unwrap();
+        let good = measured("paced", GANNET_DURABLE, 1, |_| {});
+        results.keep(&good).unwrap();
+        let mut failed = good.clone();
+        failed.turn.load_ms = 90_000;
+        failed.outcome = Outcome::Missing("no disk".to_owned());
+        results.keep(&failed).unwrap();
+        let kept = results.of(&good.turn).unwrap();
+        assert!(kept.measured().is_some());
+        assert_eq!(kept.failed_again.as_deref(), Some("no disk"));
+        // With figures it is the new one that counts.
+        let mut again = measured("paced", GANNET_DURABLE, 1, |_| {});
+        again.turn.load_ms = 90_000;
+        results.keep(&again).unwrap();
+        assert!(results.of(&good.turn).is_some() && results.has_figures(&good.turn));
+        let all = results.all().unwrap();
+        assert_eq!((all.len(), all[0].failed_again.as_deref()), (1, None));
+        assert_eq!(all[0].turn.load_ms, 90_000);
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use gannet_loadgen::broker::{RemovedWhenInterrupted, end_when_interrupted};
@@ -102,6 +103,9 @@ pub struct Setting {
     pub tiny: bool,
     /// The brokers: version, and what differs from their defaults.
     pub brokers: Vec<BrokerSetting>,
+    /// What else the last sitting's figures were made by, with versions: the client libraries, and fio. Empty in results of before it was kept.
+    #[serde(default)]
+    pub programs: Vec<String>,
 }
 
 /// The machine's limits when an earlier sitting of the same race began.
@@ -114,6 +118,11 @@ pub struct LimitsBefore {
 }
 
 impl Setting {
+    /// Which sitting the last one is, counted from 1.
+    fn sitting(&self) -> u32 {
+        u32::try_from(self.limits_before.len() + 1).unwrap_or(u32::MAX)
+    }
+
     /// Scenarios whose files say something else than they did: what was measured is another load's.
     fn changed_since<'a>(&'a self, earlier: &'a Self) -> impl Iterator<Item = &'a str> {
         self.scenarios.iter().filter_map(|(name, text)| {
@@ -164,6 +173,9 @@ pub fn session(options: &Options) -> Result<Vec<TurnResult>, RaceError> {
     let (base, filesystem) = choose_directory(options.data_dir.as_deref())?;
     let scenarios = read_scenarios(options)?;
     let results_dir = options.place.results();
+    if !options.resume {
+        forget_setting(&results_dir)?;
+    }
     let results = Results::open(&results_dir, options.resume).map_err(io_error(format!(
         "keeping results in {}",
         results_dir.display()
@@ -177,7 +189,8 @@ pub fn session(options: &Options) -> Result<Vec<TurnResult>, RaceError> {
     let mut progress = ProgressLine::new();
     let entrants = Entrant::of(&options.peers());
     let scripts = scripts(options, &removed);
-    let brokers = brokers(options, &entrants, &scripts, &mut progress);
+    let generator = Generator::new(generator_program(options.generator.as_deref()), &removed);
+    let brokers = brokers(options, &entrants, &scripts, &generator, &mut progress);
     progress.step("loopback and disk");
     let rounds = if options.tiny {
         1
@@ -197,6 +210,7 @@ pub fn session(options: &Options) -> Result<Vec<TurnResult>, RaceError> {
         rounds,
         tiny: options.tiny,
         brokers,
+        programs: programs(),
     };
     let earlier = if options.resume {
         read_setting(&results_dir)?
@@ -219,13 +233,16 @@ pub fn session(options: &Options) -> Result<Vec<TurnResult>, RaceError> {
     let race = Race {
         options,
         scripts,
-        generator: Generator::new(generator_program(options.generator.as_deref()), &removed),
+        generator,
         directory: directory.path().to_owned(),
         results_dir: results_dir.clone(),
         bytes_max: filesystem.free_bytes / DISK_SHARE,
         removed: removed.clone(),
     };
     let turns = planned(options, &scenarios, &entrants, rounds);
+    if options.resume {
+        say(&what_is_kept(&results, &turns));
+    }
     let mut done = Vec::with_capacity(turns.len());
     let began = Instant::now();
     for (index, turn) in turns.iter().enumerate() {
@@ -353,10 +370,16 @@ fn brokers(
     options: &Options,
     entrants: &[Entrant],
     scripts: &BTreeMap<Peer, PeerScript>,
+    generator: &Generator,
     progress: &mut ProgressLine,
 ) -> Vec<BrokerSetting> {
     let mut versions = BTreeMap::new();
     for (&peer, script) in scripts {
+        if let Some(reason) = generator.lacks_driver(peer) {
+            say(&format!("{peer} is left out: {reason}"));
+            versions.insert(peer, Err(reason));
+            continue;
+        }
         progress.step(format!("installing {peer}"));
         let installed = if options.no_install {
             Ok(())
@@ -424,6 +447,28 @@ fn own_build() -> String {
     )
 }
 
+/// The client libraries of the other brokers, by the names in the lock file, and fio where it is.
+fn programs() -> Vec<String> {
+    let lock = include_str!("../../../Cargo.lock");
+    let clients = ["rdkafka", "rdkafka-sys", "lapin", "async-nats"];
+    let mut programs: Vec<String> = (clients.iter())
+        .filter_map(|name| Some(format!("{name} {}", locked_version(lock, name)?)))
+        .collect();
+    let fio = Command::new("fio").arg("--version").output();
+    if let Ok(said) = fio
+        && said.status.success()
+    {
+        programs.push(String::from_utf8_lossy(&said.stdout).trim().to_owned());
+    }
+    programs
+}
+
+/// The version of a package in a lock file.
+fn locked_version<'a>(lock: &'a str, name: &str) -> Option<&'a str> {
+    let named = format!("\nname = \"{name}\"\nversion = \"");
+    lock.split_once(&named)?.1.split('"').next()
+}
+
 /// FNV-1a: to tell builds apart, nothing more.
 fn sum_of(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
@@ -462,7 +507,41 @@ pub(super) fn generator_program(given: Option<&Path>) -> PathBuf {
     )
 }
 
+/// How many turns of this race are known from before.
+fn what_is_kept(results: &Results, turns: &[Turn]) -> String {
+    let known = turns
+        .iter()
+        .filter(|turn| results.has_figures(turn))
+        .count();
+    let kept = turns
+        .iter()
+        .filter(|turn| results.of(turn).is_some())
+        .count();
+    format!(
+        "of {} turns {kept} are kept, {} are measured again since a load of another length does not stand for them, and {} gave no figures yet",
+        turns.len(),
+        known - kept,
+        turns.len() - known
+    )
+}
+
+/// A sentence for who runs it.
+fn say(sentence: &str) {
+    // Without a stderr there is nobody to tell.
+    let _ = writeln!(io::stderr(), "gannet-race: {sentence}");
+}
+
 const SETTING: &str = "race.json";
+
+/// Turns of another race are not to be taken for its turns when that one is interrupted.
+fn forget_setting(results_dir: &Path) -> Result<(), RaceError> {
+    match fs::remove_file(results_dir.join(SETTING)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(io_error("removing what was raced before")(error))
+        }
+        _ => Ok(()),
+    }
+}
 
 fn keep_setting(results_dir: &Path, setting: &Setting) -> Result<(), RaceError> {
     let text = serde_json::to_vec_pretty(setting).map_err(io::Error::from);
@@ -520,6 +599,8 @@ impl Race<'_> {
                 Err(reason) => Outcome::Missing(reason),
             },
             build: broker.and_then(|broker| broker.version.clone().ok()),
+            sitting: Some(setting.sitting()),
+            failed_again: None,
         }
     }
 

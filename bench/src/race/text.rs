@@ -8,8 +8,8 @@ use gannet_loadgen::units::{bytes, micros};
 use crate::numbers::{MachineLimits, ToolRun};
 
 use super::bars::{
-    CATCH_UP, JUDGED_LOAD_MS_MIN, NotJudged, PACED, ROUNDS_JUDGED_MIN, SATURATED_LARGE,
-    SATURATED_SINGLE, bar_texts, bars,
+    CATCH_UP, JUDGED_LOAD_MS_MIN, LoadWas, NotJudged, PACED, Pairs, ROUNDS_JUDGED_MIN,
+    SATURATED_LARGE, SATURATED_SINGLE, bar_texts, bars,
 };
 use super::curves::curves;
 use super::document::{Block, Document, Section, SpreadBars, Table};
@@ -133,15 +133,19 @@ fn warm_up_ms(setting: &Setting, scenario: &str) -> u64 {
 }
 
 fn against_the_bars(standing: &Standing, setting: &Setting, turns: &[TurnResult]) -> Section {
-    let may_be_judged = |scenario: &str, entrant: Entrant| {
-        let warm_up_ms = warm_up_ms(setting, scenario);
-        turns
-            .iter()
-            .filter(|turn| turn.turn.scenario == scenario && turn.turn.entrant == entrant)
-            .filter(|turn| turn.measured().is_some())
-            .all(|turn| turn.may_be_judged(warm_up_ms))
+    let load_of = |scenario: &str, entrant: Entrant, round: u32| {
+        let is_it = |turn: &&TurnResult| {
+            let turn = &turn.turn;
+            turn.scenario == scenario && turn.entrant == entrant && turn.round == round
+        };
+        let load = turns.iter().find(is_it);
+        LoadWas {
+            may_be_judged: load
+                .is_some_and(|load| load.may_be_judged(warm_up_ms(setting, scenario))),
+            sitting: load.and_then(|load| load.sitting),
+        }
     };
-    let rows = bars(standing, may_be_judged, fio_writes(setting))
+    let rows = bars(standing, load_of, fio_writes(setting))
         .into_iter()
         .zip(bar_texts())
         .map(|(barred, bar)| {
@@ -173,6 +177,7 @@ fn against_the_bars(standing: &Standing, setting: &Setting, turns: &[TurnResult]
                 reached,
                 format!("{}: {}", barred.unit, spread(barred.gannet)),
                 spread(barred.other),
+                barred.pairs.map_or_else(|| "-".to_owned(), apart),
             ]
         })
         .collect();
@@ -181,13 +186,14 @@ fn against_the_bars(standing: &Standing, setting: &Setting, turns: &[TurnResult]
          median of the rounds' ratios. End-to-end figures are our generator's alone: no peer's tool checks them.",
     )
     .text(format!(
-        "Judged is what rests on {ROUNDS_JUDGED_MIN} rounds or more of loads that lasted {} s or more, since before that a virtual machine has not warmed up; or that ended earlier because they had \
-         stored what there is room for, {} or more.",
+        "Judged is what rests on {ROUNDS_JUDGED_MIN} rounds or more of loads that lasted {} s or more, since before that a virtual machine has not warmed up. A load of Gannet's, which has none, may \
+         also have ended earlier because it had stored what it might send, {} or more.",
         JUDGED_LOAD_MS_MIN / 1000,
         bytes(JUDGED_BYTES_MIN),
     ))
+    .text("A race that is gone on with has several sittings, between which the machine may have changed: in the last column, how many of the rounds' pairs are of two different ones.")
     .table(
-        &["what", "bar", "measured", "", "Gannet", "the other"],
+        &["what", "bar", "measured", "", "Gannet", "the other", "pairs of two sittings"],
         rows,
     );
     let section = match by_bytes(setting, turns) {
@@ -200,26 +206,44 @@ fn against_the_bars(standing: &Standing, setting: &Setting, turns: &[TurnResult]
     }
 }
 
-/// Which loads ended by their bytes, and after how long.
+/// How many of the rounds' pairs were not measured in the same sitting.
+fn apart(pairs: Pairs) -> String {
+    if pairs.unknown == pairs.all {
+        return "not kept".to_owned();
+    }
+    let apart = format!("{} of {}", pairs.apart, pairs.all);
+    match pairs.unknown {
+        0 => apart,
+        unknown => format!("{apart}, {unknown} not kept"),
+    }
+}
+
+/// Of what was planned, what a load lasted at most that ended early.
+const EARLY_SHARE: f64 = 0.95;
+
+/// Which loads ended early by their bytes, and after how long.
 fn by_bytes(setting: &Setting, turns: &[TurnResult]) -> Option<String> {
     let ended: Vec<String> = turns
         .iter()
         .filter(|turn| turn.ended_by_bytes())
         .filter_map(|turn| {
             let lasted_ms = turn.lasted_ms(warm_up_ms(setting, &turn.turn.scenario))?;
-            Some(format!(
-                "{}, {}, round {}: after {:.1} s and {}",
-                turn.turn.scenario,
-                turn.turn.entrant,
-                turn.turn.round,
-                lasted_ms as f64 / 1e3,
-                bytes(turn.sent_bytes())
-            ))
+            let is_early = (lasted_ms as f64) < turn.turn.load_ms as f64 * EARLY_SHARE;
+            is_early.then(|| {
+                format!(
+                    "{}, {}, round {}: after {:.1} s and {}",
+                    turn.turn.scenario,
+                    turn.turn.entrant,
+                    turn.turn.round,
+                    lasted_ms as f64 / 1e3,
+                    bytes(turn.sent_bytes())
+                )
+            })
         })
         .collect();
     (!ended.is_empty()).then(|| {
         format!(
-            "Ended early, all that there was room for being stored: {}.",
+            "Ended by the bytes that they might send, a quarter of the free disk: {}.",
             ended.join("; ")
         )
     })
@@ -261,15 +285,16 @@ fn beside_the_disk(standing: &Standing, limits: &MachineLimits) -> Option<String
 fn where_gannet_loses(standing: &Standing) -> Section {
     let section = Section::new("Where Gannet loses");
     let losses = standing.losses();
+    let against =
+        "Gannet durable against each broker in each of its modes, by the medians of the ratios";
+    let left_out = "Left out: gaps below 5 %, what was not behind in every round, and how much was published where the rate was given.";
     if losses.is_empty() {
-        return section
-            .text("Nowhere among what was measured. What was not measured is said below.");
+        return section.text(format!(
+            "Nowhere by 5 % or more in every round, among what was measured: {against}. {left_out} What was not measured is said below."
+        ));
     }
     section
-        .text(
-            "Gannet durable against each broker in each of its modes, by the medians of the ratios; the largest gaps first. Left out: gaps below 5 %, what was not behind in every round, and \
-             how much was published where the rate was given.",
-        )
+        .text(format!("{against}; the largest gaps first. {left_out}"))
         .list(losses)
 }
 
@@ -397,7 +422,7 @@ fn brokers(setting: &Setting, turns: &[TurnResult]) -> Section {
             ]
         })
         .collect();
-    Section::new("Brokers and their settings").table(
+    let section = Section::new("Brokers and their settings").table(
         &[
             "broker",
             "version or build, and turns by it",
@@ -405,7 +430,14 @@ fn brokers(setting: &Setting, turns: &[TurnResult]) -> Section {
             "what differs from its defaults",
         ],
         rows,
-    )
+    );
+    if setting.programs.is_empty() {
+        return section;
+    }
+    section.text(format!(
+        "What else the last sitting had: {}.",
+        setting.programs.join(", ")
+    ))
 }
 
 /// Which builds a broker's figures are of: a race in several sittings may have several.
@@ -514,14 +546,19 @@ fn missing(standing: &Standing, setting: &Setting, turns: &[TurnResult]) -> Sect
     let mut points: BTreeSet<String> = not_run(setting, turns).into_iter().collect();
     for broker in &setting.brokers {
         if let Err(reason) = &broker.version {
-            points.insert(format!("{} took no part: {reason}", broker.entrant));
+            let when = if took_no_part(broker, turns) {
+                "took no part"
+            } else {
+                "took no part in the last sitting"
+            };
+            points.insert(format!("{} {when}: {reason}", broker.entrant));
         }
     }
     for (scenario, entrant, round, reason) in &standing.missing {
         let is_absent = setting
             .brokers
             .iter()
-            .any(|broker| broker.entrant == *entrant && broker.version.is_err());
+            .any(|broker| broker.entrant == *entrant && took_no_part(broker, turns));
         if !is_absent {
             points.insert(format!("{entrant}, {scenario}, round {round}: {reason}"));
         }
@@ -532,12 +569,29 @@ fn missing(standing: &Standing, setting: &Setting, turns: &[TurnResult]) -> Sect
             "{tool} with {entrant}, {scenario}, round {round}: {reason}"
         ));
     }
+    for turn in turns {
+        if let Some(reason) = &turn.failed_again {
+            let turn = &turn.turn;
+            points.insert(format!(
+                "{}, {}, round {}: measured again without figures, those of before stand: {reason}",
+                turn.entrant, turn.scenario, turn.round
+            ));
+        }
+    }
     let section = Section::new("What is missing");
     if points.is_empty() {
         section.text("Nothing: every broker ran every scenario in every round.")
     } else {
         section.list(points.into_iter().collect())
     }
+}
+
+/// Whether a broker was not there in any sitting: where it was in one, its rounds are told one by one.
+fn took_no_part(broker: &BrokerSetting, turns: &[TurnResult]) -> bool {
+    let mut own = turns
+        .iter()
+        .filter(|turn| turn.turn.entrant == broker.entrant);
+    broker.version.is_err() && own.all(|turn| turn.measured().is_none())
 }
 
 /// What a whole race has and this one has not: brokers, scenarios, rounds of a scenario, and single turns.
@@ -581,7 +635,7 @@ fn not_run(setting: &Setting, turns: &[TurnResult]) -> Vec<String> {
                 .map(|turn| turn.turn.round)
                 .collect();
             let absent: Vec<u32> = run.difference(&own).copied().collect();
-            if !absent.is_empty() && broker.version.is_ok() {
+            if !absent.is_empty() && !took_no_part(broker, turns) {
                 let broker = broker.entrant;
                 points.push(format!("{broker}, {name}: did not run {}.", named(&absent)));
             }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::bars::JUDGED_LOAD_MS_MIN;
 use super::entrant::{Entrant, Peer};
 
 /// One broker under one scenario in one round.
@@ -19,6 +20,9 @@ pub struct Turn {
     pub load_ms: u64,
 }
 
+/// A load that is more than so many times longer than the one that was kept is measured.
+const LONGER_MAX: u64 = 2;
+
 impl Turn {
     /// The name of its result's file, without the ending.
     #[must_use]
@@ -29,6 +33,21 @@ impl Turn {
             self.entrant.slug(),
             self.round
         )
+    }
+
+    /// Whether figures of that turn, of the same round, scenario and broker, stand for this one when a race is gone on with: its load was as long, or long enough to be judged and not
+    /// shorter than half of this one's.
+    #[must_use]
+    pub fn is_stood_for_by(&self, known: &Self) -> bool {
+        let is_long = known.load_ms >= JUDGED_LOAD_MS_MIN;
+        let is_near = self.load_ms <= known.load_ms.saturating_mul(LONGER_MAX);
+        let load_ms = known.load_ms;
+        *known
+            == Self {
+                load_ms,
+                ..self.clone()
+            }
+            && (load_ms == self.load_ms || (is_long && is_near))
     }
 
     /// How long the load lasts.
@@ -159,6 +178,31 @@ mod tests {
         let rounds: Vec<u32> = turns.iter().map(|turn| turn.round).collect();
         assert!(rounds.is_sorted());
         assert!(turns[..4].iter().all(|turn| turn.scenario == "a"));
+    }
+
+    #[test]
+    fn a_load_that_was_judged_stands_for_any_up_to_twice_as_long() {
+        let of = |load_ms| Turn {
+            round: 1,
+            scenario: "paced".to_owned(),
+            entrant: super::super::entrant::GANNET_DURABLE,
+            load_ms,
+        };
+        for (planned, known, stands) in [
+            (20_000, 20_000, true),
+            (10_000, 20_000, false),
+            (20_000, 30_000, true),
+            (60_000, 30_000, true),
+            (60_001, 30_000, false),
+        ] {
+            let is_stood_for = of(planned).is_stood_for_by(&of(known));
+            assert_eq!(is_stood_for, stands, "{planned} by {known}");
+        }
+        let other = Turn {
+            round: 2,
+            ..of(40_000)
+        };
+        assert!(!of(40_000).is_stood_for_by(&other));
     }
 
     #[test]

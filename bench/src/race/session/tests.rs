@@ -31,6 +31,7 @@ pub(in super::super) fn setting(
         rounds: 1,
         tiny: false,
         brokers: Vec::new(),
+        programs: Vec::new(),
     }
 }
 
@@ -123,6 +124,7 @@ fn a_race_of_before_times_were_kept_is_rendered_and_says_that_it_does_not_know()
     let setting = kept.as_object_mut().unwrap();
     setting.remove("limits_measured_at").unwrap();
     setting.remove("limits_before").unwrap();
+    setting.remove("programs").unwrap();
     let text = rendered(&[(name, kept)]).unwrap();
     assert!(text.contains("at a time that was not kept"), "{text}");
     assert!(!text.contains("in this run"), "{text}");
@@ -144,4 +146,54 @@ fn only_who_lets_go_of_it_in_time_is_not_bounded_by_bytes() {
     assert_eq!(unbounded(&scenario), [false; 4]);
     scenario.retention_bytes = std::num::NonZeroU64::new(1 << 30);
     assert_eq!(unbounded(&scenario), [true, false, false, true]);
+}
+
+#[test]
+fn a_new_race_forgets_what_was_raced_before() {
+    let directory = tempfile::tempdir().unwrap();
+    forget_setting(directory.path()).unwrap();
+    keep_setting(directory.path(), &setting(1.0, None)).unwrap();
+    forget_setting(directory.path()).unwrap();
+    assert!(read_setting(directory.path()).unwrap().is_none());
+}
+
+#[test]
+fn a_race_that_goes_on_says_what_it_has() {
+    let directory = tempfile::tempdir().unwrap();
+    let results = Results::open(directory.path(), false).unwrap();
+    let turn = |round, load_ms| Turn {
+        round,
+        scenario: "paced".to_owned(),
+        entrant: GANNET_DURABLE,
+        load_ms,
+    };
+    for (round, load_ms) in [(1, 30_000), (2, 10_000)] {
+        let mut kept =
+            super::super::outcome::tests::measured("paced", GANNET_DURABLE, round, |_| {});
+        kept.turn.load_ms = load_ms;
+        results.keep(&kept).unwrap();
+    }
+    let planned = [1, 2, 3].map(|round| turn(round, 40_000));
+    assert_eq!(
+        what_is_kept(&results, &planned),
+        "of 3 turns 1 are kept, 1 are measured again since a load of another length does not stand for them, and 1 gave no figures yet"
+    );
+}
+
+#[test]
+fn every_sitting_has_its_number() {
+    let first = setting(1.0, None);
+    let second = setting(1.0, None).going_on_from(first.clone());
+    assert_eq!((first.sitting(), second.sitting()), (1, 2));
+}
+
+#[test]
+fn the_clients_versions_are_those_of_the_lock_file() {
+    let lock = "[[package]]\nname = \"lapin-x\"\nversion = \"1.0.0\"\n\n[[package]]\nname = \"lapin\"\nversion = \"4.12.0\"\n";
+    assert_eq!(locked_version(lock, "lapin"), Some("4.12.0"));
+    assert_eq!(locked_version(lock, "rdkafka"), None);
+    let programs = programs().join(", ");
+    for client in ["rdkafka ", "lapin ", "async-nats "] {
+        assert!(programs.contains(client), "{programs}");
+    }
 }

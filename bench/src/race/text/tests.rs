@@ -174,6 +174,80 @@ fn the_limits_of_every_sitting_stand_with_their_time() {
 }
 
 #[test]
+fn what_is_no_loss_is_said_with_and_without_losses() {
+    for (kafkas, words) in [
+        (100.0, "Nowhere by 5 % or more in every round"),
+        (900.0, "Kafka default is ahead 1.80-fold"),
+    ] {
+        let turns = [
+            saturated(GANNET_DURABLE, 500.0),
+            saturated(KAFKA_UNSYNCED, kafkas),
+        ];
+        let text = document(Some(&setting(2_000.0, None)), &turns, None).markdown();
+        for words in [words, "Left out: gaps below 5 %, what was not behind"] {
+            assert!(text.contains(words), "{words:?} is not in:\n{text}");
+        }
+    }
+}
+
+#[test]
+fn loads_that_ended_early_by_their_bytes_are_named_and_others_are_not() {
+    let of = |round, seconds: f64| {
+        let mut turn = measured(CATCH_UP, GANNET_DURABLE, round, |measured| {
+            measured.report.last.seconds = seconds;
+            measured.report.sent = 100;
+            measured.report.settings.record_bytes = 1 << 30;
+            measured.report.settings.bytes_max = Some(100 << 30);
+        });
+        turn.turn.load_ms = 30_000;
+        turn
+    };
+    let setting = of_brokers(&[GANNET_DURABLE], &[CATCH_UP], 2);
+    let said = by_bytes(&setting, &[of(1, 20.0), of(2, 29.9)]).unwrap();
+    assert_eq!(
+        said,
+        "Ended by the bytes that they might send, a quarter of the free disk: catch-up, Gannet durable, round 1: after 20.0 s and 100.0 GiB."
+    );
+    assert_eq!(by_bytes(&setting, &[of(2, 29.9)]), None);
+}
+
+#[test]
+fn pairs_of_two_sittings_are_said_as_far_as_they_were_kept() {
+    let of = |apart, unknown| Pairs {
+        all: 3,
+        apart,
+        unknown,
+    };
+    assert_eq!(apart(of(0, 0)), "0 of 3");
+    assert_eq!(apart(of(1, 1)), "1 of 3, 1 not kept");
+    assert_eq!(apart(of(0, 3)), "not kept");
+}
+
+#[test]
+fn who_was_there_in_an_earlier_sitting_took_part_and_its_rounds_are_told() {
+    let mut setting = of_brokers(&[GANNET_DURABLE, KAFKA_UNSYNCED], &[PACED], 2);
+    setting.brokers[1].version = Err("no Java".to_owned());
+    let mut turns = ran(PACED, KAFKA_UNSYNCED, 2);
+    turns[1].outcome = super::super::outcome::Outcome::Missing("no Java".to_owned());
+    turns[0].failed_again = Some("no Java".to_owned());
+    let text = document(Some(&setting), &turns, None).markdown();
+    for words in [
+        "- Kafka default took no part in the last sitting: no Java",
+        "- Kafka default, paced, round 2: no Java",
+        "- Kafka default, paced, round 1: measured again without figures, those of before stand: no Java",
+    ] {
+        assert!(text.contains(words), "{words:?} is not in:\n{text}");
+    }
+    turns.remove(0);
+    let text = document(Some(&setting), &turns, None).markdown();
+    assert!(
+        text.contains("- Kafka default took no part: no Java"),
+        "{text}"
+    );
+    assert!(!text.contains("round 2: no Java"), "{text}");
+}
+
+#[test]
 fn times_are_dates() {
     assert_eq!(utc(0), "1970-01-01 00:00 UTC");
     assert_eq!(utc(951_782_400), "2000-02-29 00:00 UTC");
