@@ -237,6 +237,9 @@ impl Found {
             .any(|(other, knob)| (0..knob.values.len()).any(|value| self.was_tried(other, value)));
         match (some_tried, went_on) {
             (true, true) => format!(" Not tried, as what lies nearer was no better: {untried}."),
+            (true, false) if self.interrupted => format!(
+                " Not tried, as what lies nearer was no better or the search was ended before: {untried}."
+            ),
             (true, false) => format!(
                 " Not tried, as what lies nearer was no better or the budget was over: {untried}."
             ),
