@@ -376,6 +376,11 @@ fn brokers(
     let mut versions = BTreeMap::new();
     for (&peer, script) in scripts {
         if let Some(reason) = generator.lacks_driver(peer) {
+            // Not installed for nothing; but what else is wrong is said with it.
+            let reason = match script.version() {
+                Ok(_) => reason,
+                Err(also) => format!("{also}; and {reason}"),
+            };
             say(&format!("{peer} is left out: {reason}"));
             versions.insert(peer, Err(reason));
             continue;
