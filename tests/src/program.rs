@@ -7,8 +7,12 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Once;
 use std::time::{Duration, Instant, SystemTime};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 /// How long a server may take to serve, or a command to end.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+/// How long one that did not end may take when it is asked to.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// The program `gannet` of this build; made if it is missing or older than its sources.
 ///
@@ -199,7 +203,7 @@ pub fn client(server: SocketAddr, arguments: &[&str], input: &[u8]) -> Output {
         // A command that ends early says so by its status.
         let _ = stdin.write_all(&input);
     });
-    let output = outcome(child);
+    let output = outcome(child, PATIENCE);
     let _ = writer.join();
     output
 }
@@ -210,31 +214,44 @@ pub fn client(server: SocketAddr, arguments: &[&str], input: &[u8]) -> Output {
 /// When it does not end.
 #[must_use]
 pub fn ends(command: Command) -> (ExitStatus, String) {
-    let output = prints(command);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    (output.status, said)
+    ends_within(command, PATIENCE)
 }
 
-/// The same with what it printed.
+/// The same of one that may take this long.
 ///
 /// # Panics
 /// When it does not end.
 #[must_use]
-pub fn prints(mut command: Command) -> Output {
+pub fn ends_within(command: Command, patience: Duration) -> (ExitStatus, String) {
+    let output = prints_within(command, patience);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status, said)
+}
+
+/// Like [`ends`], with what it printed.
+///
+/// # Panics
+/// When it does not end.
+#[must_use]
+pub fn prints(command: Command) -> Output {
+    prints_within(command, PATIENCE)
+}
+
+fn prints_within(mut command: Command, patience: Duration) -> Output {
     let child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .expect("the command can be started");
-    outcome(child)
+    outcome(child, patience)
 }
 
 /// Reads what a child says until it ends.
-fn outcome(mut child: Child) -> Output {
+fn outcome(mut child: Child, patience: Duration) -> Output {
     let out = child.stdout.take().map(read_aside);
     let error = child.stderr.take().map(read_aside);
-    let status = wait(&mut child);
+    let status = wait_within(&mut child, patience);
     let said = |reader: Option<std::thread::JoinHandle<Vec<u8>>>| {
         reader
             .map(|reader| reader.join().unwrap_or_default())
@@ -255,17 +272,30 @@ fn read_aside(mut stream: impl std::io::Read + Send + 'static) -> std::thread::J
     })
 }
 
-/// Waits for a child, and kills it when it takes too long.
+/// Waits for a child, and ends it when it takes too long.
 pub(crate) fn wait(child: &mut Child) -> ExitStatus {
-    let deadline = Instant::now() + PATIENCE;
+    wait_within(child, PATIENCE)
+}
+
+fn wait_within(child: &mut Child, patience: Duration) -> ExitStatus {
+    if let Some(status) = ended_within(child, patience) {
+        return status;
+    }
+    // Asked first: what it started goes with it then, and would stay behind otherwise.
+    let _ = kill_process(Pid::from_child(child), Signal::TERM);
+    if ended_within(child, GRACE).is_none() {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    panic!("the process did not end within {} s", patience.as_secs());
+}
+
+fn ended_within(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
+    let deadline = Instant::now() + patience;
     loop {
-        if let Some(status) = child.try_wait().expect("a child can be waited for") {
+        let status = child.try_wait().expect("a child can be waited for");
+        if status.is_some() || Instant::now() > deadline {
             return status;
-        }
-        if Instant::now() > deadline {
-            let _ = child.kill();
-            let _ = child.wait();
-            panic!("the process did not end");
         }
         std::thread::sleep(Duration::from_millis(5));
     }
