@@ -197,13 +197,19 @@ impl Partition {
         &self.runs
     }
 
-    /// At most `max` runs behind this one, in the order of offsets.
+    /// The runs behind this one, in the order of offsets, until they have so many bytes; at most `max` of them.
     #[must_use]
-    pub fn runs_behind(&self, run: &Run, max: usize) -> Vec<Run> {
+    pub fn runs_behind(&self, run: &Run, bytes: u64, max: usize) -> Vec<Run> {
         let at = self
             .runs
             .partition_point(|other| other.base_offset <= run.base_offset);
-        self.runs.range(at..).take(max).copied().collect()
+        let mut left = bytes;
+        let wanted = self.runs.range(at..).take(max).take_while(|run| {
+            let is_wanted = left > 0;
+            left = left.saturating_sub(run.bytes());
+            is_wanted
+        });
+        wanted.copied().collect()
     }
 
     /// Bytes in segments and in the tail that is not there yet.

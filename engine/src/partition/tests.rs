@@ -438,3 +438,20 @@ fn only_what_a_segment_has_leaves_the_tail() {
     assert_eq!(tail.base_offset(), Some(Offset(5)));
     assert_eq!(tail.unflushed_bytes(), 100);
 }
+
+#[test]
+fn as_many_runs_behind_one_as_have_the_bytes_asked_for() {
+    let mut partition = Partition::new(KEY);
+    let runs: Vec<Run> = (0..5)
+        .map(|number| run(10 * number..10 * number + 10, 100, 0))
+        .collect();
+    for run in &runs {
+        partition.add_run(*run);
+    }
+    assert_eq!(partition.runs_behind(&runs[0], 0, 9), []);
+    assert_eq!(partition.runs_behind(&runs[0], 100, 9), runs[1..2]);
+    assert_eq!(partition.runs_behind(&runs[0], 101, 9), runs[1..3]);
+    assert_eq!(partition.runs_behind(&runs[1], 1_000, 9), runs[2..]);
+    assert_eq!(partition.runs_behind(&runs[1], 1_000, 2), runs[2..4]);
+    assert_eq!(partition.runs_behind(&runs[4], 1_000, 9), []);
+}

@@ -151,7 +151,10 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
         let known = cursor.place.filter(|(known, _)| {
             known.segment == run.segment && known.base_offset == run.base_offset
         });
-        let behind = slot.state.borrow().runs_behind(&run, RUNS_AHEAD);
+        let behind =
+            slot.state
+                .borrow()
+                .runs_behind(&run, self.reader.ahead_bytes(), RUNS_AHEAD_MAX);
         let read = async {
             let place = match known {
                 Some((_, place)) => place,
@@ -368,8 +371,8 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
     }
 }
 
-/// So many runs behind the present one are looked at: a few chunks of two segments that alternate.
-const RUNS_AHEAD: usize = 8;
+/// So many runs behind the present one are looked at at most.
+const RUNS_AHEAD_MAX: usize = 64;
 /// Bytes that a look-up by time takes at once.
 const LOOKUP_BYTES: usize = 1 << 20;
 

@@ -73,7 +73,7 @@ pub struct ReadFrom<'a> {
     pub offset: Offset,
     /// Whether the reader came here by reading on, and so will probably go on.
     pub in_sequence: bool,
-    /// The partition's next runs, in the order of offsets: what is read ahead when the end of this one is near. A few are enough.
+    /// The partition's next runs, in the order of offsets: what is read ahead when the end of this one is near. [`SegmentReader::ahead_bytes`] are enough.
     pub behind: &'a [Run],
 }
 
@@ -129,6 +129,12 @@ impl<D: Disk> SegmentReader<D> {
     /// Nothing more will be written to it.
     pub fn shared_ended(&self) {
         self.open_shared.set(None);
+    }
+
+    /// How much behind a run a reader has to know of: all of the chunks that are read ahead, since one of which only the beginning is known is read twice.
+    #[must_use]
+    pub fn ahead_bytes(&self) -> u64 {
+        (READ_AHEAD_CHUNKS as u64 + 2) * self.chunks.chunk_bytes() as u64
     }
 
     /// From where reading meets `offset` of `run`. `open`: what the index of a segment says that is still being written.
@@ -334,7 +340,9 @@ impl<D: Disk> SegmentReader<D> {
         ahead: bool,
     ) -> Result<Rc<Chunk>, StorageError> {
         let segment = course.run.segment;
-        if let Some(reading) = self.chunks.known(segment, start, self.until(course, start)) {
+        // IMPORTANT: no more than this run has of it: what others have behind it grows, and a chunk would be read again for them each time.
+        let needed = course.run.end.min(start + self.chunks.chunk_bytes() as u64);
+        if let Some(reading) = self.chunks.known(segment, start, needed) {
             if ahead {
                 self.read_ahead(course, start);
             }
@@ -347,7 +355,7 @@ impl<D: Disk> SegmentReader<D> {
         let file = self.file(key, segment).await?;
         let _turn = self.turns.take().await;
         let until = self.until(course, start);
-        let reading = self.chunks.begin(segment, file, start, until);
+        let reading = self.chunks.begin(segment, file, start, needed..until);
         if ahead {
             self.read_ahead(course, start);
         }

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::ops::Range;
 use std::rc::Rc;
 use std::task::{Context, Waker};
 
@@ -89,16 +90,16 @@ impl<D: Disk> Chunks<D> {
         (entry.until >= until).then_some(entry.reading)
     }
 
-    /// Begins to read the chunk at `start` up to `until`, unless somebody has.
+    /// Begins to read the chunk at `start` up to the end of `until`, unless somebody has, at least up to its start.
     pub(super) fn begin(
         &self,
         segment: SegmentRef,
         file: Rc<D::File>,
         start: u64,
-        until: u64,
+        until: Range<u64>,
     ) -> Reading {
-        self.known(segment, start, until)
-            .unwrap_or_else(|| self.read(segment, file, start, until, None))
+        self.known(segment, start, until.start)
+            .unwrap_or_else(|| self.read(segment, file, start, until.end, None))
     }
 
     /// Begins to read a chunk that somebody will soon want, if there is room for it.

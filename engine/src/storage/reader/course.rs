@@ -29,7 +29,7 @@ impl<'a> Course<'a> {
     }
 
     /// The chunks behind the one at `start` of this run, in the order in which they are needed, each with the course from its run on. A chunk that several
-    /// runs need comes once for those that follow one another.
+    /// runs need comes once. Short stretches of a segment that is shared are left out.
     pub(super) fn chunks_behind(
         self,
         start: u64,
@@ -46,7 +46,9 @@ impl<'a> Course<'a> {
                 if next >= run.end {
                     let (run, behind) = course.behind.split_first()?;
                     course = Course { run, behind };
-                    last = None;
+                    // A chunk for each of thousands of partitions that have a little of it would drive out those that are being read.
+                    let is_long = run.end - run.position >= chunk_bytes / SHORT_PARTS;
+                    last = (run.segment.shared && !is_long).then_some(run.end);
                     continue;
                 }
                 last = Some(next);
@@ -59,6 +61,9 @@ impl<'a> Course<'a> {
         })
     }
 }
+
+/// A run of a shared segment that is shorter than this part of a chunk is not read ahead.
+const SHORT_PARTS: u64 = 4;
 
 #[cfg(test)]
 mod tests {
@@ -124,6 +129,22 @@ mod tests {
         assert_eq!(joined_end(&runs[1..]), 2 * CHUNK);
         // The second chunk of the first segment is there for both of its runs, the first one of the second likewise.
         assert_eq!(chunks(&runs, 0), [(1, 1), (2, 0), (2, 1)]);
+    }
+
+    #[test]
+    fn short_stretches_of_a_shared_segment_are_not_read_ahead() {
+        let shared = |run: Run| Run {
+            segment: SegmentRef {
+                shared: true,
+                ..run.segment
+            },
+            ..run
+        };
+        let long = shared(run(3, 20, 4096, 4096 + CHUNK / 4));
+        let short = shared(run(2, 10, 5 * CHUNK, 5 * CHUNK + CHUNK / 4 - 1));
+        let own = run(4, 30, 5 * CHUNK, 5 * CHUNK + 8);
+        let runs = [run(1, 0, 4096, CHUNK), short, long, own];
+        assert_eq!(chunks(&runs, 0), [(3, 0), (4, 5)]);
     }
 
     #[test]
