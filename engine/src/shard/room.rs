@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 
-use crate::io::local::Signal;
+use crate::io::local::{Semaphore, Signal};
 
 /// Bytes that wait for one connection.
 #[derive(Debug)]
@@ -11,6 +11,17 @@ pub struct Room {
     held_bytes: Cell<usize>,
     held_bytes_max: usize,
     drained: Signal,
+    /// Held by the delivery that is the next to have room.
+    turn: Semaphore,
+}
+
+/// Lets the next one have its turn when dropped.
+struct Turn<'a>(&'a Semaphore);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.release(1);
+    }
 }
 
 impl Room {
@@ -21,6 +32,7 @@ impl Room {
             held_bytes: Cell::new(0),
             held_bytes_max,
             drained: Signal::new(),
+            turn: Semaphore::new(1),
         }
     }
 
@@ -31,6 +43,22 @@ impl Room {
             self.hold(bytes);
         }
         free
+    }
+
+    /// The same, waiting behind all who came earlier.
+    ///
+    /// IMPORTANT: first come, first served. The subscriptions of a connection to thousands of partitions read chunks that lie side by side then, each shared by neighbours; in any other order
+    /// nearly every one reads a chunk of its own for a few kilobytes. And only one of them is woken when there is room.
+    pub async fn claimed(&self, bytes: usize) {
+        self.turn.acquire(1).await;
+        let _turn = Turn(&self.turn);
+        loop {
+            let seen = self.drained.version();
+            if self.claim(bytes) {
+                return;
+            }
+            self.drained.changed_since(seen).await;
+        }
     }
 
     /// So many bytes wait.
@@ -67,6 +95,8 @@ impl Room {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     #[test]
@@ -79,5 +109,41 @@ mod tests {
         room.free(60);
         assert!(!room.is_over());
         assert!(room.claim(1));
+    }
+
+    #[test]
+    fn who_came_first_has_room_first() {
+        let room = Room::new(100);
+        room.hold(200);
+        let mut first = Box::pin(room.claimed(100));
+        let mut second = Box::pin(room.claimed(100));
+        let mut third = Box::pin(room.claimed(100));
+        for waiting in [&mut first, &mut second, &mut third] {
+            assert!(waiting.as_mut().now_or_never().is_none());
+        }
+        room.free(150);
+        // In whatever order they look.
+        assert!(third.as_mut().now_or_never().is_none());
+        assert!(second.as_mut().now_or_never().is_none());
+        assert!(first.as_mut().now_or_never().is_some());
+        assert_eq!(room.held_bytes(), 150);
+        // One that leaves keeps nobody waiting, and holds nothing.
+        drop(second);
+        room.free(150);
+        assert!(third.as_mut().now_or_never().is_some());
+        assert_eq!(room.held_bytes(), 100);
+    }
+
+    #[test]
+    fn who_leaves_when_it_is_its_turn_lets_the_next_one_have_it() {
+        let room = Room::new(100);
+        room.hold(100);
+        let mut first = Box::pin(room.claimed(1));
+        let mut second = Box::pin(room.claimed(1));
+        assert!(first.as_mut().now_or_never().is_none());
+        assert!(second.as_mut().now_or_never().is_none());
+        drop(first);
+        room.free(50);
+        assert!(second.now_or_never().is_some());
     }
 }

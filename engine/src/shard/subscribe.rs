@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use futures_util::future::select;
+use futures_util::future::{Either, select};
 use gannet_wire::frame::{Message, Subscribe, Subscribed, SubscriptionEnd};
 use gannet_wire::{CorrelationId, ErrorBody, ErrorCode, Offset, ShardIndex, SubscriptionId};
 
@@ -86,7 +86,7 @@ impl Subscription {
     ) {
         let mut cursor = ReadCursor::at(offset);
         loop {
-            let (granted, appended) = (self.changed.version(), slot.changed.version());
+            let (mut granted, appended) = (self.changed.version(), slot.changed.version());
             if self.ended.get() {
                 return;
             }
@@ -95,14 +95,15 @@ impl Subscription {
                 let bytes_max = usize::try_from(credit)
                     .unwrap_or(usize::MAX)
                     .min(DELIVER_BYTES_MAX);
-                let drained = peer.room().drained().version();
-                if !peer.room().claim(bytes_max) {
-                    select(
-                        pin!(self.changed.changed_since(granted)),
-                        pin!(peer.room().drained().changed_since(drained)),
-                    )
-                    .await;
-                    continue;
+                let mut claimed = pin!(peer.room().claimed(bytes_max));
+                // It keeps its place in the queue when it is granted more.
+                while let Either::Right(_) =
+                    select(claimed.as_mut(), pin!(self.changed.changed_since(granted))).await
+                {
+                    if self.ended.get() {
+                        return;
+                    }
+                    granted = self.changed.version();
                 }
                 let read = log.read(&slot, &mut cursor, bytes_max).await;
                 // From here on it is what is sent that counts.

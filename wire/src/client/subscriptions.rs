@@ -103,9 +103,11 @@ impl Subscriptions {
         }
     }
 
-    /// The requests for a new connection. Deliveries the program still holds count against the credit.
+    /// The requests for a new connection, in the order in which the partitions were asked for: what a broker stores of neighbours lies side by side, and is
+    /// read once if they want it one after the other. Deliveries the program still holds count against the credit.
     pub(crate) fn subscribes(&self) -> Vec<(CorrelationId, Message)> {
-        self.by_id
+        let mut requests: Vec<_> = self
+            .by_id
             .values()
             .filter(|(subscription, _)| !subscription.has_ended())
             .map(|(subscription, account)| {
@@ -113,7 +115,9 @@ impl Subscriptions {
                 let correlation = CorrelationId(subscription.id().0);
                 (correlation, subscription.subscribe(account.begin()))
             })
-            .collect()
+            .collect();
+        requests.sort_unstable_by_key(|(correlation, _)| *correlation);
+        requests
     }
 
     /// The next delivery that came.
