@@ -56,7 +56,7 @@ impl fmt::Display for Machine {
             write!(f, ", {}", self.disk())?;
         }
         if let Some(uid) = self.uid {
-            write!(f, ", uid {uid}, locked memory {}", self.memlock())?;
+            write!(f, ", uid {uid}, limit of locked memory {}", self.memlock())?;
         }
         Ok(())
     }
@@ -78,13 +78,13 @@ mod tests {
         };
         assert_eq!(
             machine.to_string(),
-            "2 core(s), 6.18, ext4 with a journal, uid 65534, locked memory 8.0 MiB"
+            "2 core(s), 6.18, ext4 with a journal, uid 65534, limit of locked memory 8.0 MiB"
         );
         machine.journal = Some(false);
         machine.memlock_bytes = None;
         assert_eq!(
             machine.to_string(),
-            "2 core(s), 6.18, ext4 without a journal, uid 65534, locked memory unlimited"
+            "2 core(s), 6.18, ext4 without a journal, uid 65534, limit of locked memory unlimited"
         );
     }
 

@@ -149,11 +149,11 @@ pub struct Machine {
     pub kernel: String,
     /// The filesystem of the data directory; absent for a broker that was not started by this run.
     pub filesystem: Option<String>,
-    /// Whether that is an ext4 with a journal, or one without; absent for others, and where the kernel does not tell.
+    /// Whether that is an ext4 with a journal inside, or one without; absent for others, and where the kernel does not tell.
     pub journal: Option<bool>,
     /// The user that it ran as; absent in reports of before it was kept.
     pub uid: Option<u32>,
-    /// How much memory that user may lock at most; absent where it is unlimited.
+    /// The limit of locked memory, which binds nobody who has `CAP_IPC_LOCK`, such as root; absent where there is none.
     pub memlock_bytes: Option<u64>,
 }
 

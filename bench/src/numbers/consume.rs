@@ -1,6 +1,7 @@
 //! Rows about consuming: from the disk as fast as it goes, and at the tail without it.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 use gannet_loadgen::options::Rate;
@@ -14,6 +15,8 @@ use super::session::{NumbersError, io_error};
 use super::start::{STORED, STORED_PARTITIONS};
 use super::workbench::{Load, Workbench};
 
+/// Of what is consumed at the tail.
+const PARTITIONS: u32 = 2;
 /// One wait for a delivery.
 const WAIT: Duration = Duration::from_millis(50);
 /// When nothing has come for so long, nothing more will.
@@ -78,12 +81,18 @@ pub(super) fn at_the_tail(
     saturated: &Saturated,
 ) -> Result<Row, NumbersError> {
     let half = (saturated.phase.publish.flow.records_per_s / 2.0) as u64;
+    // A consumer that is held up for some seconds is late, and has lost nothing.
+    let kept_bytes = bench.scale.bytes_max / u64::from(PARTITIONS);
     let load = Load {
         consumers: 1,
         rate: Rate::PerSecond(half.max(1)),
+        retention_bytes: bench
+            .scale
+            .kept_of(PARTITIONS)
+            .and(NonZeroU64::new(kept_bytes)),
         ..bench.saturated(
             "consume at the tail, publishing at half of saturation",
-            2,
+            PARTITIONS,
             bench.options.batch_bytes,
         )
     };

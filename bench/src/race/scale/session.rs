@@ -29,6 +29,8 @@ use super::{
 /// A tiny point: longer than a disk that is shared stands still, or nothing is acknowledged in the measured part.
 const TINY: Duration = Duration::from_secs(1);
 const TINY_BYTES_MAX: u64 = 256 << 20;
+/// What a broker keeps in a tiny one.
+const TINY_KEPT_BYTES: u64 = 1 << 30;
 /// No point fills more of the disk than this share of what is free.
 const DISK_SHARE: u64 = 4;
 const BYTES_MAX: u64 = 12 << 30;
@@ -39,7 +41,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const PATIENCE_PER_LOAD: u32 = 10;
 /// The paced producer begins when the greedy one is at it, and ends before it: the greedy one's load is so many times as long, and this longer.
 const GREEDY_TIMES: u32 = 2;
-const GREEDY_BEYOND: Duration = Duration::from_secs(2);
+const GREEDY_BEYOND: Duration = Duration::from_secs(5);
 /// A broker that has used so much CPU since before the greedy one was started is at work for it: making its topic takes less.
 const AT_WORK_CPU_S: f64 = 0.2;
 /// The greedy one that has not begun by then never will.
@@ -65,7 +67,12 @@ pub fn session(options: &ScaleOptions) -> Result<ScaleReport, RaceError> {
     } else {
         BYTES_MAX.min(filesystem.free_bytes / DISK_SHARE)
     };
-    let kept_bytes = KEPT_BYTES.min(filesystem.free_bytes / DISK_SHARE);
+    let kept_bytes = if options.tiny {
+        TINY_KEPT_BYTES
+    } else {
+        KEPT_BYTES
+    };
+    let kept_bytes = kept_bytes.min(filesystem.free_bytes / DISK_SHARE);
     // Figures that mean nothing do not stand beside others.
     let kept = super::read(&options.place.results())?.filter(|kept| kept.tiny == options.tiny);
     let mut scale = Scale {
@@ -315,6 +322,11 @@ impl Scale<'_> {
     /// A producer at a fixed rate: alone, then beside one that sends as fast as it goes, and alone again.
     fn neighbours(&mut self) -> Result<(), RaceError> {
         let (axis, pace) = (Axis::Neighbours, Pace::Paced);
+        let is_measured = |at: &f64| self.report.measured(axis, pace, *at).is_some();
+        if ![ALONE, BESIDE, ALONE_AGAIN].iter().all(is_measured) {
+            // They are compared with each other: one of another day says nothing about the others.
+            self.report.forget(axis);
+        }
         for at in [ALONE, BESIDE, ALONE_AGAIN] {
             let greedy = at.total_cmp(&BESIDE).is_eq();
             if self.report.measured(axis, pace, at).is_some() {
