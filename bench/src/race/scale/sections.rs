@@ -100,7 +100,7 @@ pub fn sections(report: &ScaleReport) -> Vec<Section> {
 
 fn what_it_is(report: &ScaleReport) -> Section {
     let mut section = Section::new("Scale").text(
-        "How Gannet's figures change with what there is much of. Each point is a run of the load generator with a broker of its own on an empty directory, and every record of it was checked; a point          that failed stands with its reason. Brokers are as they are by default, but that limits which would refuse a point are raised to what it takes: topics.partitions_max,          network.subscriptions_max, network.batch_bytes_max and what must go with them.",
+        "How Gannet's figures change with what there is much of. Each point is a run of the load generator with a broker of its own on an empty directory, and every record of it was checked; a point that failed stands with its reason. Brokers are as they are by default, but that limits which would refuse a point are raised to what it takes: topics.partitions_max, network.subscriptions_max, network.batch_bytes_max and what must go with them.",
     );
     if report.tiny {
         section = section.text(
