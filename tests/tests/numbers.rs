@@ -45,10 +45,20 @@ fn a_tiny_run_has_a_figure_for_every_row_and_removes_what_it_wrote() {
     let text = std::fs::read_to_string(&file).expect("the report was written");
     let report: Value = serde_json::from_str(&text).expect("the report is JSON");
 
+    let name = |row: &Value| {
+        let name = row["what"].as_str().expect("a row has a name");
+        name.to_owned()
+    };
     let rows = report["rows"].as_array().expect("rows are a list");
+    let (of_fio, rows): (Vec<&Value>, Vec<&Value>) =
+        rows.iter().partition(|row| name(row).contains("fio's"));
+    // Saturation against its writes, and its synced writes, where it is installed.
+    let has_fio = report.pointer("/limits/fio/measured").is_some();
+    assert_eq!(of_fio.len(), if has_fio { 2 } else { 0 }, "{report:#}");
+    assert!(of_fio.iter().all(|row| figure(row, "/measured") > 0.0));
     assert_eq!(rows.len(), ROWS.len(), "{report:#}");
-    for (row, (what, has_bar)) in rows.iter().zip(ROWS) {
-        let named = row["what"].as_str().expect("a row has a name");
+    for (row, (what, has_bar)) in rows.into_iter().zip(ROWS) {
+        let named = name(row);
         assert!(
             named.contains(what),
             "{named:?} stands where {what:?} should"
