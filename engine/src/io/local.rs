@@ -3,7 +3,7 @@
 //! Nothing here is `Send`. A waiter that is dropped before its turn leaves the queue and gives back what it was granted.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -120,11 +120,11 @@ pub struct Semaphore {
     capacity: usize,
     available: Cell<usize>,
     next_waiter: Cell<u64>,
-    queue: RefCell<VecDeque<Waiter>>,
+    /// By their numbers, which rise: in the order in which they came.
+    queue: RefCell<BTreeMap<u64, Waiter>>,
 }
 
 struct Waiter {
-    id: u64,
     wanted: usize,
     granted: bool,
     waker: Waker,
@@ -193,7 +193,7 @@ impl Semaphore {
         for waiter in self
             .queue
             .borrow_mut()
-            .iter_mut()
+            .values_mut()
             .skip_while(|waiter| waiter.granted)
         {
             if waiter.wanted > self.available.get() {
@@ -248,27 +248,27 @@ impl Future for Acquire<'_> {
                 }
                 let id = self.semaphore.next_waiter.get();
                 self.semaphore.next_waiter.set(id + 1);
-                self.semaphore.queue.borrow_mut().push_back(Waiter {
-                    id,
+                let waiter = Waiter {
                     wanted: self.wanted,
                     granted: false,
                     waker: context.waker().clone(),
-                });
+                };
+                self.semaphore.queue.borrow_mut().insert(id, waiter);
                 self.state = AcquireState::Queued(id);
                 Poll::Pending
             }
             AcquireState::Queued(id) => {
                 let mut queue = self.semaphore.queue.borrow_mut();
-                let Some(index) = queue.iter().position(|waiter| waiter.id == id) else {
+                let Some(waiter) = queue.get_mut(&id) else {
                     unreachable!("only its own future takes a waiter out of the queue")
                 };
-                if queue[index].granted {
-                    queue.remove(index);
+                if waiter.granted {
+                    queue.remove(&id);
                     drop(queue);
                     self.state = AcquireState::Taken;
                     Poll::Ready(())
                 } else {
-                    queue[index].waker.clone_from(context.waker());
+                    waiter.waker.clone_from(context.waker());
                     Poll::Pending
                 }
             }
@@ -282,13 +282,8 @@ impl Drop for Acquire<'_> {
         let AcquireState::Queued(id) = self.state else {
             return;
         };
-        let mut queue = self.semaphore.queue.borrow_mut();
-        let Some(index) = queue.iter().position(|waiter| waiter.id == id) else {
-            return;
-        };
-        let granted = queue.remove(index).is_some_and(|waiter| waiter.granted);
-        drop(queue);
-        if granted {
+        let waiter = self.semaphore.queue.borrow_mut().remove(&id);
+        if waiter.is_some_and(|waiter| waiter.granted) {
             self.semaphore.release(self.wanted);
         } else {
             // It may have been the large one at the head that smaller ones waited behind.

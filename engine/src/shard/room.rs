@@ -49,13 +49,15 @@ impl Room {
     ///
     /// IMPORTANT: first come, first served. The subscriptions of a connection to thousands of partitions read chunks that lie side by side then, each shared by neighbours; in any other order
     /// nearly every one reads a chunk of its own for a few kilobytes. And only one of them is woken when there is room.
-    pub async fn claimed(&self, bytes: usize) {
+    /// `bytes` is asked when it is its turn; the answer is what is claimed.
+    pub async fn claimed(&self, bytes: impl Fn() -> usize) -> usize {
         self.turn.acquire(1).await;
         let _turn = Turn(&self.turn);
         loop {
             let seen = self.drained.version();
+            let bytes = bytes();
             if self.claim(bytes) {
-                return;
+                return bytes;
             }
             self.drained.changed_since(seen).await;
         }
@@ -115,9 +117,8 @@ mod tests {
     fn who_came_first_has_room_first() {
         let room = Room::new(100);
         room.hold(200);
-        let mut first = Box::pin(room.claimed(100));
-        let mut second = Box::pin(room.claimed(100));
-        let mut third = Box::pin(room.claimed(100));
+        let claimed = || Box::pin(room.claimed(|| 100));
+        let (mut first, mut second, mut third) = (claimed(), claimed(), claimed());
         for waiting in [&mut first, &mut second, &mut third] {
             assert!(waiting.as_mut().now_or_never().is_none());
         }
@@ -125,7 +126,7 @@ mod tests {
         // In whatever order they look.
         assert!(third.as_mut().now_or_never().is_none());
         assert!(second.as_mut().now_or_never().is_none());
-        assert!(first.as_mut().now_or_never().is_some());
+        assert_eq!(first.as_mut().now_or_never(), Some(100));
         assert_eq!(room.held_bytes(), 150);
         // One that leaves keeps nobody waiting, and holds nothing.
         drop(second);
@@ -138,8 +139,8 @@ mod tests {
     fn who_leaves_when_it_is_its_turn_lets_the_next_one_have_it() {
         let room = Room::new(100);
         room.hold(100);
-        let mut first = Box::pin(room.claimed(1));
-        let mut second = Box::pin(room.claimed(1));
+        let claimed = || Box::pin(room.claimed(|| 1));
+        let (mut first, mut second) = (claimed(), claimed());
         assert!(first.as_mut().now_or_never().is_none());
         assert!(second.as_mut().now_or_never().is_none());
         drop(first);

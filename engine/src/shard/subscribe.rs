@@ -70,6 +70,13 @@ impl Subscription {
         self.changed.notify_all();
     }
 
+    /// How much the next delivery may have.
+    fn deliver_bytes_max(&self) -> usize {
+        usize::try_from(self.credit.get())
+            .unwrap_or(0)
+            .min(DELIVER_BYTES_MAX)
+    }
+
     /// Nothing more is sent.
     pub fn end(&self) {
         self.ended.set(true);
@@ -90,20 +97,22 @@ impl Subscription {
             if self.ended.get() {
                 return;
             }
-            let credit = self.credit.get();
-            if credit > 0 {
-                let bytes_max = usize::try_from(credit)
-                    .unwrap_or(usize::MAX)
-                    .min(DELIVER_BYTES_MAX);
-                let mut claimed = pin!(peer.room().claimed(bytes_max));
+            if self.credit.get() > 0 {
+                // What was granted while it waited counts.
+                let mut claimed = pin!(peer.room().claimed(|| self.deliver_bytes_max()));
                 // It keeps its place in the queue when it is granted more.
-                while let Either::Right(_) =
-                    select(claimed.as_mut(), pin!(self.changed.changed_since(granted))).await
-                {
-                    if self.ended.get() {
-                        return;
+                let bytes_max = loop {
+                    let granted_more = pin!(self.changed.changed_since(granted));
+                    match select(claimed.as_mut(), granted_more).await {
+                        Either::Left((bytes_max, _)) => break bytes_max,
+                        Either::Right(_) if self.ended.get() => return,
+                        Either::Right(_) => granted = self.changed.version(),
                     }
-                    granted = self.changed.version();
+                };
+                if self.ended.get() {
+                    // In the same moment: nothing is read for nobody.
+                    peer.room().free(bytes_max);
+                    return;
                 }
                 let read = log.read(&slot, &mut cursor, bytes_max).await;
                 // From here on it is what is sent that counts.
