@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use gannet_loadgen::broker::{RemovedWhenInterrupted, kill_group};
 
 const LOOK: Duration = Duration::from_millis(20);
+/// Its output ends so long after it, or it left something running.
+const OUTPUT_MAX: Duration = Duration::from_secs(5);
 /// Most that is kept of what a program says.
 const SAID_BYTES_MAX: u64 = 4 << 20;
 
@@ -94,6 +96,15 @@ pub(super) fn run(
             });
         }
     };
+    // What it left behind in the background may hold its output open for ever.
+    if !end_within(&[&out, &err], OUTPUT_MAX) {
+        kill_group(group);
+        if !end_within(&[&out, &err], OUTPUT_MAX) {
+            return Err(format!(
+                "{program} left something running that still has its output"
+            ));
+        }
+    }
     let [mut said, complained] = [out, err].map(|reader| {
         let bytes = reader.map(|reader| reader.join().unwrap_or_default());
         String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
@@ -121,6 +132,21 @@ fn wait(
         std::thread::sleep(LOOK);
     }
     Ok(None)
+}
+
+/// Whether all is read in this time.
+fn end_within(readers: &[&Option<JoinHandle<Vec<u8>>>], duration_max: Duration) -> bool {
+    let began = Instant::now();
+    loop {
+        let mut open = readers.iter().filter_map(|reader| reader.as_ref());
+        if open.all(JoinHandle::is_finished) {
+            return true;
+        }
+        if began.elapsed() >= duration_max {
+            return false;
+        }
+        std::thread::sleep(LOOK);
+    }
 }
 
 fn read_aside(stream: Option<impl Read + Send + 'static>) -> Option<JoinHandle<Vec<u8>>> {
@@ -167,6 +193,12 @@ mod tests {
     fn a_program_that_does_not_end_is_killed_with_what_it_started() {
         let error = shell("sleep 600 & sleep 600", Duration::from_millis(100)).unwrap_err();
         assert!(error.contains("did not end"), "{error}");
+    }
+
+    #[test]
+    fn what_a_program_leaves_behind_with_its_output_is_killed() {
+        let ran = shell("sleep 600 & echo said", AMPLE).unwrap();
+        assert_eq!(ran.said, "said\n");
     }
 
     #[test]
