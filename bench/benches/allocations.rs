@@ -31,7 +31,7 @@ use gannet_engine::shard::subscribe::Peer;
 use gannet_engine::storage::commit::{BatchStamp, CommitIdentity, CommitWriter, commit_bytes};
 use gannet_engine::storage::layout::FilePlace;
 use gannet_engine::storage::slice::Slice;
-use gannet_engine::storage::{Generation, Lsn};
+use gannet_engine::storage::{Generation, Lsn, StorageError};
 use gannet_wire::batch::{
     BatchBuilder, BatchLimits, CheckDepth, CheckScratch, Compression, Records, check_batch,
 };
@@ -478,9 +478,7 @@ fn send(outbox: &Outbox) -> usize {
 /// The allocations of a batch of one record that is alone on its way: frame, check, commit, acknowledgement, read and delivery.
 fn alone() -> f64 {
     let batch = batch(1, Compression::None);
-    let one = start(NullDisk::default(), quiet());
-    let log = one.log.clone();
-    let mut commits = Box::pin(async move { log.run_commits().await });
+    let Running { one, mut commits } = Running::start(NullDisk::default(), quiet());
     let outbox = Outbox::new(usize::MAX, 1);
     let sink: Rc<dyn CompletionSink> = outbox.clone();
     let mut received = published_frames(&batch, 2 * BATCHES as u64);
@@ -527,16 +525,15 @@ struct Journey {
 impl Journey {
     fn of(records: u32) -> Self {
         let batch = batch(records, Compression::None);
-        let one = start(NullDisk::default(), quiet());
-        let log = one.log.clone();
-        let mut commits = Box::pin(async move { log.run_commits().await });
+        let mut running = Running::start(NullDisk::default(), quiet());
         // Once before: the first commit is what queues grow at.
-        publish(&one, arrivals(&batch));
-        commit(&one, commits.as_mut(), BATCHES as u64);
+        running.publish(arrivals(&batch));
+        running.commit(BATCHES as u64);
 
         let arrivals = arrivals(&batch);
-        let (append, ()) = cost(|| publish(&one, arrivals));
-        let (commit, ()) = cost(|| commit(&one, commits.as_mut(), 2 * BATCHES as u64));
+        let (append, ()) = cost(|| running.publish(arrivals));
+        let (commit, ()) = cost(|| running.commit(2 * BATCHES as u64));
+        let one = &running.one;
         let from = Offset(BATCHES as u64 * u64::from(records));
         let (read, slices) = cost(|| {
             let mut cursor = ReadCursor::at(from);
@@ -573,18 +570,17 @@ impl Backlog {
             flush_write_bytes: BATCHES * BODY_BYTES / 4,
             ..quiet()
         };
-        let one = start(NullDisk::keeping(), config);
-        let log = one.log.clone();
-        let mut commits = Box::pin(async move { log.run_commits().await });
-        let log = one.log.clone();
+        let mut running = Running::start(NullDisk::keeping(), config);
+        let log = running.one.log.clone();
         let mut flushes = Box::pin(async move { log.run_flushes().await });
         // Once before: the first round makes the segment.
-        publish(&one, arrivals(&batch));
-        commit(&one, commits.as_mut(), BATCHES as u64);
+        running.publish(arrivals(&batch));
+        running.commit(BATCHES as u64);
         poll_once(flushes.as_mut());
-        publish(&one, arrivals(&batch));
-        commit(&one, commits.as_mut(), 2 * BATCHES as u64);
+        running.publish(arrivals(&batch));
+        running.commit(2 * BATCHES as u64);
         let (flush, ()) = cost(|| poll_once(flushes.as_mut()));
+        let one = &running.one;
         assert!(one.slot.state.borrow().tail.base_offset().is_none());
         let from = Offset(BATCHES as u64 * u64::from(records));
         let read = || {
@@ -615,45 +611,50 @@ fn direct(records: u32) -> Cost {
         direct_bytes_min: BATCHES * BODY_BYTES / 2,
         ..quiet()
     };
-    let one = start(NullDisk::keeping(), config);
-    let log = one.log.clone();
-    let mut commits = Box::pin(async move { log.run_commits().await });
+    let mut running = Running::start(NullDisk::keeping(), config);
     // Once before: the first chunk makes the segment.
-    publish(&one, arrivals(&batch));
-    commit(&one, commits.as_mut(), BATCHES as u64);
-    publish(&one, arrivals(&batch));
-    cost(|| commit(&one, commits.as_mut(), 2 * BATCHES as u64)).0
+    running.publish(arrivals(&batch));
+    running.commit(BATCHES as u64);
+    running.publish(arrivals(&batch));
+    cost(|| running.commit(2 * BATCHES as u64)).0
 }
 
-fn start(disk: NullDisk, config: LogConfig) -> OneLog<NullDisk, SimClock> {
-    let executor = SimExecutor::new(1);
-    executor
-        .block_on(OneLog::start_as(disk, executor.clock(), config))
-        .expect("nothing can be wrong with this disk")
+/// A log, and what commits to its journal while it is polled.
+struct Running {
+    one: OneLog<NullDisk, SimClock>,
+    commits: Pin<Box<dyn Future<Output = Result<(), StorageError>>>>,
+}
+
+impl Running {
+    fn start(disk: NullDisk, config: LogConfig) -> Self {
+        let executor = SimExecutor::new(1);
+        let one = executor
+            .block_on(OneLog::start_as(disk, executor.clock(), config))
+            .expect("nothing can be wrong with this disk");
+        let log = one.log.clone();
+        let commits = Box::pin(async move { log.run_commits().await });
+        Self { one, commits }
+    }
+
+    fn publish(&self, arrivals: Vec<CheckedBatch>) {
+        for (token, batch) in (0..).zip(arrivals) {
+            self.one.publish(batch, token);
+        }
+    }
+
+    /// Lets the log commit until so many batches are acknowledged.
+    fn commit(&mut self, acked: u64) {
+        while self.one.acks.acked() < acked {
+            poll_once(self.commits.as_mut());
+        }
+    }
 }
 
 fn arrivals(batch: &Bytes) -> Vec<CheckedBatch> {
     (0..BATCHES).map(|_| checked(batch)).collect()
 }
 
-fn publish(one: &OneLog<NullDisk, SimClock>, arrivals: Vec<CheckedBatch>) {
-    for (token, batch) in (0..).zip(arrivals) {
-        one.publish(batch, token);
-    }
-}
-
-/// Lets the log commit until so many batches are acknowledged.
-fn commit<T>(
-    one: &OneLog<NullDisk, SimClock>,
-    mut commits: Pin<&mut impl Future<Output = T>>,
-    acked: u64,
-) {
-    while one.acks.acked() < acked {
-        poll_once(commits.as_mut());
-    }
-}
-
-fn poll_once<T>(run: Pin<&mut impl Future<Output = T>>) {
+fn poll_once<T>(run: Pin<&mut (impl Future<Output = T> + ?Sized)>) {
     let polled = run.poll(&mut Context::from_waker(Waker::noop()));
     assert!(polled.is_pending(), "the log ended");
 }

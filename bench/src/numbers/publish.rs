@@ -85,11 +85,10 @@ pub(super) fn saturated(
         flow(&phase),
     )?];
     if let Some(synced_mb_per_s) = limits.synced_write_mb_per_s {
-        rows.push(Row::new(
+        rows.push(beside(
             "the same / the disk's synced writes, 512 KiB, four at once",
-            (mb_per_s / synced_mb_per_s, "x"),
-            Bar::Reported,
-            [("synced_write_mb_per_s", synced_mb_per_s)],
+            mb_per_s,
+            ("synced_write_mb_per_s", synced_mb_per_s),
         )?);
     }
     rows.extend(beside_fio(mb_per_s, &limits.fio)?);
@@ -107,21 +106,33 @@ fn beside_fio(mb_per_s: f64, fio: &ToolRun<Fio>) -> Result<Vec<Row>, NumbersErro
     let ToolRun::Measured(fio) = fio else {
         return Ok(Vec::new());
     };
-    let mut rows = vec![Row::new(
+    let mut rows = vec![beside(
         "the same / fio's writes, 1 MiB, eight at once",
-        (mb_per_s / fio.write_mb_per_s, "x"),
-        Bar::Reported,
-        [("fio_write_mb_per_s", fio.write_mb_per_s)],
+        mb_per_s,
+        ("fio_write_mb_per_s", fio.write_mb_per_s),
     )?];
     if let Some(synced_mb_per_s) = fio.synced_write_mb_per_s {
-        rows.push(Row::new(
+        rows.push(beside(
             "the same / fio's synced writes, 512 KiB, four at once",
-            (mb_per_s / synced_mb_per_s, "x"),
-            Bar::Reported,
-            [("fio_synced_write_mb_per_s", synced_mb_per_s)],
+            mb_per_s,
+            ("fio_synced_write_mb_per_s", synced_mb_per_s),
         )?);
     }
     Ok(rows)
+}
+
+/// How many times as much as another flow, which stands beside it.
+fn beside(
+    what: &'static str,
+    mb_per_s: f64,
+    (name, other_mb_per_s): (&'static str, f64),
+) -> Result<Row, NumbersError> {
+    Ok(Row::new(
+        what,
+        (mb_per_s / other_mb_per_s, "x"),
+        Bar::Reported,
+        [(name, other_mb_per_s)],
+    )?)
 }
 
 /// As many records in flight as batches.
