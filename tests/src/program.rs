@@ -35,7 +35,7 @@ pub fn load_generator() -> PathBuf {
     built(&BUILT, "gannet-loadgen", "gannet-loadgen", &sources)
 }
 
-/// The program `gannet-loadgen` with the drivers of RabbitMQ and NATS, which `tests/run` has left in `with-peers`; made there if it is missing or older than its sources.
+/// The program `gannet-loadgen` with the other brokers' drivers, which `tests/run` has left in `with-peers`; made there if it is missing or older than its sources.
 ///
 /// # Panics
 /// When it cannot be built.
@@ -52,7 +52,7 @@ pub fn load_generator_for_peers() -> PathBuf {
         // In a directory of its own: beside it the program without them lies under the same name.
         let status = Command::new(env!("CARGO"))
             .args(["build", "--locked", "-p", "gannet-loadgen"])
-            .args(["--features", "amqp,nats", "--bin", "gannet-loadgen"])
+            .args(["--features", "peers", "--bin", "gannet-loadgen"])
             .env("CARGO_TARGET_DIR", &target)
             .status()
             .expect("cargo can be run");
