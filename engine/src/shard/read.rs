@@ -6,6 +6,7 @@ use gannet_wire::frame::{Start, TimestampSource};
 use gannet_wire::{ErrorBody, ErrorCode, Offset, Timestamp};
 
 use super::log::ShardLog;
+use super::room::SharedPlace;
 use super::slot::Slot;
 use crate::io::local::yield_once;
 use crate::io::{Clock, Disk};
@@ -77,6 +78,26 @@ impl ReadCursor {
             place: None,
         }
     }
+
+    /// Where the next read begins, if that is a segment that partitions share. Where in a run it is not known yet, its beginning.
+    #[must_use]
+    pub(super) fn shared_place(&self, slot: &Slot) -> Option<SharedPlace> {
+        let ReadPlace::Run(run) = slot.state.borrow().place(self.offset) else {
+            return None;
+        };
+        let position = self.place_in(&run).map(|place| place.position);
+        run.segment.shared.then_some(SharedPlace {
+            segment: run.segment.id,
+            position: position.unwrap_or(run.position),
+        })
+    }
+
+    /// Where the last read ended, if that was in this run. It may have grown since; where it begins tells that it is the same one.
+    fn place_in(&self, run: &Run) -> Option<Place> {
+        let (known, place) = self.place?;
+        let is_same = known.segment == run.segment && known.base_offset == run.base_offset;
+        is_same.then_some(place)
+    }
 }
 
 /// Whether the record at `offset` does not lie in `run` any more.
@@ -147,17 +168,14 @@ impl<D: Disk, C: Clock> ShardLog<D, C> {
     ) -> Result<Vec<Slice>, ReadError> {
         let key = slot.key();
         let _in_use = slot.in_use();
-        // The run may have grown since; where it begins tells that it is the same one.
-        let known = cursor.place.filter(|(known, _)| {
-            known.segment == run.segment && known.base_offset == run.base_offset
-        });
+        let known = cursor.place_in(&run);
         let behind =
             slot.state
                 .borrow()
                 .runs_behind(&run, self.reader.ahead_bytes(), RUNS_AHEAD_MAX);
         let read = async {
             let place = match known {
-                Some((_, place)) => place,
+                Some(place) => place,
                 None => {
                     let open = self.open_index_place(slot, &run, cursor.offset);
                     self.reader.seek(key, &run, cursor.offset, open).await?

@@ -1,9 +1,15 @@
 //! How much of what is to be sent on a connection may wait, so that a peer that does not read holds a bounded piece of memory whatever
 //! credit it gave.
 
-use std::cell::Cell;
+mod queue;
 
-use crate::io::local::{Semaphore, Signal};
+use std::cell::{Cell, RefCell};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+pub use self::queue::SharedPlace;
+use self::queue::{Arrival, Queue};
+use crate::io::local::Signal;
 
 /// Bytes that wait for one connection.
 #[derive(Debug)]
@@ -11,17 +17,9 @@ pub struct Room {
     held_bytes: Cell<usize>,
     held_bytes_max: usize,
     drained: Signal,
-    /// Held by the delivery that is the next to have room.
-    turn: Semaphore,
-}
-
-/// Lets the next one have its turn when dropped.
-struct Turn<'a>(&'a Semaphore);
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.0.release(1);
-    }
+    queue: RefCell<Queue>,
+    /// Whose turn it is: it has been woken, and claims what it wants.
+    chosen: Cell<Option<Arrival>>,
 }
 
 impl Room {
@@ -32,34 +30,48 @@ impl Room {
             held_bytes: Cell::new(0),
             held_bytes_max,
             drained: Signal::new(),
-            turn: Semaphore::new(1),
+            queue: RefCell::default(),
+            chosen: Cell::new(None),
         }
     }
 
-    /// Takes room for a delivery that is about to be read, while there is any: one delivery at most goes over the limit.
+    /// Takes room for what is about to be made, while there is any: one at most goes over the limit.
     pub fn claim(&self, bytes: usize) -> bool {
-        let free = self.held_bytes.get() < self.held_bytes_max;
+        let free = self.is_free();
         if free {
             self.hold(bytes);
         }
         free
     }
 
-    /// The same, waiting behind all who came earlier.
-    ///
-    /// IMPORTANT: first come, first served. The subscriptions of a connection to thousands of partitions read chunks that lie side by side then, each shared by neighbours; in any other order
-    /// nearly every one reads a chunk of its own for a few kilobytes. And only one of them is woken when there is room.
-    /// `bytes` is asked when it is its turn; the answer is what is claimed.
-    pub async fn claimed(&self, bytes: impl Fn() -> usize) -> usize {
-        self.turn.acquire(1).await;
-        let _turn = Turn(&self.turn);
-        loop {
-            let seen = self.drained.version();
-            let bytes = bytes();
-            if self.claim(bytes) {
-                return bytes;
-            }
-            self.drained.changed_since(seen).await;
+    /// The same for a delivery that is about to be read, in turn with the connection's others. `place`: where it is read, if that is a segment that partitions
+    /// share. `bytes` is asked when it is its turn; the answer is what is claimed.
+    pub fn claimed<F: Fn() -> usize + Unpin>(
+        &self,
+        place: Option<SharedPlace>,
+        bytes: F,
+    ) -> Claimed<'_, F> {
+        Claimed {
+            room: self,
+            place,
+            bytes,
+            arrival: None,
+        }
+    }
+
+    fn is_free(&self) -> bool {
+        self.held_bytes.get() < self.held_bytes_max
+    }
+
+    /// Wakes whose turn it is, if there is room. Only one of them: thousands may wait.
+    fn choose(&self) {
+        if self.chosen.get().is_some() || !self.is_free() {
+            return;
+        }
+        let chosen = self.queue.borrow_mut().choose();
+        if let Some((arrival, waker)) = chosen {
+            self.chosen.set(Some(arrival));
+            waker.wake();
         }
     }
 
@@ -74,6 +86,7 @@ impl Room {
         assert!(bytes <= held, "only what was held is freed");
         self.held_bytes.set(held - bytes);
         self.drained.notify_all();
+        self.choose();
     }
 
     /// Bytes that wait.
@@ -92,6 +105,66 @@ impl Room {
     #[must_use]
     pub fn drained(&self) -> &Signal {
         &self.drained
+    }
+}
+
+/// The future of [`Room::claimed`].
+#[must_use = "does nothing unless awaited"]
+#[derive(Debug)]
+pub struct Claimed<'a, F> {
+    room: &'a Room,
+    place: Option<SharedPlace>,
+    bytes: F,
+    /// Its place in the queue.
+    arrival: Option<Arrival>,
+}
+
+impl<F: Fn() -> usize + Unpin> Future for Claimed<'_, F> {
+    type Output = usize;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<usize> {
+        let room = self.room;
+        let waker = context.waker();
+        match self.arrival {
+            None if room.queue.borrow().is_empty() && room.is_free() => {
+                let bytes = (self.bytes)();
+                room.hold(bytes);
+                return Poll::Ready(bytes);
+            }
+            None => {
+                let arrival = room.queue.borrow_mut().enter(self.place, waker.clone());
+                self.arrival = Some(arrival);
+                room.choose();
+            }
+            Some(arrival) => room.queue.borrow_mut().set_waker(arrival, waker),
+        }
+        if room.chosen.get() != self.arrival {
+            return Poll::Pending;
+        }
+        room.chosen.set(None);
+        let bytes = (self.bytes)();
+        if !room.claim(bytes) {
+            // An answer has come before it. It is looked at again when there is room.
+            return Poll::Pending;
+        }
+        if let Some(arrival) = self.arrival.take() {
+            room.queue.borrow_mut().leave(arrival);
+        }
+        room.choose();
+        Poll::Ready(bytes)
+    }
+}
+
+impl<F> Drop for Claimed<'_, F> {
+    fn drop(&mut self) {
+        let Some(arrival) = self.arrival else {
+            return;
+        };
+        self.room.queue.borrow_mut().leave(arrival);
+        if self.room.chosen.get() == Some(arrival) {
+            self.room.chosen.set(None);
+            self.room.choose();
+        }
     }
 }
 
@@ -117,7 +190,7 @@ mod tests {
     fn who_came_first_has_room_first() {
         let room = Room::new(100);
         room.hold(200);
-        let claimed = || Box::pin(room.claimed(|| 100));
+        let claimed = || Box::pin(room.claimed(None, || 100));
         let (mut first, mut second, mut third) = (claimed(), claimed(), claimed());
         for waiting in [&mut first, &mut second, &mut third] {
             assert!(waiting.as_mut().now_or_never().is_none());
@@ -136,10 +209,47 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_that_takes_the_room_first_costs_nobody_its_place() {
+        let room = Room::new(100);
+        room.hold(100);
+        let mut first = Box::pin(room.claimed(None, || 1));
+        let mut second = Box::pin(room.claimed(None, || 1));
+        assert!(first.as_mut().now_or_never().is_none());
+        assert!(second.as_mut().now_or_never().is_none());
+        room.free(50);
+        assert!(room.claim(50));
+        assert!(first.as_mut().now_or_never().is_none());
+        room.free(1);
+        assert!(second.as_mut().now_or_never().is_none());
+        assert_eq!(first.now_or_never(), Some(1));
+    }
+
+    #[test]
+    fn who_is_behind_in_a_shared_segment_has_room_before_who_came_earlier() {
+        let room = Room::new(100);
+        room.hold(100);
+        let claimed = |position| {
+            let place = SharedPlace {
+                segment: crate::storage::SegmentId(1),
+                position,
+            };
+            Box::pin(room.claimed(Some(place), || 100))
+        };
+        let (mut ahead, mut behind) = (claimed(9), claimed(3));
+        assert!(ahead.as_mut().now_or_never().is_none());
+        assert!(behind.as_mut().now_or_never().is_none());
+        room.free(100);
+        assert!(ahead.as_mut().now_or_never().is_none());
+        assert_eq!(behind.as_mut().now_or_never(), Some(100));
+        room.free(100);
+        assert_eq!(ahead.now_or_never(), Some(100));
+    }
+
+    #[test]
     fn who_leaves_when_it_is_its_turn_lets_the_next_one_have_it() {
         let room = Room::new(100);
         room.hold(100);
-        let claimed = || Box::pin(room.claimed(|| 1));
+        let claimed = || Box::pin(room.claimed(None, || 1));
         let (mut first, mut second) = (claimed(), claimed());
         assert!(first.as_mut().now_or_never().is_none());
         assert!(second.as_mut().now_or_never().is_none());

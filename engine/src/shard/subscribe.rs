@@ -97,9 +97,13 @@ impl Subscription {
             if self.ended.get() {
                 return;
             }
-            if self.credit.get() > 0 {
+            // One that has all there is would stand in the queue for nothing.
+            let has_all =
+                !slot.is_deleted() && cursor.offset == slot.state.borrow().durable_offset();
+            if self.credit.get() > 0 && !has_all {
                 // What was granted while it waited counts.
-                let mut claimed = pin!(peer.room().claimed(|| self.deliver_bytes_max()));
+                let place = cursor.shared_place(&slot);
+                let mut claimed = pin!(peer.room().claimed(place, || self.deliver_bytes_max()));
                 // It keeps its place in the queue when it is granted more.
                 let bytes_max = loop {
                     let granted_more = pin!(self.changed.changed_since(granted));
