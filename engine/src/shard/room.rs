@@ -68,8 +68,12 @@ impl Room {
         if self.chosen.get().is_some() || !self.is_free() {
             return;
         }
-        let chosen = self.queue.borrow_mut().choose();
-        if let Some((arrival, waker)) = chosen {
+        let next = self
+            .queue
+            .borrow()
+            .next()
+            .map(|(arrival, waker)| (arrival, waker.clone()));
+        if let Some((arrival, waker)) = next {
             self.chosen.set(Some(arrival));
             waker.wake();
         }
@@ -144,11 +148,11 @@ impl<F: Fn() -> usize + Unpin> Future for Claimed<'_, F> {
         room.chosen.set(None);
         let bytes = (self.bytes)();
         if !room.claim(bytes) {
-            // An answer has come before it. It is looked at again when there is room.
+            // Another one's delivery, or an answer, has come before it. It is looked at again when there is room.
             return Poll::Pending;
         }
         if let Some(arrival) = self.arrival.take() {
-            room.queue.borrow_mut().leave(arrival);
+            room.queue.borrow_mut().took(arrival);
         }
         room.choose();
         Poll::Ready(bytes)
@@ -170,9 +174,23 @@ impl<F> Drop for Claimed<'_, F> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::Ordering::Relaxed;
+    use std::task::{Wake, Waker};
+
     use futures_util::FutureExt as _;
 
     use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Relaxed);
+        }
+    }
 
     #[test]
     fn one_delivery_at_most_goes_over_the_limit() {
@@ -246,15 +264,54 @@ mod tests {
     }
 
     #[test]
+    fn a_delivery_that_takes_up_what_was_freed_for_it_takes_nobodys_turn() {
+        let room = Room::new(100);
+        room.hold(100);
+        let place = SharedPlace {
+            segment: crate::storage::SegmentId(1),
+            position: 0,
+        };
+        let wait = |place| Box::pin(room.claimed(place, || 100));
+        let mut waiting = [wait(None), wait(Some(place))];
+        let mut turns = [0; 2];
+        for _ in 0..20 {
+            // What was claimed to be read is what is sent then, in the same moment.
+            room.free(100);
+            room.hold(100);
+            for one in &mut waiting {
+                assert!(one.as_mut().now_or_never().is_none());
+            }
+            room.free(100);
+            for (at, place) in [None, Some(place)].into_iter().enumerate() {
+                if waiting[at].as_mut().now_or_never().is_some() {
+                    turns[at] += 1;
+                    waiting[at] = wait(place);
+                    assert!(waiting[at].as_mut().now_or_never().is_none());
+                }
+            }
+        }
+        assert_eq!(turns, [10, 10]);
+    }
+
+    #[test]
     fn who_leaves_when_it_is_its_turn_lets_the_next_one_have_it() {
         let room = Room::new(100);
         room.hold(100);
         let claimed = || Box::pin(room.claimed(None, || 1));
         let (mut first, mut second) = (claimed(), claimed());
         assert!(first.as_mut().now_or_never().is_none());
-        assert!(second.as_mut().now_or_never().is_none());
-        drop(first);
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(woken.clone());
+        assert!(
+            second
+                .as_mut()
+                .poll(&mut Context::from_waker(&waker))
+                .is_pending()
+        );
         room.free(50);
+        assert!(!woken.0.load(Relaxed), "it is the turn of the first");
+        drop(first);
+        assert!(woken.0.load(Relaxed));
         assert!(second.now_or_never().is_some());
     }
 }

@@ -631,7 +631,7 @@ impl<D: Disk, C: Clock, S: Spawn> Session<D, C, S> {
 
     /// Takes room for an answer that is about to be made. `false`: the connection is over.
     ///
-    /// It does not queue behind the subscriptions: who asks for an offset need not wait for thousands of deliveries. One answer at a time comes before them.
+    /// It does not queue behind the subscriptions: who asks for an offset need not wait for thousands of deliveries. Who asks without end makes its own deliveries wait.
     async fn claim_room(&self, bytes: usize) -> bool {
         let room = self.outbox.room();
         loop {

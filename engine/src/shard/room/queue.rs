@@ -1,15 +1,16 @@
 //! Who of those that wait for a connection's room has it next.
 //!
 //! First come, first served, but for those whose next bytes lie in a segment that many partitions share. These go through it side by side, whoever is furthest behind first: what one reads of a chunk
-//! is there for its neighbours too, and for none of them if each is somewhere else. Nobody is passed by more than a few of them before its turn comes, and who reads
-//! from memory or from a segment of its own has every second turn.
+//! is there for its neighbours too, and for none of them if each is somewhere else. The first of them is passed by a few at most, so each has its turn in the end, and who reads
+//! from memory or from a segment of its own has every second turn. Where one reads is what it was when it came.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::task::Waker;
 
 use crate::storage::SegmentId;
 
-/// Where a delivery is read, in a segment that partitions share. Their order is the one in which they are gone through: segments are written one after the other.
+/// Where a delivery is read, in a segment that partitions share. Their order is the one in which they are gone through: segments are written one after the other,
+/// but for what a merge has put behind them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SharedPlace {
     /// The segment.
@@ -25,7 +26,7 @@ pub(super) struct Arrival(u64);
 /// See the module's text.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    next: u64,
+    arrived: u64,
     /// Who reads from memory or from a segment of its own.
     alone: BTreeMap<Arrival, Waker>,
     sharing: BTreeMap<Arrival, Sharing>,
@@ -37,7 +38,7 @@ pub(super) struct Queue {
 #[derive(Debug)]
 struct Sharing {
     place: SharedPlace,
-    /// How many came after it, or stood behind it, and had a turn while it was the first.
+    /// How many that are further behind had a turn while it was the first.
     passed: u32,
     waker: Waker,
 }
@@ -49,8 +50,8 @@ impl Queue {
 
     /// Joins the queue.
     pub(super) fn enter(&mut self, place: Option<SharedPlace>, waker: Waker) -> Arrival {
-        let arrival = Arrival(self.next);
-        self.next += 1;
+        let arrival = Arrival(self.arrived);
+        self.arrived += 1;
         match place {
             None => {
                 self.alone.insert(arrival, waker);
@@ -68,7 +69,7 @@ impl Queue {
         arrival
     }
 
-    /// Leaves it, with or without a turn.
+    /// Leaves it without a turn, or behind it.
     pub(super) fn leave(&mut self, arrival: Arrival) {
         self.alone.remove(&arrival);
         if let Some(sharing) = self.sharing.remove(&arrival) {
@@ -87,37 +88,38 @@ impl Queue {
         }
     }
 
-    /// Whose turn it is, and whom that wakes. It stays in the queue until it leaves.
-    pub(super) fn choose(&mut self) -> Option<(Arrival, Waker)> {
+    /// Whose turn it is, and whom that wakes. It stays in the queue until it leaves, and the turn counts when it was taken: there may be no room by then.
+    pub(super) fn next(&self) -> Option<(Arrival, &Waker)> {
         let alone = self.alone.first_key_value();
-        let alone = alone.map(|(arrival, waker)| (*arrival, waker.clone()));
-        let has_turn = self.shared_last || self.sharing.is_empty();
-        let chosen = match alone {
-            Some(alone) if has_turn => {
-                self.shared_last = false;
-                return Some(alone);
-            }
-            _ => self.choose_sharing(),
-        };
-        self.shared_last = chosen.is_some();
-        chosen
+        let alone = alone.map(|(arrival, waker)| (*arrival, waker));
+        if self.shared_last {
+            alone.or_else(|| self.next_sharing())
+        } else {
+            self.next_sharing().or(alone)
+        }
     }
 
-    fn choose_sharing(&mut self) -> Option<(Arrival, Waker)> {
+    fn next_sharing(&self) -> Option<(Arrival, &Waker)> {
+        let (&first, sharing) = self.sharing.first_key_value()?;
         let &(_, lowest) = self.by_place.first()?;
-        let mut first = self.sharing.first_entry()?;
-        let arrival = *first.key();
-        let is_passed = lowest != arrival && first.get().passed < PASSED_MAX;
-        if !is_passed {
-            return Some((arrival, first.get().waker.clone()));
+        let next = if sharing.passed < PASSED_MAX {
+            lowest
+        } else {
+            first
+        };
+        Some((next, &self.sharing.get(&next)?.waker))
+    }
+
+    /// It has had its turn, and leaves.
+    pub(super) fn took(&mut self, arrival: Arrival) {
+        self.shared_last = self.sharing.contains_key(&arrival);
+        if self.shared_last
+            && let Some(mut first) = self.sharing.first_entry()
+            && *first.key() != arrival
+        {
+            first.get_mut().passed += 1;
         }
-        first.get_mut().passed += 1;
-        let lowest = self
-            .sharing
-            .get(&lowest)
-            .map(|it| (lowest, it.waker.clone()));
-        debug_assert!(lowest.is_some(), "both list the same");
-        lowest
+        self.leave(arrival);
     }
 }
 
@@ -138,8 +140,8 @@ mod tests {
     /// The order in which all have their turns, each leaving with it.
     fn turns(queue: &mut Queue) -> Vec<u64> {
         let mut turns = Vec::new();
-        while let Some((arrival, _)) = queue.choose() {
-            queue.leave(arrival);
+        while let Some((arrival, _)) = queue.next() {
+            queue.took(arrival);
             turns.push(arrival.0);
         }
         assert!(queue.is_empty());
@@ -177,14 +179,23 @@ mod tests {
         let mut passed = 0;
         loop {
             queue.enter(place(1, passed), Waker::noop().clone());
-            let (arrival, _) = queue.choose().unwrap();
-            queue.leave(arrival);
+            let (arrival, _) = queue.next().unwrap();
+            queue.took(arrival);
             if arrival == Arrival(0) {
                 break;
             }
             passed += 1;
         }
         assert_eq!(passed, u64::from(PASSED_MAX));
+    }
+
+    #[test]
+    fn a_turn_that_was_not_taken_does_not_count() {
+        let queue = queue(&[place(1, 0), None]);
+        for _ in 0..100 {
+            let (arrival, _) = queue.next().unwrap();
+            assert_eq!(arrival, Arrival(0));
+        }
     }
 
     #[test]
