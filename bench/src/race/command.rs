@@ -59,7 +59,7 @@ fn last_lines(text: &str) -> String {
     lines[lines.len().saturating_sub(COMPLAINT_LINES)..].join("; ")
 }
 
-/// Runs it until it ends. `meanwhile` is called now and then.
+/// Runs it until it ends. `meanwhile` is called now and then. What it started and what still has its output 5 s after its end is killed.
 ///
 /// # Errors
 /// A sentence when it cannot be started, or does not end in time; it and what it started are killed then.
@@ -83,11 +83,11 @@ pub(super) fn run(
     let out = read_aside(child.stdout.take());
     let err = read_aside(child.stderr.take());
     let ended = wait(&mut child, duration_max, &mut meanwhile);
-    removed.remove_group(group);
     let status = match ended {
         Ok(Some(status)) => status,
         ended => {
             kill_group(group);
+            removed.remove_group(group);
             // Reaps what was killed.
             let _ = child.wait();
             return Err(match ended {
@@ -97,13 +97,16 @@ pub(super) fn run(
         }
     };
     // What it left behind in the background may hold its output open for ever.
-    if !end_within(&[&out, &err], OUTPUT_MAX) {
+    let mut is_read = end_within(&[&out, &err], OUTPUT_MAX);
+    if !is_read {
         kill_group(group);
-        if !end_within(&[&out, &err], OUTPUT_MAX) {
-            return Err(format!(
-                "{program} left something running that still has its output"
-            ));
-        }
+        is_read = end_within(&[&out, &err], OUTPUT_MAX);
+    }
+    removed.remove_group(group);
+    if !is_read {
+        return Err(format!(
+            "{program} left something running that still has its output"
+        ));
     }
     let [mut said, complained] = [out, err].map(|reader| {
         let bytes = reader.map(|reader| reader.join().unwrap_or_default());
