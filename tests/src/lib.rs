@@ -24,7 +24,7 @@ pub use machine::{TestUser, another_real_disk, as_root, real_text_file, skipped,
 pub use network::Cable;
 pub use peer::RawPeer;
 pub use program::{
-    client, data_dir, ends, ends_within, gannet, load_generator, load_generator_for_peers,
-    numbers_program, peer_script, prints, race_program, tuner,
+    builds_kafka_driver, client, data_dir, ends, ends_within, gannet, load_generator,
+    load_generator_for_peers, numbers_program, peer_script, prints, race_program, tuner,
 };
 pub use server::{Server, serve};

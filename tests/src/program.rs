@@ -35,7 +35,19 @@ pub fn load_generator() -> PathBuf {
     built(&BUILT, "gannet-loadgen", "gannet-loadgen", &sources)
 }
 
-/// The program `gannet-loadgen` with the other brokers' drivers, which `tests/run` has left in `with-peers`; made there if it is missing or older than its sources.
+/// Whether the driver of Kafka can be built here: it is made with a library in C and C++.
+#[must_use]
+pub fn builds_kafka_driver() -> bool {
+    ["c++", "make"].iter().all(|tool| {
+        let asked = Command::new(tool)
+            .arg("--version")
+            .stdout(Stdio::null())
+            .status();
+        asked.is_ok_and(|status| status.success())
+    })
+}
+
+/// The program `gannet-loadgen` with the other brokers' drivers, Kafka's if it can be built, which `tests/run` has left in `with-peers`; made there if it is missing or older than its sources.
 ///
 /// # Panics
 /// When it cannot be built.
@@ -44,7 +56,13 @@ pub fn load_generator_for_peers() -> PathBuf {
     static BUILT: Once = Once::new();
     let profile = profile_dir();
     let target = profile.parent().unwrap_or(&profile).join("with-peers");
-    let program = target.join("gannet-loadgen");
+    // Each has a name of its own: nothing else tells with which drivers one was built.
+    let (drivers, name) = if builds_kafka_driver() {
+        ("peers", "gannet-loadgen")
+    } else {
+        ("amqp,nats", "gannet-loadgen-without-kafka")
+    };
+    let program = target.join(name);
     BUILT.call_once(|| {
         if is_fresh(&program, &["wire", "engine", "loadgen"]) {
             return;
@@ -52,7 +70,7 @@ pub fn load_generator_for_peers() -> PathBuf {
         // In a directory of its own: beside it the program without them lies under the same name.
         let status = Command::new(env!("CARGO"))
             .args(["build", "--locked", "-p", "gannet-loadgen"])
-            .args(["--features", "peers", "--bin", "gannet-loadgen"])
+            .args(["--features", drivers, "--bin", "gannet-loadgen"])
             .env("CARGO_TARGET_DIR", &target)
             .status()
             .expect("cargo can be run");

@@ -5,8 +5,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use gannet_tests::{
-    data_dir, ends, ends_within, load_generator, load_generator_for_peers, peer_script,
-    race_program, skipped_peer,
+    builds_kafka_driver, data_dir, ends, ends_within, load_generator, load_generator_for_peers,
+    peer_script, race_program, skipped_peer,
 };
 use serde_json::Value;
 
@@ -206,13 +206,13 @@ fn a_tiny_race_runs_the_peers_that_are_installed() {
             skipped_peer(&format!("{peer} in the race: {said}"));
             continue;
         }
+        if peer == "kafka" && !builds_kafka_driver() {
+            skipped_peer("kafka in the race: its driver needs make and a C++ compiler");
+            continue;
+        }
         let dir = data_dir();
         let generator = load_generator_for_peers();
         let (status, said) = tiny_race(dir.path(), &generator, &SCENARIOS_OF_PEERS, &[peer]);
-        if said.contains("the load generator was built without the driver") {
-            skipped_peer(&format!("{peer} in the race: {said}"));
-            continue;
-        }
         assert_eq!(status, Some(0), "{peer}: {said}");
         let text = text(dir.path());
         assert!(!text.contains(" took no part"), "{text}");

@@ -54,6 +54,7 @@ install() {
 }
 
 installed() {
+    need java "a Java runtime of version 17 or later (Debian: openjdk-17-jre-headless)"
     [ -f "$LIBS/.complete" ] || die "it is not installed: $0 install"
 }
 
