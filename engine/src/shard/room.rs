@@ -44,13 +44,13 @@ impl Room {
         free
     }
 
-    /// The same for a delivery that is about to be read, in turn with the connection's others. `place`: where it is read, if that is a segment that partitions
-    /// share. `bytes` is asked when it is its turn; the answer is what is claimed.
-    pub fn claimed<F: Fn() -> usize + Unpin>(
-        &self,
-        place: Option<SharedPlace>,
-        bytes: F,
-    ) -> Claimed<'_, F> {
+    /// The same for a delivery that is about to be read, in turn with the connection's others. `place` is asked when it has to wait: where it is read, if that is a
+    /// segment that partitions share. `bytes` is asked when it is its turn; the answer is what is claimed.
+    pub fn claimed<P, B>(&self, place: P, bytes: B) -> Claimed<'_, P, B>
+    where
+        P: Fn() -> Option<SharedPlace> + Unpin,
+        B: Fn() -> usize + Unpin,
+    {
         Claimed {
             room: self,
             place,
@@ -115,15 +115,19 @@ impl Room {
 /// The future of [`Room::claimed`].
 #[must_use = "does nothing unless awaited"]
 #[derive(Debug)]
-pub struct Claimed<'a, F> {
+pub struct Claimed<'a, P, B> {
     room: &'a Room,
-    place: Option<SharedPlace>,
-    bytes: F,
+    place: P,
+    bytes: B,
     /// Its place in the queue.
     arrival: Option<Arrival>,
 }
 
-impl<F: Fn() -> usize + Unpin> Future for Claimed<'_, F> {
+impl<P, B> Future for Claimed<'_, P, B>
+where
+    P: Fn() -> Option<SharedPlace> + Unpin,
+    B: Fn() -> usize + Unpin,
+{
     type Output = usize;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<usize> {
@@ -136,7 +140,8 @@ impl<F: Fn() -> usize + Unpin> Future for Claimed<'_, F> {
                 return Poll::Ready(bytes);
             }
             None => {
-                let arrival = room.queue.borrow_mut().enter(self.place, waker.clone());
+                let place = (self.place)();
+                let arrival = room.queue.borrow_mut().enter(place, waker.clone());
                 self.arrival = Some(arrival);
                 room.choose();
             }
@@ -159,7 +164,7 @@ impl<F: Fn() -> usize + Unpin> Future for Claimed<'_, F> {
     }
 }
 
-impl<F> Drop for Claimed<'_, F> {
+impl<P, B> Drop for Claimed<'_, P, B> {
     fn drop(&mut self) {
         let Some(arrival) = self.arrival else {
             return;
@@ -208,7 +213,7 @@ mod tests {
     fn who_came_first_has_room_first() {
         let room = Room::new(100);
         room.hold(200);
-        let claimed = || Box::pin(room.claimed(None, || 100));
+        let claimed = || Box::pin(room.claimed(|| None, || 100));
         let (mut first, mut second, mut third) = (claimed(), claimed(), claimed());
         for waiting in [&mut first, &mut second, &mut third] {
             assert!(waiting.as_mut().now_or_never().is_none());
@@ -230,8 +235,8 @@ mod tests {
     fn an_answer_that_takes_the_room_first_costs_nobody_its_place() {
         let room = Room::new(100);
         room.hold(100);
-        let mut first = Box::pin(room.claimed(None, || 1));
-        let mut second = Box::pin(room.claimed(None, || 1));
+        let mut first = Box::pin(room.claimed(|| None, || 1));
+        let mut second = Box::pin(room.claimed(|| None, || 1));
         assert!(first.as_mut().now_or_never().is_none());
         assert!(second.as_mut().now_or_never().is_none());
         room.free(50);
@@ -251,7 +256,7 @@ mod tests {
                 segment: crate::storage::SegmentId(1),
                 position,
             };
-            Box::pin(room.claimed(Some(place), || 100))
+            Box::pin(room.claimed(move || Some(place), || 100))
         };
         let (mut ahead, mut behind) = (claimed(9), claimed(3));
         assert!(ahead.as_mut().now_or_never().is_none());
@@ -271,7 +276,7 @@ mod tests {
             segment: crate::storage::SegmentId(1),
             position: 0,
         };
-        let wait = |place| Box::pin(room.claimed(place, || 100));
+        let wait = |place| Box::pin(room.claimed(move || place, || 100));
         let mut waiting = [wait(None), wait(Some(place))];
         let mut turns = [0; 2];
         for _ in 0..20 {
@@ -297,7 +302,7 @@ mod tests {
     fn who_leaves_when_it_is_its_turn_lets_the_next_one_have_it() {
         let room = Room::new(100);
         room.hold(100);
-        let claimed = || Box::pin(room.claimed(None, || 1));
+        let claimed = || Box::pin(room.claimed(|| None, || 1));
         let (mut first, mut second) = (claimed(), claimed());
         assert!(first.as_mut().now_or_never().is_none());
         let woken = Arc::new(Woken::default());

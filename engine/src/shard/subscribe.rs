@@ -101,16 +101,19 @@ impl Subscription {
             let has_all =
                 !slot.is_deleted() && cursor.offset == slot.state.borrow().durable_offset();
             if self.credit.get() > 0 && !has_all {
-                // What was granted while it waited counts.
-                let place = cursor.shared_place(&slot);
-                let mut claimed = pin!(peer.room().claimed(place, || self.deliver_bytes_max()));
-                // It keeps its place in the queue when it is granted more.
-                let bytes_max = loop {
-                    let granted_more = pin!(self.changed.changed_since(granted));
-                    match select(claimed.as_mut(), granted_more).await {
-                        Either::Left((bytes_max, _)) => break bytes_max,
-                        Either::Right(_) if self.ended.get() => return,
-                        Either::Right(_) => granted = self.changed.version(),
+                let bytes_max = {
+                    let place = || cursor.shared_place(&slot);
+                    // What was granted while it waited counts.
+                    let bytes = || self.deliver_bytes_max();
+                    let mut claimed = pin!(peer.room().claimed(place, bytes));
+                    // It keeps its place in the queue when it is granted more.
+                    loop {
+                        let granted_more = pin!(self.changed.changed_since(granted));
+                        match select(claimed.as_mut(), granted_more).await {
+                            Either::Left((bytes_max, _)) => break bytes_max,
+                            Either::Right(_) if self.ended.get() => return,
+                            Either::Right(_) => granted = self.changed.version(),
+                        }
                     }
                 };
                 if self.ended.get() {
