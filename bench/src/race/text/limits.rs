@@ -1,5 +1,6 @@
 //! What the machine can do without a broker, in each sitting, and when that was measured.
 
+use gannet_loadgen::latency::LatencySummary;
 use gannet_loadgen::units::micros;
 
 use crate::numbers::{MachineLimits, ToolRun};
@@ -46,19 +47,11 @@ fn limits(limits: &MachineLimits) -> Vec<Vec<String>> {
     vec![
         row(
             "TCP ping-pong on the loopback",
-            format!(
-                "{} p50, {} p99",
-                micros(limits.ping_pong_us.p50),
-                micros(limits.ping_pong_us.p99)
-            ),
+            latency(&limits.ping_pong_us),
         ),
         row(
             "4 KiB O_DIRECT + O_DSYNC write",
-            format!(
-                "{} p50, {} p99",
-                micros(limits.sync_write_us.p50),
-                micros(limits.sync_write_us.p99)
-            ),
+            latency(&limits.sync_write_us),
         ),
         row(
             "sequential O_DIRECT, 1 MiB, eight in flight",
@@ -94,6 +87,10 @@ fn limits(limits: &MachineLimits) -> Vec<Vec<String>> {
             },
         ),
     ]
+}
+
+fn latency(us: &LatencySummary) -> String {
+    format!("{} p50, {} p99", micros(us.p50), micros(us.p99))
 }
 
 fn synced(mb_per_s: Option<f64>) -> String {
