@@ -57,12 +57,12 @@ pub fn load_generator_for_peers() -> PathBuf {
     let profile = profile_dir();
     let target = profile.parent().unwrap_or(&profile).join("with-peers");
     // Each has a name of its own: nothing else tells with which drivers one was built.
-    let (drivers, name) = if builds_kafka_driver() {
-        ("peers", "gannet-loadgen")
+    let drivers = if builds_kafka_driver() {
+        "peers"
     } else {
-        ("amqp,nats", "gannet-loadgen-without-kafka")
+        "amqp,nats"
     };
-    let program = target.join(name);
+    let program = target.join(format!("gannet-loadgen-{drivers}"));
     BUILT.call_once(|| {
         if is_fresh(&program, &["wire", "engine", "loadgen"]) {
             return;
